@@ -1,0 +1,78 @@
+"""The nouns of perception: what was seen in one image, and the protocols of the parts that see it.
+
+Pixel coordinates: the centre of the top-left pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+from grasp_nodes.geometry.camera import CameraModel, Frame
+
+
+@dataclass(frozen=True)
+class HandEvidence:
+    """One hand.
+
+    box: (4,) float32, px: x_min, y_min, x_max, y_max. keypoints: (21, 2) float32, px, in the order of
+    ``HandOutput.keypoints``. keypoints_3d: (21, 3) float32, m, camera axes, relative to the hand's centre, or None.
+    mask: (H, W) bool, visible pixels of the hand, or None. score and side_score in [0, 1].
+    """
+
+    side: Literal["right", "left", "unknown"]
+    score: float
+    side_score: float
+    box: np.ndarray
+    keypoints: np.ndarray
+    keypoints_3d: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    track_id: int = 0
+
+
+@dataclass(frozen=True)
+class ObjectEvidence:
+    """One object. box: (4,) float32, px. mask: (H, W) bool, its visible pixels, or None. score in [0, 1]."""
+
+    object_id: str
+    score: float
+    box: np.ndarray
+    mask: np.ndarray | None = None
+    track_id: int = 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that was seen in one image. stamp: ns."""
+
+    stamp: int
+    camera: CameraModel
+    hands: Sequence[HandEvidence] = field(default_factory=tuple)
+    objects: Sequence[ObjectEvidence] = field(default_factory=tuple)
+
+
+class HandLandmarker(Protocol):
+    """Finds hands in colour images; follows them from call to call until `reset`."""
+
+    def detect(self, frame: Frame) -> Sequence[HandEvidence]:
+        """Hands of the frame, best first."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the hands that were followed."""
+        ...
+
+
+class ObjectSegmenter(Protocol):
+    """Finds the visible pixels of the manipulated object; follows it from call to call until `reset`."""
+
+    def segment(self, frame: Frame, hands: Sequence[HandEvidence]) -> Sequence[ObjectEvidence]:
+        """Objects of the frame with their masks, best first."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the objects that were followed."""
+        ...
