@@ -1,0 +1,1 @@
+"""Speed against named baselines: ``python -m benchmarks NAME [--json]``."""

@@ -1,0 +1,53 @@
+"""The one shape of a benchmark's answer, and how it is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number beside its baseline's.
+
+    ratio: baseline / ours for times, ours / baseline for rates: above 1 is better; None without a baseline.
+    """
+
+    name: str
+    value: float
+    unit: str
+    baseline: str | None = None
+    baseline_value: float | None = None
+    ratio: float | None = None
+
+    @staticmethod
+    def time(name: str, value: float, unit: str, baseline: str, baseline_value: float) -> Row:
+        """A duration: the ratio says how many times faster ours is."""
+        return Row(name, value, unit, baseline, baseline_value, baseline_value / value)
+
+    @staticmethod
+    def rate(name: str, value: float, unit: str, baseline: str, baseline_value: float) -> Row:
+        """A rate: the ratio says how many times more ours does."""
+        return Row(name, value, unit, baseline, baseline_value, value / baseline_value)
+
+
+def as_json(benchmark: str, rows: Sequence[Row], device: str, threads: int) -> str:
+    """One line: ``{"benchmark", "device", "threads", "rows"}``."""
+    return json.dumps(
+        {"benchmark": benchmark, "device": device, "threads": threads, "rows": [asdict(row) for row in rows]}
+    )
+
+
+def print_table(benchmark: str, rows: Sequence[Row], device: str, threads: int) -> None:
+    """The rows as a table on standard output."""
+    table = Table(title=f"{benchmark} ({device}, {threads} thread{'s' if threads != 1 else ''})")
+    for column in ("name", "value", "unit", "baseline", "baseline value", "ratio"):
+        table.add_column(column, justify="left" if column in ("name", "unit", "baseline") else "right")
+    for row in rows:
+        numbers = [f"{x:.4g}" if x is not None else "" for x in (row.value, row.baseline_value, row.ratio)]
+        table.add_row(row.name, numbers[0], row.unit, row.baseline or "", numbers[1], numbers[2])
+    Console().print(table)
