@@ -72,6 +72,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={"": ["*.npz", "*.json", "*.html", "data/*", "assets/*", "py.typed"]},
     data_files=[] if FOR_WHEEL else ament_share(),
+    python_requires=">=3.10",
     zip_safe=False,
     # colcon chooses pytest because of this line, also where pyproject.toml is not read.
     extras_require={"test": ["pytest"]},

@@ -15,17 +15,19 @@ PACKAGE_DIR = Path(__file__).resolve().parent
 
 
 def share_dir() -> Path:
-    """Folder that holds ``msg``, ``srv``, ``launch`` and ``config``.
+    """Folder that holds ``msg``, ``srv``, ``launch`` and ``config``: in the wheel, the checkout or the ament prefix.
 
     Raises:
         MissingFileError: the installation is incomplete.
     """
-    for candidate in (PACKAGE_DIR / "share", PACKAGE_DIR.parent):
+    # colcon installs PREFIX/lib/python3.x/site-packages/grasp_nodes beside PREFIX/share/grasp_nodes.
+    prefixes = [folder / "share" / "grasp_nodes" for folder in PACKAGE_DIR.parents[:5]]
+    for candidate in (PACKAGE_DIR / "share", PACKAGE_DIR.parent, *prefixes):
         if (candidate / "msg").is_dir() and (candidate / "launch").is_dir():
             return candidate
     raise MissingFileError(
-        f"the message and launch files of grasp_nodes were found neither in {PACKAGE_DIR / 'share'} nor in "
-        f"{PACKAGE_DIR.parent}: reinstall the package with 'pip install --force-reinstall grasp_nodes'"
+        f"the message and launch files of grasp_nodes were found neither in {PACKAGE_DIR / 'share'}, nor in "
+        f"{PACKAGE_DIR.parent}, nor in a share/grasp_nodes above it: reinstall the package with 'pip install --force-reinstall grasp_nodes'"
     )
 
 
@@ -35,9 +37,8 @@ def cache_dir(*parts: str) -> Path:
     Args:
         parts: sub-folders below it.
     """
-    root = os.environ.get("GRASP_NODES_CACHE")
-    if root is None:
-        root = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "grasp_nodes")
-    folder = Path(root, *parts)
+    own, user = os.environ.get("GRASP_NODES_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    root = Path(own) if own else (Path(user) if user else Path("~/.cache").expanduser()) / "grasp_nodes"
+    folder = root.joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
