@@ -27,7 +27,8 @@ def share_dir() -> Path:
             return candidate
     raise MissingFileError(
         f"the message and launch files of grasp_nodes were found neither in {PACKAGE_DIR / 'share'}, nor in "
-        f"{PACKAGE_DIR.parent}, nor in a share/grasp_nodes above it: reinstall the package with 'pip install --force-reinstall grasp_nodes'"
+        f"{PACKAGE_DIR.parent}, nor in a share/grasp_nodes above it: reinstall the package with "
+        "'pip install --force-reinstall grasp_nodes'"
     )
 
 
