@@ -1,0 +1,70 @@
+"""What colours a thing has: a histogram that is learned from its pixels and adapts slowly."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+BINS = (8, 16, 16)
+"""Cells of lightness and of the two colour axes: lightness changes with the shading, so it counts less."""
+UNSEEN = 1e-4
+LEARN_MIN_PIXELS = 40
+
+
+def color_cells(image: np.ndarray) -> np.ndarray:
+    """The histogram cell of each pixel.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+
+    Returns:
+        (H, W) int32, index into the flattened CIE L*a*b* histogram.
+    """
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.int32)
+    lightness = lab[..., 0] * BINS[0] >> 8
+    # a* and b* of real surfaces keep to the middle half of their range.
+    a, b = (np.clip((lab[..., axis] - 64) * BINS[axis] >> 7, 0, BINS[axis] - 1) for axis in (1, 2))
+    return (lightness * BINS[1] + a) * BINS[2] + b
+
+
+class ColorModel:
+    """Log likelihood of colours, learned from examples."""
+
+    def __init__(self, rate: float = 0.1) -> None:
+        """Start without knowledge.
+
+        Args:
+            rate: weight of each new set of pixels, in (0, 1].
+        """
+        self._rate = rate
+        self._histogram: np.ndarray | None = None
+        self._log = np.zeros(BINS, np.float32)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any pixel was learned."""
+        return self._histogram is not None
+
+    def learn(self, cells: np.ndarray) -> None:
+        """Take in pixels that belong to the thing: (N,) cells; too few are ignored."""
+        if len(cells) < LEARN_MIN_PIXELS:
+            return
+        counts = np.bincount(cells, minlength=int(np.prod(BINS))).astype(np.float32).reshape(BINS)
+        for axis in range(3):  # neighbouring cells share their counts: noise moves pixels across borders
+            counts = _spread(counts, axis)
+        new = counts / counts.sum()
+        old = self._histogram
+        self._histogram = new if old is None else (1 - self._rate) * old + self._rate * new
+        self._log = np.log(self._histogram + UNSEEN / self._histogram.size)
+
+    def log_likelihood(self, cells: np.ndarray) -> np.ndarray:
+        """(...) float32 log probability of (...) cells; zero where nothing is known."""
+        return self._log.reshape(-1)[cells]
+
+
+def _spread(counts: np.ndarray, axis: int) -> np.ndarray:
+    moved = np.moveaxis(counts, axis, 0)
+    spread = 0.5 * moved
+    spread[1:] += 0.25 * moved[:-1]
+    spread[:-1] += 0.25 * moved[1:]
+    return np.moveaxis(spread, 0, axis)

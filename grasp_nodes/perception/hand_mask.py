@@ -1,0 +1,185 @@
+"""Which pixels show the hand and its forearm: a drawing of the landmarks' skeleton, corrected by depth and colour."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.perception.color_model import BINS, ColorModel, color_cells
+from grasp_nodes.perception.evidence import HandEvidence
+
+FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
+PALM = (0, 1, 5, 9, 13, 17)
+PALM_TRIANGLES = ((0, 1, 5), (0, 5, 9), (0, 9, 13), (0, 13, 17), (1, 2, 5))
+HAND_SPAN = 0.07
+"""m; root mean square distance of the 21 landmarks of an open hand from their centre."""
+FINGER_WIDTH = 0.021
+PALM_MARGIN = 0.024
+BORDER = 0.007
+"""m; how far beyond the drawing the hand's pixels may reach."""
+DEPTH_TOLERANCE = 0.035
+ARM_LENGTH, ARM_WIDTH_WRIST, ARM_WIDTH_ELBOW = 0.45, 0.075, 0.16
+ARM_SLOPE = 0.7
+"""How much nearer or farther the forearm may get per length."""
+
+
+@dataclass(frozen=True)
+class SkeletonDrawing:
+    """The hand as a drawing. depth: (H, W) float32, relative to the hand's centre, m; NaN outside. pixels_per_metre."""
+
+    depth: np.ndarray
+    pixels_per_metre: float
+
+    @property
+    def region(self) -> np.ndarray:
+        """(H, W) bool."""
+        return np.isfinite(self.depth)
+
+
+def pixels_per_metre(hand: HandEvidence) -> float:
+    """Image scale at the hand, px / m, from its landmarks in 3D where there are any, else from its size."""
+    spread = np.sqrt(((hand.keypoints - hand.keypoints.mean(axis=0)) ** 2).sum(axis=1).mean())
+    span = HAND_SPAN
+    if hand.keypoints_3d is not None:
+        flat = hand.keypoints_3d[:, :2]
+        span = max(float(np.sqrt(((flat - flat.mean(axis=0)) ** 2).sum(axis=1).mean())), 0.02)
+    return float(max(spread / span, 1.0))
+
+
+def draw_skeleton(hand: HandEvidence, height: int, width: int) -> SkeletonDrawing:
+    """Draw palm and fingers as thick lines that carry their depth relative to the hand's centre."""
+    scale = pixels_per_metre(hand)
+    points = np.round(hand.keypoints).astype(int)
+    relative = np.zeros(21, np.float32) if hand.keypoints_3d is None else hand.keypoints_3d[:, 2].astype(np.float32)
+    depth = np.full((height, width), np.nan, np.float32)
+    thickness = max(round(FINGER_WIDTH * scale), 1)
+    margin = max(round(PALM_MARGIN * scale), 1)
+    strokes: list[tuple[float, list[int]]] = [
+        (float(relative[list(corners)].mean()), list(corners)) for corners in PALM_TRIANGLES
+    ]
+    for finger in FINGERS:
+        strokes += [(float(relative[[a, b]].mean()), [a, b]) for a, b in itertools.pairwise(finger)]
+    for z, corners in sorted(strokes, reverse=True):  # the nearest is drawn last
+        if len(corners) == 2:
+            cv2.line(depth, points[corners[0]].tolist(), points[corners[1]].tolist(), z, thickness)
+        else:
+            cv2.fillConvexPoly(depth, points[corners], z)
+            cv2.polylines(depth, [points[corners]], True, z, margin)
+    return SkeletonDrawing(depth, scale)
+
+
+def draw_forearm(hand: HandEvidence, scale: float, height: int, width: int) -> np.ndarray:
+    """(H, W) bool: where the forearm can be, a trapezoid beyond the wrist; scale: px / m."""
+    wrist = hand.keypoints[0].astype(np.float64)
+    direction = wrist - hand.keypoints[[5, 9, 13, 17]].mean(axis=0)
+    length = np.linalg.norm(direction)
+    mask = np.zeros((height, width), np.uint8)
+    if length > 1e-6:
+        direction /= length
+        across = np.array([-direction[1], direction[0]])
+        elbow = wrist + direction * ARM_LENGTH * scale
+        half_wrist, half_elbow = across * ARM_WIDTH_WRIST * scale / 2, across * ARM_WIDTH_ELBOW * scale / 2
+        corners = np.array([wrist - half_wrist, wrist + half_wrist, elbow + half_elbow, elbow - half_elbow])
+        cv2.fillConvexPoly(mask, np.round(corners).astype(np.int32), 1)
+    return mask > 0
+
+
+def hand_distance(frame: Frame, hand: HandEvidence) -> float | None:
+    """Distance of the hand's centre (m along the optical axis) by the depth at its landmarks; None without depth."""
+    if frame.depth is None:
+        return None
+    height, width = frame.depth.shape
+    columns = np.round(hand.keypoints[:, 0]).astype(int)
+    rows = np.round(hand.keypoints[:, 1]).astype(int)
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    measured = np.zeros(21, np.float64)
+    measured[inside] = frame.depth[rows[inside], columns[inside]]
+    valid = measured > 0
+    if valid.sum() < 4:
+        return None
+    relative = 0.0 if hand.keypoints_3d is None else hand.keypoints_3d[valid, 2]
+    return float(np.median(measured[valid] - relative))
+
+
+class HandMasker:
+    """Masks of hands, frame after frame; learns the skin's colour of each track."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the colours."""
+        self._colors: dict[int, ColorModel] = {}
+
+    def color_of(self, track_id: int) -> ColorModel | None:
+        """Colour model of a hand, None where it was never seen."""
+        return self._colors.get(track_id)
+
+    def mask(
+        self,
+        frame: Frame,
+        hand: HandEvidence,
+        cells: np.ndarray | None = None,
+        foreground: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Visible pixels of the hand and of the forearm behind it.
+
+        Args:
+            frame: colour, and depth where there is any.
+            hand: landmarks; a mask that it brings is ignored.
+            cells: (H, W) colour cells of the frame, where they were computed already.
+            foreground: (H, W) bool, pixels off the table, where a depth camera tells; keeps the table out.
+
+        Returns:
+            (H, W) bool.
+        """
+        height, width = frame.color.shape[:2]
+        drawing = draw_skeleton(hand, height, width)
+        cells = color_cells(frame.color) if cells is None else cells
+        distance = hand_distance(frame, hand)
+        core = drawing.region
+        if distance is not None:
+            core &= self._near(frame, drawing.depth + distance, DEPTH_TOLERANCE)
+        color = self._colors.setdefault(hand.track_id, ColorModel())
+        inner = cv2.erode(core.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        color.learn(cells[inner])
+        skin = color.log_likelihood(cells) > -np.log(np.prod(BINS)) if color.is_known else np.ones_like(core)
+        mask = core & skin
+        border = 2 * max(round(BORDER * drawing.pixels_per_metre), 1) + 1
+        grown = cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (border, border))) > 0
+        mask |= grown & skin & self._continues(frame, distance)
+        arm = draw_forearm(hand, drawing.pixels_per_metre, height, width)
+        if distance is not None:
+            mask |= arm & self._on_arm(frame, hand, drawing.pixels_per_metre, distance)
+        else:
+            mask |= arm & skin
+        if foreground is not None:
+            mask &= foreground
+        return cv2.medianBlur(mask.astype(np.uint8), 5) > 0
+
+    @staticmethod
+    def _near(frame: Frame, expected: np.ndarray, tolerance: float) -> np.ndarray:
+        assert frame.depth is not None
+        return (np.abs(frame.depth - expected) < tolerance) | ((frame.depth == 0) & np.isfinite(expected))
+
+    @staticmethod
+    def _continues(frame: Frame, distance: float | None) -> np.ndarray | bool:
+        if distance is None or frame.depth is None:
+            return True
+        return np.abs(frame.depth - np.float32(distance)) < 3 * DEPTH_TOLERANCE
+
+    @staticmethod
+    def _on_arm(frame: Frame, hand: HandEvidence, scale: float, distance: float) -> np.ndarray:
+        """Pixels whose depth agrees with a limb that starts at the wrist."""
+        assert frame.depth is not None
+        height, width = frame.depth.shape
+        wrist_depth = distance + (0.0 if hand.keypoints_3d is None else float(hand.keypoints_3d[0, 2]))
+        columns = np.arange(width, dtype=np.float32)[None] - hand.keypoints[0, 0]
+        rows = np.arange(height, dtype=np.float32)[:, None] - hand.keypoints[0, 1]
+        away = np.sqrt(columns**2 + rows**2) / np.float32(scale)
+        deviation = np.abs(frame.depth - np.float32(wrist_depth))
+        return (deviation < DEPTH_TOLERANCE + ARM_SLOPE * away) & (frame.depth > 0)
