@@ -1,0 +1,146 @@
+"""Hard silhouettes: which pixels a mesh covers, at what depth, and the outline of a mask.
+
+The centre of the top-left pixel is (0, 0); a pixel is covered when its centre lies inside a projected triangle.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numba import njit
+
+_NEAR = 1e-3
+"""m; triangles that reach closer than this to the camera's plane are left out."""
+
+
+def rasterise_mask(pixels: np.ndarray, depths: np.ndarray, faces: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Coverage of projected meshes of one topology.
+
+    Args:
+        pixels: (B, V, 2), px. depths: (B, V), m, along the optical axis.
+        faces: (F, 3) int.
+
+    Returns:
+        (B, height, width) bool.
+    """
+    covered = np.zeros((len(pixels), height, width), np.uint8)
+    pixels, faces = np.ascontiguousarray(pixels, np.float64), np.ascontiguousarray(faces, np.int64)
+    depths = np.ascontiguousarray(depths, np.float64)
+    for image, pixel, depth in zip(covered, pixels, depths, strict=True):
+        cover_pixels(pixel, depth, faces, image)
+    return covered.astype(bool)
+
+
+def rasterise_depth(
+    pixels: np.ndarray, depths: np.ndarray, faces: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Depth of the nearest surface, interpolated in perspective, and the face that is seen.
+
+    Args:
+        pixels: (B, V, 2), px. depths: (B, V), m, along the optical axis.
+        faces: (F, 3) int.
+
+    Returns:
+        depth (B, height, width) float32, m, 0 where nothing is covered, and face (B, height, width) int32, -1 there.
+    """
+    inverse = np.zeros((len(pixels), height, width))
+    face_of = np.full(inverse.shape, -1, np.int32)
+    pixels, faces = np.ascontiguousarray(pixels, np.float64), np.ascontiguousarray(faces, np.int64)
+    depths = np.ascontiguousarray(depths, np.float64)
+    for k in range(len(pixels)):
+        _nearest_surface(pixels[k], depths[k], faces, inverse[k], face_of[k])
+    return np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > 0).astype(np.float32), face_of
+
+
+@njit(cache=True)
+def cover_pixels(pixels: np.ndarray, depths: np.ndarray, faces: np.ndarray, image: np.ndarray) -> None:
+    """Set the covered pixels of `image` (H, W) uint8 to one; the compiled core of :func:`rasterise_mask`."""
+    height, width = image.shape
+    for i in range(len(faces)):
+        a, b, c = faces[i, 0], faces[i, 1], faces[i, 2]
+        if min(depths[a], depths[b], depths[c]) < _NEAR:
+            continue
+        ax, ay, bx, by = pixels[a, 0], pixels[a, 1], pixels[b, 0], pixels[b, 1]
+        cx, cy = pixels[c, 0], pixels[c, 1]
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if area < 0:
+            bx, by, cx, cy = cx, cy, bx, by
+        elif area == 0:
+            continue
+        low_x, high_x = max(0, math.ceil(min(ax, bx, cx))), min(width - 1, math.floor(max(ax, bx, cx)))
+        low_y, high_y = max(0, math.ceil(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
+        for y in range(low_y, high_y + 1):
+            for x in range(low_x, high_x + 1):
+                if (
+                    (bx - ax) * (y - ay) - (x - ax) * (by - ay) >= 0
+                    and (cx - bx) * (y - by) - (x - bx) * (cy - by) >= 0
+                    and (ax - cx) * (y - cy) - (x - cx) * (ay - cy) >= 0
+                ):
+                    image[y, x] = 1
+
+
+@njit(cache=True)
+def _nearest_surface(
+    pixels: np.ndarray, depths: np.ndarray, faces: np.ndarray, inverse: np.ndarray, face_of: np.ndarray
+) -> None:
+    """Greatest inverse depth per pixel: inverse depth is linear in the image."""
+    height, width = inverse.shape
+    for i in range(len(faces)):
+        a, b, c = faces[i, 0], faces[i, 1], faces[i, 2]
+        if min(depths[a], depths[b], depths[c]) < _NEAR:
+            continue
+        ax, ay, bx, by = pixels[a, 0], pixels[a, 1], pixels[b, 0], pixels[b, 1]
+        cx, cy = pixels[c, 0], pixels[c, 1]
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if area == 0:
+            continue
+        za, zb, zc = 1 / depths[a], 1 / depths[b], 1 / depths[c]
+        low_x, high_x = max(0, math.ceil(min(ax, bx, cx))), min(width - 1, math.floor(max(ax, bx, cx)))
+        low_y, high_y = max(0, math.ceil(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
+        for y in range(low_y, high_y + 1):
+            for x in range(low_x, high_x + 1):
+                u = ((bx - x) * (cy - y) - (cx - x) * (by - y)) / area
+                v = ((cx - x) * (ay - y) - (ax - x) * (cy - y)) / area
+                w = 1 - u - v
+                if u < 0 or v < 0 or w < 0:
+                    continue
+                z = u * za + v * zb + w * zc
+                if z > inverse[y, x]:
+                    inverse[y, x] = z
+                    face_of[y, x] = i
+
+
+def mask_contour(mask: np.ndarray, ignored: np.ndarray | None = None) -> np.ndarray:
+    """Outline of a mask: the midpoints between neighbouring pixels of which one belongs to it. Unbiased, unordered.
+
+    Args:
+        mask: (H, W) bool.
+        ignored: (H, W) bool; an outside pixel of this kind says nothing about the outline (a hand in front of it).
+
+    Returns:
+        (N, 2) float64, px; no points along the image's own border.
+    """
+    mask = np.asarray(mask, bool)
+    free = ~mask if ignored is None else ~mask & ~np.asarray(ignored, bool)
+    y, x = np.nonzero((mask[:, 1:] & free[:, :-1]) | (mask[:, :-1] & free[:, 1:]))
+    across = np.stack([x + 0.5, y.astype(np.float64)], axis=1)
+    y, x = np.nonzero((mask[1:] & free[:-1]) | (mask[:-1] & free[1:]))
+    return np.concatenate([across, np.stack([x.astype(np.float64), y + 0.5], axis=1)])
+
+
+def mask_signed_distance(mask: np.ndarray) -> np.ndarray:
+    """Distance of each pixel's centre to the mask's outline, negative inside.
+
+    Args:
+        mask: (H, W) bool with at least one pixel set and one not set.
+
+    Returns:
+        (H, W) float32, px.
+    """
+    inside = np.ascontiguousarray(mask, np.uint8)
+    to_outside = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    to_inside = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # The outline runs half a pixel beside the nearest centre of the other kind.
+    return np.where(inside > 0, 0.5 - to_outside, to_inside - 0.5).astype(np.float32)
