@@ -7,6 +7,8 @@ import numpy as np
 
 BINS = (8, 16, 16)
 """Cells of lightness and of the two colour axes: lightness changes with the shading, so it counts less."""
+UNIFORM = -float(np.log(np.prod(BINS)))
+"""Log likelihood of every colour for a thing of unknown colour."""
 UNSEEN = 1e-4
 LEARN_MIN_PIXELS = 40
 

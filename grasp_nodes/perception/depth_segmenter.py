@@ -16,7 +16,7 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.perception.box_tracker import BoxTracker
 from grasp_nodes.perception.boxes import box_of_mask, clip_box
-from grasp_nodes.perception.color_model import ColorModel, color_cells
+from grasp_nodes.perception.color_model import UNIFORM, ColorModel, color_cells
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence
 from grasp_nodes.perception.foreground import ForegroundFinder
 from grasp_nodes.perception.hand_mask import draw_skeleton
@@ -32,6 +32,8 @@ GROWTH = 1.02
 """The most that the radius may grow per image: another thing that touches the object must not become part of it."""
 DEPTH_STEP = 0.02
 """m; a larger step of depth between neighbouring pixels separates two things."""
+MAX_GROWTH = 1.25
+"""The most that it may grow in all."""
 COLOR_VOTE = 1.0
 SAME_PLACE_VOTE = 1.5
 SKELETON_VOTE = 2.0
@@ -44,6 +46,7 @@ class _Target:
     center: np.ndarray
     velocity: np.ndarray
     radius: float
+    max_radius: float
     mask: np.ndarray
     pixels: float
     missed: int = 0
@@ -164,16 +167,29 @@ class DepthObjectSegmenter:
         depth, cells = frame.depth[window], cells[window]
         points = np.dstack([rays[window] * depth[..., None], depth])
         near = ((points - center.astype(np.float32)) ** 2).sum(axis=-1) < (REACH * target.radius) ** 2
+        before = self._moved(frame, target, center)[window]
         votes = COLOR_VOTE * self._color_votes(cells)
-        votes += SAME_PLACE_VOTE * (2.0 * self._moved(frame, target, center)[window] - 1.0)
+        votes += SAME_PLACE_VOTE * (2.0 * before - 1.0)
         for hand in hands:
             # The drawing of the skeleton says where the hand is only if the depth there agrees: hand.mask does both.
             drawn = draw_skeleton(hand, *candidates.shape).region[window]
             votes -= SKELETON_VOTE * (drawn & hand_mask[window])
-        own = candidates[window] & near & np.where(hand_mask[window], votes > 0, votes > -4.0)
+        # What was not the object before has to look like it: a stand or a neighbour must not be taken in.
+        alike = self._object_color.log_likelihood(cells) > UNIFORM
+        own = candidates[window] & near & np.where(hand_mask[window], votes > 0, (before > 0.5) | alike)
+        own |= (depth == 0) & alike & (votes > 0) & self._in_reach(frame, center, target.radius)[window]
         mask = np.zeros_like(candidates)
         mask[window] = cv2.medianBlur(own.astype(np.uint8), 5) > 0
         return _without_crumbs(mask, MIN_PIXELS)
+
+    @staticmethod
+    def _in_reach(frame: Frame, center: np.ndarray, radius: float) -> np.ndarray:
+        """(H, W) bool: pixels without depth that may show the object."""
+        disc = np.zeros(frame.color.shape[:2], np.uint8)
+        if center[2] > 0:
+            middle = np.round(frame.camera.project(center)).astype(int)
+            cv2.circle(disc, middle.tolist(), round(radius * frame.camera.camera_k[0, 0] / float(center[2])), 1, -1)
+        return disc > 0
 
     def _color_votes(self, cells: np.ndarray) -> np.ndarray:
         """Log odds of the object's colours against the skin's, clipped; zero as long as one of them is unknown."""
@@ -207,7 +223,7 @@ class DepthObjectSegmenter:
         pixels = float(mask.sum())
         if target is None:
             radius = radius if self._diameter is None else self._diameter / 2
-            self._target = _Target(center, np.zeros(3), radius, mask, pixels)
+            self._target = _Target(center, np.zeros(3), radius, MAX_GROWTH * radius, mask, pixels)
         else:
             # The part that is seen moves its centre when a hand covers more of it: believe what is seen in full.
             weight = min(pixels / max(target.pixels, 1.0), 1.0)
@@ -216,7 +232,8 @@ class DepthObjectSegmenter:
             target.velocity = 0.6 * target.velocity + 0.4 * (corrected - target.center)
             target.center = corrected
             if self._diameter is None:
-                target.radius = float(np.clip(radius, target.radius, GROWTH * target.radius))
+                grown = min(GROWTH * target.radius, target.max_radius)
+                target.radius = float(np.clip(radius, target.radius, grown))
             target.pixels = max(0.995 * target.pixels, pixels)
             target.mask, target.missed = mask, 0
         inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)

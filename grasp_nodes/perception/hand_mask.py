@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from grasp_nodes.geometry.camera import Frame
-from grasp_nodes.perception.color_model import BINS, ColorModel, color_cells
+from grasp_nodes.perception.color_model import UNIFORM, ColorModel, color_cells
 from grasp_nodes.perception.evidence import HandEvidence
 
 FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
@@ -147,7 +147,7 @@ class HandMasker:
         color = self._colors.setdefault(hand.track_id, ColorModel())
         inner = cv2.erode(core.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         color.learn(cells[inner])
-        skin = color.log_likelihood(cells) > -np.log(np.prod(BINS)) if color.is_known else np.ones_like(core)
+        skin = color.log_likelihood(cells) > UNIFORM if color.is_known else np.ones_like(core)
         mask = core & skin
         border = 2 * max(round(BORDER * drawing.pixels_per_metre), 1) + 1
         grown = cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (border, border))) > 0
