@@ -1,0 +1,143 @@
+"""The command ``grasp-nodes``: its sub-commands, and how an error becomes one line and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or input. Heavy packages are imported inside the commands, so that ``--help``
+answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grasp_nodes import __version__
+from grasp_nodes.errors import GraspNodesError, InputError, MissingFileError
+
+FAILED = 1
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="grasp-nodes",
+    help="Human hands grasping objects, from video or from a generator, as ROS 2 messages.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+LaunchArguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME:=VALUE]...", help="Launch arguments, as for ros2 launch.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable last line.")]
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on stderr, never a traceback."""
+    try:
+        app()
+    except (InputError, MissingFileError) as error:
+        _end(error, BAD_INPUT)
+    except GraspNodesError as error:
+        _end(error, FAILED)
+    except BrokenPipeError:
+        # The reader of our output went away, as in "grasp-nodes doctor | head": nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+def _end(error: GraspNodesError, code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"grasp-nodes: {error}\n")
+    sys.exit(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Human hands grasping objects, from video or from a generator, as ROS 2 messages."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+
+
+@app.command()
+def demo(arguments: LaunchArguments = None) -> None:
+    """Reconstruct a clip of a hand with an object, show it, and print its report as the last line (JSON).
+
+    Without source:= the clip is rendered by the package itself at the first run, so that the report tells the accuracy.
+    """
+    from grasp_nodes.cli.demo import run_demo
+    from grasp_nodes.cli.launching import parse_arguments
+
+    raise typer.Exit(run_demo(parse_arguments(arguments or [])))
+
+
+@app.command()
+def launch(
+    file: Annotated[str, typer.Argument(help="A launch file, or the name of one of the package's: demo")],
+    arguments: LaunchArguments = None,
+    show_args: Annotated[bool, typer.Option("--show-args", "-s", help="Only show the file's arguments.")] = False,
+) -> None:
+    """Start the nodes of a launch file; the same syntax as ros2 launch."""
+    from grasp_nodes.cli.launching import find_launch_file, launch_file, parse_arguments, show_arguments
+
+    path = find_launch_file(file)
+    if show_args:
+        show_arguments(path)
+    else:
+        raise typer.Exit(launch_file(path, parse_arguments(arguments or [])))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
+)
+def run(
+    context: typer.Context,
+    node: Annotated[str, typer.Argument(help="Name of a node, for example fitting_node")],
+) -> None:
+    """Run one node in this process. What follows its name goes to the node: --ros-args -p device:=cpu ..."""
+    from grasp_nodes.cli.running import run_node
+
+    raise typer.Exit(run_node(node, context.args))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Say what is installed, found and missing, and the command that mends it."""
+    from grasp_nodes.cli.doctor import report
+
+    raise typer.Exit(report(as_json=json))
+
+
+@app.command()
+def render(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A mesh (obj, ply, stl, off, glb), hand parameters (npz, json), a primitive such as sphere:0.04, "
+            "or hand:flat, hand:fist, hand:grasp.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")],
+    size: Annotated[int, typer.Option(min=64, max=4096, help="Edge of one view, px.")] = 480,
+    side: Annotated[str, typer.Option(help="Side of hand:...: right or left.")] = "right",
+    scale: Annotated[float, typer.Option(help="Factor from a mesh file's unit to metres.")] = 1.0,
+) -> None:
+    """Draw a mesh or a posed hand from two sides."""
+    from grasp_nodes.cli.pictures import draw
+
+    draw(what, output, size, side, scale)
+    typer.echo(str(output))

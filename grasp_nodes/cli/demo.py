@@ -1,0 +1,59 @@
+"""``grasp-nodes demo``: the demo's launch file, with its report as the last line."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from grasp_nodes.cli.launching import find_launch_file, launch_file
+from grasp_nodes.errors import GraspNodesError
+
+REPORT_FILE = "report_file"
+SOURCE = "source"
+FAILED = 1
+
+
+def run_demo(arguments: Mapping[str, str]) -> int:
+    """Launch the demo and print its report.
+
+    Args:
+        arguments: of the launch file; ``report_file`` keeps the report where it says.
+
+    Returns:
+        0, or 1 where a node failed.
+
+    Raises:
+        GraspNodesError: the demo ended without a report.
+    """
+    if not arguments.get(SOURCE):
+        _render_default_clip(arguments)
+    with tempfile.TemporaryDirectory(prefix="grasp_nodes_demo_") as folder:
+        report = Path(arguments.get(REPORT_FILE) or Path(folder, "report.json"))
+        report.unlink(missing_ok=True)
+        code = launch_file(find_launch_file("demo"), {**arguments, REPORT_FILE: str(report)})
+        typer.echo(json.dumps(_read_report(report)))
+    return FAILED if code else 0
+
+
+def _read_report(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise GraspNodesError(
+            "the demo ended without a report: the messages above say which node stopped and why; "
+            "'grasp-nodes doctor' says what is missing"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise GraspNodesError(f"the demo's report {path} is not JSON ({error}): the report node was cut off") from error
+    if not isinstance(report, dict):
+        raise GraspNodesError(f"the demo's report {path} is not a JSON object but {type(report).__name__}")
+    return report
+
+
+def _render_default_clip(arguments: Mapping[str, str]) -> None:
+    """Render the clip before the nodes start, where it is not in the cache yet: they would wait in silence."""
