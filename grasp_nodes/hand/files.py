@@ -172,8 +172,8 @@ def _side_of_name(path: Path) -> Side | None:
 def _missing(path: Path) -> MissingFileError:
     return MissingFileError(
         f"no hand model at {path}. MANO is free for research after registration at https://mano.is.tue.mpg.de (its "
-        f"licence forbids passing it on): put MANO_RIGHT.pkl and MANO_LEFT.pkl into one folder and set {MODEL_VARIABLE} "
-        f"to that folder. Without {MODEL_VARIABLE} the open hand that comes with the package is used"
+        "licence forbids passing it on): put MANO_RIGHT.pkl and MANO_LEFT.pkl into one folder and set "
+        f"{MODEL_VARIABLE} to that folder. Without {MODEL_VARIABLE} the open hand that comes with the package is used"
     )
 
 

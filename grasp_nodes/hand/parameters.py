@@ -52,13 +52,12 @@ class HandParams:
         device: torch.device | str = "cpu",
     ) -> HandParams:
         """The flat hand at the origin, `batch` times."""
-        options = {"dtype": dtype, "device": device}
         return HandParams(
-            torch.zeros(batch, 3, **options),
-            torch.zeros(batch, NUM_POSE, **options),
-            torch.zeros(batch, NUM_BETAS, **options),
-            torch.zeros(batch, 3, **options),
-            torch.ones(batch, **options),
+            torch.zeros(batch, 3, dtype=dtype, device=device),
+            torch.zeros(batch, NUM_POSE, dtype=dtype, device=device),
+            torch.zeros(batch, NUM_BETAS, dtype=dtype, device=device),
+            torch.zeros(batch, 3, dtype=dtype, device=device),
+            torch.ones(batch, dtype=dtype, device=device),
             side,
         )
 
