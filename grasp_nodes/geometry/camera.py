@@ -1,6 +1,7 @@
 """The pinhole camera with lens distortion, and a frame that it took.
 
-Pixel coordinates: the centre of the top-left pixel is (0, 0). Camera axes: x right, y down, z forward (REP-103 optical).
+Pixel coordinates: the centre of the top-left pixel is (0, 0).
+Camera axes: x right, y down, z forward (REP-103, optical frames).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import cv2
 import numpy as np
 
 from grasp_nodes.errors import InputError
+
+_UNDISTORT_ROUNDS = 20
 
 DISTORTION_SIZES = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8, 12, 14), "equidistant": (0, 4), "": (0,)}
 
@@ -101,8 +104,13 @@ class CameraModel:
         flat = np.ascontiguousarray(pixels.reshape(-1, 1, 2))
         if self.distortion_model == "equidistant":
             return cv2.fisheye.undistortPoints(flat, self.camera_k, self.distortion).reshape(pixels.shape)
-        criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 50, 1e-9)
-        return cv2.undistortPointsIter(flat, self.camera_k, self.distortion, None, None, criteria).reshape(pixels.shape)
+        normalised = cv2.undistortPoints(flat, self.camera_k, self.distortion).reshape(pixels.shape)
+        # OpenCV stops after a few rounds of its fixed-point iteration: go on until the pixels come back.
+        focal = self.camera_k[[0, 1], [0, 1]]
+        for _ in range(_UNDISTORT_ROUNDS):
+            points = np.concatenate([normalised, np.ones_like(normalised[..., :1])], axis=-1)
+            normalised = normalised - (self.project(points) - pixels) / focal
+        return normalised
 
     def unproject(self, pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """Points at a depth.

@@ -1,0 +1,163 @@
+"""The page as a person sees it: screenshots by headless Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from grasp_nodes.contact.contact_map import ContactMap
+from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandState, ObjectState
+from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.parameters import HandParams
+from grasp_nodes.objects.loading import load_object
+
+viser = pytest.importorskip("viser", reason="the viewer extra is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from grasp_nodes.viewer.page import ViewerPage  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+WIDTH, HEIGHT = 1280, 800
+SCENE = slice(330, 860)
+"""Columns of the 3D view between the browser's notice about software rendering and the panel."""
+CAMERA = CameraModel(np.array([[600.0, 0, 319.5], [0, 600.0, 239.5], [0, 0, 1]]), 640, 480)
+STAMP = 1_700_000_000_000_000_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """One headless Chromium that asks no outside host."""
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--use-angle=swiftshader",
+                "--enable-unsafe-swiftshader",
+            ],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page() -> Iterator[ViewerPage]:
+    """A page on a free port."""
+    viewer = ViewerPage(port=18080)
+    yield viewer
+    viewer.close()
+
+
+def screenshot(browser: object, address: str, seconds: float = 4.0) -> np.ndarray:
+    """RGB picture of the page after it had time to draw."""
+    tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})  # type: ignore[attr-defined]
+    try:
+        tab.goto(address)
+        tab.wait_for_selector("canvas", timeout=30_000)
+        time.sleep(seconds)
+        encoded = np.frombuffer(tab.screenshot(), np.uint8)
+    finally:
+        tab.close()
+    return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def share_of_hue(image: np.ndarray, low: int, high: int) -> float:
+    """Share of the 3D view's pixels that are coloured and have an OpenCV hue in [low, high)."""
+    scene = cv2.cvtColor(image[:, SCENE], cv2.COLOR_RGB2HSV)
+    return float(((scene[..., 0] >= low) & (scene[..., 0] < high) & (scene[..., 1] > 40)).mean())
+
+
+def state_in_view(contact: float) -> HandObjectState:
+    """A right hand 0.6 m in front of the camera, a ball beside it, and one level of contact all over the hand."""
+    model = load_hand_model("right")
+    params = HandParams(
+        torch.tensor([[0.0, 0.0, 1.2]]),
+        torch.zeros(1, 45),
+        torch.zeros(1, 10),
+        torch.tensor([[0.0, 0.0, 0.6]]),
+        torch.ones(1),
+    )
+    with torch.no_grad():
+        output = model(params)
+    hand = HandState(
+        params,
+        output.keypoints[0].double().numpy(),
+        np.tile([0.0, 0, 0, 0, 0, 0, 1], (16, 1)),
+        model.model_id,
+        model.fingerprint,
+        1,
+        0.9,
+        True,
+    )
+    T_camera_object = np.eye(4)
+    T_camera_object[:3, 3] = [0.12, 0.05, 0.6]
+    contact_map = ContactMap(
+        "ball",
+        np.zeros((1, 3), np.float32),
+        np.zeros(1, np.float32),
+        np.ones(1, np.float32),
+        np.zeros(778, np.float32),
+        np.full(778, contact, np.float32),
+        0.005,
+        "right",
+        1,
+    )
+    return HandObjectState(
+        STAMP,
+        CAMERA.frame_id,
+        [hand],
+        [ObjectState("ball", T_camera_object, score=0.8)],
+        [contact_map],
+        status=FitStatus.OK,
+    )
+
+
+def test_empty_scene_shows_no_hand(browser: object, page: ViewerPage) -> None:
+    image = screenshot(browser, page.address)
+    assert share_of_hue(image, 2, 22) < 0.001
+
+
+def test_hand_object_and_picture_are_seen(browser: object, page: ViewerPage) -> None:
+    page.set_camera(CAMERA)
+    page.set_object(load_object("sphere:0.04", object_id="ball"))
+    page.update_image(np.full((480, 640, 3), (20, 200, 20), np.uint8), STAMP)
+    page.update_state(state_in_view(contact=0.0))
+    image = screenshot(browser, page.address)
+    assert share_of_hue(image, 2, 22) > 0.01, "the hand is missing from the 3D view"
+    assert share_of_hue(image, 95, 125) > 0.003, "the object is missing from the 3D view"
+    panel = cv2.cvtColor(image[:, SCENE.stop :], cv2.COLOR_RGB2HSV)
+    green = (panel[..., 0] > 50) & (panel[..., 0] < 70) & (panel[..., 1] > 150)
+    assert green.mean() > 0.05, "the camera picture is missing from the panel"
+
+
+def test_contact_turns_the_hand_red(browser: object, page: ViewerPage) -> None:
+    page.update_state(state_in_view(contact=1.0))
+    image = screenshot(browser, page.address)
+    scene = image[:, SCENE].astype(int)
+    red = (scene[..., 0] > 100) & (scene[..., 1] < scene[..., 0] // 3) & (scene[..., 2] < scene[..., 0] // 3)
+    assert red.mean() > 0.01
+
+
+def test_reason_is_shown_when_nothing_is_seen(browser: object, page: ViewerPage) -> None:
+    page.set_status("No hand found for 6 s: palm score below 0.5", {"frames in, Hz": 29.8})
+    tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})  # type: ignore[attr-defined]
+    try:
+        tab.goto(page.address)
+        tab.wait_for_selector("text=palm score below 0.5", timeout=20_000)
+        assert tab.get_by_text("29.8").count() == 1
+    finally:
+        tab.close()
