@@ -1,0 +1,249 @@
+"""Follows the pose of a known object from frame to frame, and finds it again when it is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from grasp_nodes.fitting.object_initialise import (
+    DEPTH_AGREEMENT_SCALE,
+    initialise_object_pose,
+    solver_weights,
+)
+from grasp_nodes.fitting.object_observation import ObjectObservation, check_images, observe_object
+from grasp_nodes.fitting.pose_solver import SolverMesh, compare_masks, refine_poses
+from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.geometry.mesh import mesh_edges
+from grasp_nodes.objects.model import ObjectModel
+
+LOST_OVERLAP = 0.5
+"""Below this intersection over union the pose is searched anew."""
+_LARGEST_MESH = 6000
+_TRACKING_STAGES = ((8.0, 0.03, 6), (2.5, 0.012, 8))
+"""Per level: outline scale in window pixels, depth scale in m, evaluations."""
+_PRIOR_TRANSLATION = 0.03
+_PRIOR_ROTATION = 0.1
+_VELOCITY_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class ObjectPoseEstimate:
+    """The pose of an object in one frame.
+
+    T_camera_object: (4, 4) float64, object frame to camera frame, m.
+    covariance: (6, 6) float64, m^2 and rad^2 (x, y, z, rotation about x, y, z), camera axes, of the object's origin.
+    iou: of silhouette and mask, where nothing hides the object. depth_rms: m, root mean square distance of the depth
+    points to the surface, outliers left out; NaN without depth. score in [0, 1]: overlap times agreement with depth.
+    is_initial: found by search in this frame, not followed. is_held: nothing was seen, this is the last pose.
+    rotation_ambiguity: rad, how far rotations that explained the first image equally well lie apart.
+    """
+
+    T_camera_object: np.ndarray
+    covariance: np.ndarray
+    iou: float
+    depth_rms: float
+    score: float
+    is_initial: bool = False
+    is_held: bool = False
+    rotation_ambiguity: float = 0.0
+
+
+def make_solver_mesh(object_model: ObjectModel) -> SolverMesh:
+    """The object as the pose solver reads it; meshes of many faces are simplified for the outline."""
+    vertices, faces = object_model.vertices.astype(np.float64), object_model.faces
+    centre = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
+    if len(faces) > _LARGEST_MESH:
+        vertices, faces = _simplify(vertices, faces)
+    edges = mesh_edges(faces)
+    grid = object_model.signed_distance
+    return SolverMesh(
+        np.ascontiguousarray(vertices),
+        np.ascontiguousarray(faces, np.int64),
+        np.ascontiguousarray(edges.vertices, np.int64),
+        np.ascontiguousarray(edges.faces, np.int64),
+        centre,
+        np.ascontiguousarray(grid.values.detach().cpu().numpy(), np.float32),
+        grid.origin.detach().cpu().numpy().astype(np.float64),
+        float(grid.spacing),
+    )
+
+
+def _simplify(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import open3d
+
+    mesh = open3d.geometry.TriangleMesh(
+        open3d.utility.Vector3dVector(vertices), open3d.utility.Vector3iVector(faces.astype(np.int32))
+    )
+    mesh = mesh.simplify_quadric_decimation(_LARGEST_MESH // 2)
+    return np.asarray(mesh.vertices).copy(), np.asarray(mesh.triangles).astype(np.int64)
+
+
+class ObjectPoseFitter:
+    """Pose of one object over the frames of one camera.
+
+    Args:
+        object_model: the object. seed: of everything random.
+    """
+
+    def __init__(self, object_model: ObjectModel, seed: int = 0) -> None:
+        self.object_model = object_model
+        self._mesh = make_solver_mesh(object_model)
+        self._reach = float(np.linalg.norm(np.ptp(self._mesh.vertices, axis=0)))
+        self._seed = seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the object's pose."""
+        self._pose: tuple[np.ndarray, np.ndarray] | None = None
+        self._previous: tuple[np.ndarray, np.ndarray] | None = None
+        self._last: ObjectPoseEstimate | None = None
+        self._usual_iou = 0.0
+        self._poor_frames = 0
+
+    def update(
+        self,
+        camera: CameraModel,
+        mask: np.ndarray | None,
+        depth: np.ndarray | None = None,
+        occluder: np.ndarray | None = None,
+    ) -> ObjectPoseEstimate | None:
+        """The pose in the next frame.
+
+        Args:
+            camera: that took the images.
+            mask: (H, W) bool, visible pixels of the object; None or empty where it was not seen.
+            depth: (H, W) float32, m, 0 or NaN = no measurement; None = colour camera.
+            occluder: (H, W) bool, pixels that may hide the object (a hand), or None.
+
+        Returns:
+            The estimate; the last one, marked as held, where the object was not seen; None before it was ever seen.
+
+        Raises:
+            InputError: an image has not the camera's size.
+        """
+        if mask is None:
+            return self._hold()
+        check_images(camera, mask, depth, occluder)
+        fine = observe_object(camera, mask, depth, occluder, reach=self._reach, seed=self._seed)
+        if fine is None:
+            return self._hold()
+        estimate = None
+        if self._pose is not None:
+            estimate = self._follow(fine)
+            self._poor_frames = self._poor_frames + 1 if estimate.iou < 0.85 * self._usual_iou else 0
+        if estimate is None or estimate.iou < LOST_OVERLAP or self._poor_frames >= 5:
+            self._poor_frames = 0
+            coarse = observe_object(
+                camera,
+                mask,
+                depth,
+                occluder,
+                reach=self._reach,
+                seed=self._seed,
+                window=72,
+                contour_points=80,
+                depth_points=150,
+            )
+            if coarse is not None:
+                estimate = self._search(coarse, fine, estimate)
+        if estimate is None:
+            return self._hold()
+        self._usual_iou = estimate.iou if estimate.is_initial else 0.95 * self._usual_iou + 0.05 * estimate.iou
+        self._last = estimate
+        return estimate
+
+    def _hold(self) -> ObjectPoseEstimate | None:
+        self._previous = self._pose
+        return None if self._last is None else replace(self._last, score=0.0, is_held=True, is_initial=False)
+
+    def _follow(self, observation: ObjectObservation) -> ObjectPoseEstimate:
+        """Start from the better of the last pose and the one that the last motion leads to."""
+        assert self._pose is not None
+        rotation, centre = self._pose
+        rotations, centres = np.stack([rotation] * 2), np.stack([centre] * 2)
+        if self._previous is not None:
+            before_rotation, before_centre = self._previous
+            rotations[1] = _part_of_rotation(rotation @ before_rotation.T, _VELOCITY_SHARE) @ rotation
+            centres[1] = centre + _VELOCITY_SHARE * (centre - before_centre)
+        normal = np.eye(6)
+        for level, (contour_scale, depth_scale, iterations) in enumerate(_TRACKING_STAGES):
+            weights = solver_weights(observation, contour_scale, depth_scale, _PRIOR_TRANSLATION, _PRIOR_ROTATION)
+            if level == 0:
+                costs, _ = refine_poses(
+                    rotations, centres, rotation, centre, self._mesh, observation.image, weights, 0, 1e-5
+                )
+                start = int(np.argmin(costs))
+                rotations, centres = rotations[start : start + 1], centres[start : start + 1]
+            _, normals = refine_poses(
+                rotations, centres, rotation, centre, self._mesh, observation.image, weights, iterations, 1e-5
+            )
+            normal = normals[0]
+        ambiguity = self._last.rotation_ambiguity if self._last is not None else 0.0
+        return self._accept(rotations[0], centres[0], normal, observation, ambiguity, is_initial=False)
+
+    def _search(
+        self, coarse: ObjectObservation, fine: ObjectObservation, followed: ObjectPoseEstimate | None
+    ) -> ObjectPoseEstimate | None:
+        known = self._pose
+        extra = None if known is None else (known[0][None], known[1][None])
+        found = initialise_object_pose(self._mesh, coarse, fine, self._seed, extra=extra)
+        if followed is not None and found.score <= followed.score + 0.02:
+            return followed
+        weights = solver_weights(fine, *_TRACKING_STAGES[-1][:2])
+        rotations, centres = found.rotation[None].copy(), found.centre[None].copy()
+        costs, normals = refine_poses(
+            rotations, centres, np.eye(3), np.zeros(3), self._mesh, fine.image, weights, 10, 1e-5
+        )
+        if not np.isfinite(costs[0]):
+            return followed
+        self._pose = None
+        return self._accept(rotations[0], centres[0], normals[0], fine, found.rotation_ambiguity, is_initial=True)
+
+    def _accept(
+        self,
+        rotation: np.ndarray,
+        centre: np.ndarray,
+        normal: np.ndarray,
+        observation: ObjectObservation,
+        ambiguity: float,
+        *,
+        is_initial: bool,
+    ) -> ObjectPoseEstimate:
+        # Rounding of many small turns would slowly leave the rotation group.
+        left, _, right = np.linalg.svd(rotation)
+        rotation = left @ right
+        overlap, agreement, rms = compare_masks(
+            rotation[None], centre[None], self._mesh, observation.image, DEPTH_AGREEMENT_SCALE
+        )
+        self._previous, self._pose = self._pose, (rotation, centre)
+        pose = np.eye(4)
+        pose[:3, :3] = rotation
+        lever = rotation @ self._mesh.centre
+        pose[:3, 3] = centre - lever
+        return ObjectPoseEstimate(
+            T_camera_object=pose,
+            covariance=_covariance_of_origin(normal, lever),
+            iou=float(overlap[0]),
+            depth_rms=float(rms[0]),
+            score=float(overlap[0] * agreement[0]),
+            is_initial=is_initial,
+            rotation_ambiguity=ambiguity,
+        )
+
+
+def _covariance_of_origin(normal: np.ndarray, lever: np.ndarray) -> np.ndarray:
+    """Inverse information at the mesh's centre, carried to the object's origin: dt = dc + lever x dw."""
+    # Directions that nothing was seen of get a standard deviation of 1 m and pi instead of infinity.
+    covariance = np.linalg.inv(normal + np.diag([1.0, 1.0, 1.0, 0.1, 0.1, 0.1]))
+    carry = np.eye(6)
+    carry[:3, 3:] = [[0, -lever[2], lever[1]], [lever[2], 0, -lever[0]], [-lever[1], lever[0], 0]]
+    covariance = carry @ covariance @ carry.T
+    return 0.5 * (covariance + covariance.T)
+
+
+def _part_of_rotation(rotation: np.ndarray, share: float) -> np.ndarray:
+    """The rotation about the same axis by a share of the angle."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_rotvec(share * Rotation.from_matrix(rotation).as_rotvec()).as_matrix()

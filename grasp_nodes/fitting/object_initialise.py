@@ -1,0 +1,143 @@
+"""The pose of a known mesh in one image, from nothing but its mask and, where there is one, its depth.
+
+HOMan's recipe (rotations uniform in SO(3), distance from the diagonals of the boxes, then refinement against the
+mask), with outline Gauss-Newton instead of a renderer's gradient, coarse to fine, and fewer candidates at each level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from grasp_nodes.fitting.object_observation import ObjectObservation
+from grasp_nodes.fitting.pose_solver import SolverMesh, SolverWeights, compare_masks, refine_poses
+from grasp_nodes.geometry.rotations import random_rotations
+
+DEPTH_AGREEMENT_SCALE = 0.005
+"""m; a depth point this far from the surface counts half."""
+_STAGES = ((12.0, 0.06, 6, 12), (5.0, 0.03, 8, 5), (2.5, 0.012, 15, 5))
+"""Per level: outline scale in window pixels, depth scale in m, evaluations, candidates that go on."""
+
+
+@dataclass(frozen=True)
+class InitialPose:
+    """The best candidate.
+
+    rotation: (3, 3), object to camera. centre: (3,), m, the mesh's centre in the camera's frame. score in [0, 1].
+    rotation_ambiguity: rad, largest rotation to another candidate that explains the image as well; silhouettes of
+    symmetric objects leave rotations open.
+    """
+
+    rotation: np.ndarray
+    centre: np.ndarray
+    score: float
+    rotation_ambiguity: float
+
+
+def solver_weights(
+    observation: ObjectObservation,
+    contour_scale: float,
+    depth_scale: float,
+    prior_translation: float = 0.0,
+    prior_rotation: float = 0.0,
+) -> SolverWeights:
+    """Weights for an image.
+
+    Masks are off by about a pixel, and lean to one side: with depth, which is unbiased, they count less. Stereo and
+    time-of-flight noise grows with the square of the distance.
+
+    Args:
+        observation: its window's scale and its depth points set the standard deviations.
+        contour_scale: px of the window. depth_scale: m.
+        prior_translation: m. prior_rotation: rad. 0 = no prior.
+    """
+    points = observation.image.points
+    distance = float(np.median(points[:, 2])) if len(points) else 1.0
+    sigma = (3.0 if len(points) else 1.0) * observation.window_scale
+    return SolverWeights(
+        contour_sigma=max(sigma, 0.5),
+        contour_scale=contour_scale,
+        depth_sigma=0.002 + 0.003 * distance**2,
+        depth_scale=depth_scale,
+        contour_count=60.0,
+        depth_count=100.0,
+        prior_translation=prior_translation,
+        prior_rotation=prior_rotation,
+    )
+
+
+def pose_scores(
+    rotations: np.ndarray, centres: np.ndarray, mesh: SolverMesh, observation: ObjectObservation
+) -> np.ndarray:
+    """Overlap of silhouette and mask times agreement with the depth: (B,) in [0, 1]."""
+    overlap, agreement, _ = compare_masks(rotations, centres, mesh, observation.image, DEPTH_AGREEMENT_SCALE)
+    return overlap * agreement
+
+
+def initialise_object_pose(
+    mesh: SolverMesh,
+    coarse: ObjectObservation,
+    fine: ObjectObservation,
+    seed: int = 0,
+    candidates: int = 50,
+    extra: tuple[np.ndarray, np.ndarray] | None = None,
+) -> InitialPose:
+    """Search the whole rotation group.
+
+    Args:
+        mesh: the object.
+        coarse: the image in a small window (about 64 px), for the first level. fine: in the window of the others.
+        seed: of the rotations. candidates: how many rotations are tried.
+        extra: rotations (N, 3, 3) and centres (N, 3) that compete too, such as the last known pose.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rotations = random_rotations(candidates, generator, dtype=torch.float64).numpy().copy()
+    centres = _centres_from_box(rotations, mesh, fine)
+    if extra is not None:
+        rotations, centres = np.concatenate([rotations, extra[0]]), np.concatenate([centres, extra[1]])
+    for level, (contour_scale, depth_scale, iterations, keep) in enumerate(_STAGES):
+        observation = coarse if level == 0 else fine
+        weights = solver_weights(observation, contour_scale, depth_scale)
+        costs, _ = refine_poses(
+            rotations, centres, np.eye(3), np.zeros(3), mesh, observation.image, weights, iterations, 1e-4
+        )
+        order = np.argsort(costs, kind="stable")[:keep]
+        rotations, centres = rotations[order], centres[order]
+    scores = pose_scores(rotations, centres, mesh, fine)
+    best = int(scores.argmax())
+    good = rotations[scores > scores[best] - 0.02]
+    cosines = 0.5 * (np.einsum("nij,ij->n", good, rotations[best]) - 1)
+    ambiguity = float(np.arccos(np.clip(cosines, -1, 1)).max())
+    return InitialPose(rotations[best], centres[best], float(scores[best]), ambiguity)
+
+
+def _centres_from_box(rotations: np.ndarray, mesh: SolverMesh, observation: ObjectObservation) -> np.ndarray:
+    """Distance from the ratio of the boxes' diagonals and direction from their centres, in turn (HOMan, sec. 3.2).
+
+    Where there is depth, it says the distance: half of the object's thickness behind the surface that is seen.
+    """
+    k, box = observation.camera_k, observation.box
+    low, high = box[:2] - 0.5, box[2:] + 0.5
+    diagonal, middle = np.linalg.norm(high - low), 0.5 * (low + high)
+    vertices = mesh.vertices[:: max(1, len(mesh.vertices) // 500)] - mesh.centre
+    turned = np.einsum("bij,vj->bvi", rotations, vertices)
+    size = np.linalg.norm(np.ptp(turned[..., :2], axis=1), axis=1)
+    centres = np.zeros((len(rotations), 3))
+    centres[:, 2] = size * 0.5 * (k[0, 0] + k[1, 1]) / diagonal
+    points = observation.image.points
+    if len(points):
+        centres[:, 2] = np.median(points[:, 2]) + 0.3 * np.ptp(turned[..., 2], axis=1)
+    nearest = -turned[..., 2].min(axis=1) + 0.03
+    focal, principal = k[[0, 1], [0, 1]], k[:2, 2]
+    for _ in range(5):
+        centres[:, 2] = np.maximum(centres[:, 2], nearest)
+        camera = turned + centres[:, None]
+        pixels = camera[..., :2] / camera[..., 2:] * focal + principal
+        lowest, highest = pixels.min(axis=1), pixels.max(axis=1)
+        if not len(points):
+            centres[:, 2] *= np.linalg.norm(highest - lowest, axis=1) / diagonal
+        centres[:, :2] += (middle - 0.5 * (lowest + highest)) * centres[:, 2:] / focal
+    centres[:, 2] = np.maximum(centres[:, 2], nearest)
+    return centres
