@@ -100,9 +100,7 @@ def launch(
         raise typer.Exit(launch_file(path, parse_arguments(arguments or [])))
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
-)
+@app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})
 def run(
     context: typer.Context,
     node: Annotated[str, typer.Argument(help="Name of a node, for example fitting_node")],

@@ -25,7 +25,7 @@ def run_demo(arguments: Mapping[str, str]) -> int:
         arguments: of the launch file; ``report_file`` keeps the report where it says.
 
     Returns:
-        0, or 1 where a node failed.
+        0, or 1 where a node failed, the source was cut off, or no frame was answered.
 
     Raises:
         GraspNodesError: the demo ended without a report.
@@ -36,8 +36,9 @@ def run_demo(arguments: Mapping[str, str]) -> int:
         report = Path(arguments.get(REPORT_FILE) or Path(folder, "report.json"))
         report.unlink(missing_ok=True)
         code = launch_file(find_launch_file("demo"), {**arguments, REPORT_FILE: str(report)})
-        typer.echo(json.dumps(_read_report(report)))
-    return FAILED if code else 0
+        answer = _read_report(report)
+    typer.echo(json.dumps(answer))
+    return FAILED if code or not answer.get("complete", True) or not answer.get("frames_out") else 0
 
 
 def _read_report(path: Path) -> dict[str, Any]:

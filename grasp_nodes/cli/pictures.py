@@ -97,7 +97,7 @@ def read_hand_params(path: Path) -> HandParams:
     if not path.is_file():
         raise MissingFileError(f"hand parameters {path}: there is no such file")
     values = _read_json(path) if path.suffix.lower() == ".json" else _read_npz(path)
-    given = {name: np.asarray(values[name], np.float32) for name in FIELDS if name in values}
+    given = {name: _numbers(values[name], f"hand parameters {path}: {name}") for name in FIELDS if name in values}
     if not given:
         raise InputError(f"hand parameters {path}: expected some of {', '.join(FIELDS)}, got {sorted(values)}")
     side = str(values.get("side", "right"))
@@ -111,6 +111,13 @@ def read_hand_params(path: Path) -> HandParams:
     flat = HandParams.zeros(max(len(value) for value in tensors.values()))
     arrays = {name: tensors.get(name, getattr(flat, name)) for name in FIELDS}
     return HandParams(**arrays, side="left" if side == "left" else "right")
+
+
+def _numbers(value: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected numbers ({error})") from error
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

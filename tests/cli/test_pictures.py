@@ -1,0 +1,125 @@
+"""What `grasp-nodes render` draws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from grasp_nodes.cli import pictures
+from grasp_nodes.errors import InputError
+from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.keypoints import KEYPOINT_NAMES
+from grasp_nodes.hand.parameters import HandParams
+
+SIZE = 160
+
+
+def drawn(tmp_path: Path, what: str, side: str = "right") -> np.ndarray:
+    """Mask of what was drawn, (SIZE, 2 SIZE)."""
+    output = tmp_path / "picture.png"
+    pictures.draw(what, output, SIZE, side, 1.0)
+    image = cv2.imread(str(output))
+    assert image is not None
+    return (image < 250).any(axis=2)
+
+
+def test_a_sphere_covers_the_disc_of_its_projection(tmp_path: Path) -> None:
+    mask = drawn(tmp_path, "sphere:0.04")
+    assert mask.shape == (SIZE, 2 * SIZE)
+    # A sphere of radius r at distance d has a silhouette of radius f r / sqrt(d^2 - r^2); here d = 1.05 r / sin(a/2).
+    half = pictures.FIELD_OF_VIEW / 2
+    radius = SIZE / 2 / np.tan(half) / np.sqrt((1.05 / np.sin(half)) ** 2 - 1)
+    for view in (mask[:, :SIZE], mask[:, SIZE:]):
+        assert view.sum() == pytest.approx(np.pi * radius**2, rel=0.02)
+
+
+def test_the_poses_differ_and_fill_the_picture(tmp_path: Path) -> None:
+    masks = {pose: drawn(tmp_path, f"hand:{pose}") for pose in pictures.HAND_POSES}
+    for mask in masks.values():
+        assert 0.08 < mask.mean() < 0.7
+        assert not mask[[0, -1]].any()
+    assert (masks["flat"] != masks["fist"]).mean() > 0.05
+    assert (masks["grasp"] != masks["fist"]).mean() > 0.05
+
+
+def tips_to_wrist(params: HandParams) -> np.ndarray:
+    keypoints = load_hand_model(params.side)(params).keypoints[0].numpy()
+    tips = [index for index, name in enumerate(KEYPOINT_NAMES) if index in (8, 12, 16, 20)]
+    return np.linalg.norm(keypoints[tips] - keypoints[0], axis=1)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_fist_is_closed_and_a_grasp_half_closed(side: str) -> None:
+    flat, grasp, fist = (tips_to_wrist(pictures.named_hand(pose, side)) for pose in ("flat", "grasp", "fist"))  # type: ignore[arg-type]
+    assert (fist < 0.7 * flat).all()
+    assert (grasp < 0.95 * flat).all()
+    assert (fist < grasp).all()
+
+
+def test_the_left_fist_mirrors_the_right() -> None:
+    np.testing.assert_allclose(
+        tips_to_wrist(pictures.named_hand("fist", "left")),
+        tips_to_wrist(pictures.named_hand("fist", "right")),
+        atol=1e-5,
+    )
+
+
+def some_hands(count: int) -> HandParams:
+    generator = torch.Generator().manual_seed(3)
+    zeros = HandParams.zeros(count, "left")
+    values = {name: torch.randn(getattr(zeros, name).shape, generator=generator) * 0.3 for name in pictures.FIELDS}
+    return HandParams(**{**values, "scale": 1 + values["scale"] ** 2}, side="left")
+
+
+def test_parameters_come_back_from_both_formats(tmp_path: Path) -> None:
+    params = some_hands(3)
+    arrays = {name: getattr(params, name).numpy() for name in pictures.FIELDS}
+    np.savez(tmp_path / "hands.npz", side="left", **arrays)
+    (tmp_path / "hands.json").write_text(json.dumps({"side": "left", **{k: v.tolist() for k, v in arrays.items()}}))
+    for name in ("hands.npz", "hands.json"):
+        back = pictures.read_hand_params(tmp_path / name)
+        assert back.side == "left"
+        for field in pictures.FIELDS:
+            torch.testing.assert_close(getattr(back, field), getattr(params, field))
+
+
+def test_one_hand_may_come_without_a_batch(tmp_path: Path) -> None:
+    (tmp_path / "hand.json").write_text(json.dumps({"hand_pose": [0.1] * 45, "scale": 1.2}))
+    back = pictures.read_hand_params(tmp_path / "hand.json")
+    assert len(back) == 1
+    assert back.hand_pose[0, 7] == pytest.approx(0.1)
+    assert back.scale.tolist() == pytest.approx([1.2])
+    assert drawn(tmp_path, str(tmp_path / "hand.json")).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", "list"),
+        ("{}", "global_orient"),
+        ('{"hand_pose": [1, 2]}', "hand_pose"),
+        ('{"hand_pose": "bent"}', "hand_pose"),
+        ('{"side": "both", "scale": 1}', "both"),
+    ],
+)
+def test_bad_parameters_are_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "hand.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        pictures.read_hand_params(path)
+
+
+def test_a_pickle_in_an_npz_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "hand.npz"
+    np.savez(path, hand_pose=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="plain arrays"):
+        pictures.read_hand_params(path)
+    path.write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(InputError, match=r"hand\.npz"):
+        pictures.read_hand_params(path)
