@@ -135,7 +135,7 @@ class DepthObjectSegmenter:
                 offset = np.hypot(*(centroids[label] - (width / 2, height / 2))) / (0.35 * np.hypot(width, height))
                 score = float(part.sum()) * float(np.exp(-(offset**2)))
             if self._diameter is not None:
-                score *= float(np.exp(-((np.log(size / self._diameter) / 0.4) ** 2)))
+                score *= float(np.exp(-((np.log(size / self._diameter) / 0.25) ** 2)))
             if score > best_score:
                 best, best_score = part, score
         if best is None:

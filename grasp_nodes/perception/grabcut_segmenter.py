@@ -14,6 +14,7 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.perception.box_tracker import BoxTracker
 from grasp_nodes.perception.boxes import box_of_mask, clip_box
+from grasp_nodes.perception.color_model import UNIFORM, ColorModel, color_cells
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence
 
 MAX_EDGE = 256
@@ -25,6 +26,8 @@ SURE_SHARE = 0.35
 """Inner part of the last mask that is taken for granted, as a share of its greatest inner radius."""
 MIN_SHARE, MAX_SHARE = 0.2, 2.5
 """A mask whose area leaves this range of the last one is a failure, not a motion."""
+MIN_ALIKE = 0.4
+"""Share of the mask's pixels that have to have the object's colours."""
 MIN_PIXELS = 30
 
 
@@ -50,6 +53,7 @@ class GrabCutObjectSegmenter:
     def reset(self) -> None:
         """Start again from the prompt box."""
         self._mask: np.ndarray | None = None
+        self._color = ColorModel()
         self._seed_box: np.ndarray = self._box
         self._tracker.reset()
 
@@ -99,7 +103,7 @@ class GrabCutObjectSegmenter:
         mask = np.zeros((height, width), bool)
         mask[window] = cv2.resize(found, (x_stop - x_start, y_stop - y_start), interpolation=cv2.INTER_LINEAR) > 0.5
         mask &= ~hand
-        return mask if self._plausible(mask) else None
+        return mask if self._plausible(color_cells(image)[mask]) else None
 
     def _trimap(self, window: tuple[slice, slice], hand: np.ndarray) -> np.ndarray:
         """What is known before the cut: (h, w) uint8 of GrabCut's four labels."""
@@ -123,8 +127,14 @@ class GrabCutObjectSegmenter:
         trimap[hand[window]] = cv2.GC_BGD
         return trimap
 
-    def _plausible(self, mask: np.ndarray) -> bool:
-        pixels = int(mask.sum())
-        if pixels < MIN_PIXELS:
+    def _plausible(self, cells: np.ndarray) -> bool:
+        """Whether size and colours are still the object's; learns the colours if so."""
+        if len(cells) < MIN_PIXELS:
             return False
-        return self._mask is None or MIN_SHARE < pixels / max(int(self._mask.sum()), 1) < MAX_SHARE
+        if self._mask is not None:
+            growth = len(cells) / max(int(self._mask.sum()), 1)
+            alike = float((self._color.log_likelihood(cells) > UNIFORM).mean())
+            if not MIN_SHARE < growth < MAX_SHARE or alike < MIN_ALIKE:
+                return False
+        self._color.learn(cells)
+        return True

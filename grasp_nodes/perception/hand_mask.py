@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 
 from grasp_nodes.geometry.camera import Frame
-from grasp_nodes.perception.color_model import UNIFORM, ColorModel, color_cells
+from grasp_nodes.perception.color_model import ColorModel, color_cells
 from grasp_nodes.perception.evidence import HandEvidence
 
 FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
-PALM = (0, 1, 5, 9, 13, 17)
-PALM_TRIANGLES = ((0, 1, 5), (0, 5, 9), (0, 9, 13), (0, 13, 17), (1, 2, 5))
+PALM_TRIANGLES = ((0, 1, 5), (0, 5, 9), (0, 9, 13), (0, 13, 17))
 HAND_SPAN = 0.07
 """m; root mean square distance of the 21 landmarks of an open hand from their centre."""
 FINGER_WIDTH = 0.021
@@ -22,6 +21,8 @@ PALM_MARGIN = 0.024
 BORDER = 0.007
 """m; how far beyond the drawing the hand's pixels may reach."""
 DEPTH_TOLERANCE = 0.035
+CORE_ODDS = -1.5
+"""Log odds of skin colour below which even a pixel inside the drawing is not the hand."""
 ARM_LENGTH, ARM_WIDTH_WRIST, ARM_WIDTH_ELBOW = 0.45, 0.075, 0.16
 ARM_SLOPE = 0.7
 """How much nearer or farther the forearm may get per length."""
@@ -72,6 +73,16 @@ def draw_skeleton(hand: HandEvidence, height: int, width: int) -> SkeletonDrawin
     return SkeletonDrawing(depth, scale)
 
 
+def draw_bones(hand: HandEvidence, scale: float, height: int, width: int) -> np.ndarray:
+    """(H, W) bool: thin lines that are skin unless something covers them; scale: px / m."""
+    mask = np.zeros((height, width), np.uint8)
+    points = np.round(hand.keypoints).astype(int)
+    thickness = max(round(0.3 * FINGER_WIDTH * scale), 1)
+    for finger in FINGERS:
+        cv2.polylines(mask, [points[[0, *finger]]], False, 1, thickness)
+    return mask > 0
+
+
 def draw_forearm(hand: HandEvidence, scale: float, height: int, width: int) -> np.ndarray:
     """(H, W) bool: where the forearm can be, a trapezoid beyond the wrist; scale: px / m."""
     wrist = hand.keypoints[0].astype(np.float64)
@@ -114,10 +125,7 @@ class HandMasker:
     def reset(self) -> None:
         """Forget the colours."""
         self._colors: dict[int, ColorModel] = {}
-
-    def color_of(self, track_id: int) -> ColorModel | None:
-        """Colour model of a hand, None where it was never seen."""
-        return self._colors.get(track_id)
+        self._others: dict[int, ColorModel] = {}
 
     def mask(
         self,
@@ -144,15 +152,15 @@ class HandMasker:
         core = drawing.region
         if distance is not None:
             core &= self._near(frame, drawing.depth + distance, DEPTH_TOLERANCE)
-        color = self._colors.setdefault(hand.track_id, ColorModel())
-        inner = cv2.erode(core.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        color.learn(cells[inner])
-        skin = color.log_likelihood(cells) > UNIFORM if color.is_known else np.ones_like(core)
-        mask = core & skin
-        border = 2 * max(round(BORDER * drawing.pixels_per_metre), 1) + 1
-        grown = cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (border, border))) > 0
-        mask |= grown & skin & self._continues(frame, distance)
         arm = draw_forearm(hand, drawing.pixels_per_metre, height, width)
+        border = 2 * max(round(BORDER * drawing.pixels_per_metre), 1) + 1
+        brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (border, border))
+        bones = core & draw_bones(hand, drawing.pixels_per_metre, height, width)
+        odds = self._skin_odds(hand.track_id, cells, bones, cv2.dilate((core | arm).astype(np.uint8), brush) == 0)
+        mask = core & (odds > CORE_ODDS)
+        skin = odds > 0.0
+        grown = cv2.dilate(mask.astype(np.uint8), brush) > 0
+        mask |= grown & skin & self._continues(frame, distance)
         if distance is not None:
             mask |= arm & self._on_arm(frame, hand, drawing.pixels_per_metre, distance)
         else:
@@ -160,6 +168,14 @@ class HandMasker:
         if foreground is not None:
             mask &= foreground
         return cv2.medianBlur(mask.astype(np.uint8), 5) > 0
+
+    def _skin_odds(self, track_id: int, cells: np.ndarray, bones: np.ndarray, outside: np.ndarray) -> np.ndarray:
+        """Log odds of skin against everything else in the image, learned on the bones and outside the drawing."""
+        skin = self._colors.setdefault(track_id, ColorModel())
+        others = self._others.setdefault(track_id, ColorModel())
+        skin.learn(cells[bones])
+        others.learn(cells[::2, ::2][outside[::2, ::2]])
+        return cv2.blur(skin.log_likelihood(cells) - others.log_likelihood(cells), (3, 3))
 
     @staticmethod
     def _near(frame: Frame, expected: np.ndarray, tolerance: float) -> np.ndarray:

@@ -10,6 +10,8 @@ SAMPLES = 1500
 HYPOTHESES = 120
 MIN_SHARE = 0.2
 """Least share of the points on a plane that counts as the table."""
+MIN_SPREAD = 0.07
+"""m; standard deviation of the table's points along its narrower direction: a thing's flat side is smaller."""
 RELATIVE_TOLERANCE = 0.008
 """Half thickness of the plane, as a share of the distance: depth noise grows with it."""
 MAX_DEPTH = 3.0
@@ -47,6 +49,11 @@ def fit_plane(points: np.ndarray) -> Plane:
 def _inliers(plane: Plane, points: np.ndarray) -> np.ndarray:
     tolerance = RELATIVE_TOLERANCE * np.maximum(points[:, 2], 0.3)
     return np.abs(points @ plane.normal + plane.offset) < tolerance
+
+
+def _spread(points: np.ndarray) -> float:
+    """Standard deviation along the second principal direction, m."""
+    return float(np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[1] / np.sqrt(len(points)))
 
 
 class TablePlane:
@@ -108,4 +115,6 @@ class TablePlane:
                 return None, 0.0
             plane = fit_plane(points[on])
             on = _inliers(plane, points)
-        return (plane, float(on.mean())) if on.mean() >= MIN_SHARE else (None, 0.0)
+        if on.mean() < MIN_SHARE or _spread(points[on]) < MIN_SPREAD:
+            return None, 0.0
+        return plane, float(on.mean())
