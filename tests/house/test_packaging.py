@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import typer
 
 import grasp_nodes
 from grasp_nodes.cli.app import app
+from grasp_nodes.nodes.parameters import NODES
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (ROOT / "package.xml", ROOT / "ros2_ws" / "src" / "grasp_msgs" / "package.xml")
@@ -85,8 +87,17 @@ def test_launch_arguments_of_the_pages_are_declared(page: Path) -> None:
     declared = set()
     for path in (ROOT / "launch").glob("*.launch.py"):
         declared |= set(re.findall(r"""(?:Argument\(|\bargument\()\s*["'](\w+)["']""", path.read_text()))
-    used = {name for line in code_lines(page) for name in re.findall(r"\b(\w+):=", line)}
+    lines = [line for line in code_lines(page) if "--ros-args" not in line]
+    used = {name for line in lines for name in re.findall(r"\b(\w+):=", line)}
     assert used <= declared, f"{page.name}: no launch file declares {sorted(used - declared)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_node_parameters_of_the_pages_exist(page: Path) -> None:
+    for line in code_lines(page):
+        for node, arguments in re.findall(r"\brun (?:grasp_nodes )?(\w+_node) (.*--ros-args.*)", line):
+            known = {entry.name for entry in dataclasses.fields(NODES[node])}
+            assert set(re.findall(r"-p (\w+):=", arguments)) <= known, f"{page.name}: {line}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
