@@ -66,7 +66,7 @@ def screenshot(browser: object, address: str, seconds: float = 4.0) -> np.ndarra
     """RGB picture of the page after it had time to draw."""
     tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})  # type: ignore[attr-defined]
     try:
-        tab.goto(address)
+        tab.goto(address, wait_until="commit")
         tab.wait_for_selector("canvas", timeout=30_000)
         time.sleep(seconds)
         encoded = np.frombuffer(tab.screenshot(), np.uint8)
@@ -156,7 +156,7 @@ def test_reason_is_shown_when_nothing_is_seen(browser: object, page: ViewerPage)
     page.set_status("No hand found for 6 s: palm score below 0.5", {"frames in, Hz": 29.8})
     tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})  # type: ignore[attr-defined]
     try:
-        tab.goto(page.address)
+        tab.goto(page.address, wait_until="commit")
         tab.wait_for_selector("text=palm score below 0.5", timeout=20_000)
         assert tab.get_by_text("29.8").count() == 1
     finally:
