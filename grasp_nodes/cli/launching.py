@@ -6,7 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from grasp_nodes.cli.runtime import prepare_runtime
+import typer
+
+from grasp_nodes import embedded
+from grasp_nodes.cli.runtime import NODE_RUNNER, prepare_runtime
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.paths import share_dir
 
@@ -49,9 +52,7 @@ def launch_file(path: Path, arguments: Mapping[str, str]) -> int:
         0, or 1 where something failed.
     """
     if prepare_runtime() == "embedded":
-        from grasp_nodes import embedded
-
-        return embedded.launch_file(path, dict(arguments))
+        return embedded.launch_file(path, arguments, runner=NODE_RUNNER)
     from launch import LaunchDescription, LaunchService
     from launch.actions import IncludeLaunchDescription
     from launch.launch_description_sources import AnyLaunchDescriptionSource
@@ -65,9 +66,7 @@ def launch_file(path: Path, arguments: Mapping[str, str]) -> int:
 def show_arguments(path: Path) -> None:
     """Print the arguments that a launch file declares, with their descriptions, choices and defaults."""
     if prepare_runtime() == "embedded":
-        from grasp_nodes import embedded
-
-        embedded.show_launch_arguments(path)
+        typer.echo(embedded.show_arguments(path))
         return
     from ros2launch.api import print_arguments_of_launch_file
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import os
+import sys
 from typing import Literal
 
+from grasp_nodes import embedded
 from grasp_nodes.errors import InputError, MissingDependencyError
 from grasp_nodes.paths import share_dir
 
-VARIABLE = "GRASP_NODES_ROS"
-
 Runtime = Literal["real", "embedded"]
+
+NODE_RUNNER = (sys.executable, "-m", "grasp_nodes", "run")
+"""Command that the embedded launcher puts before a node's name and arguments."""
 
 
 def chosen_runtime() -> Runtime:
@@ -21,19 +23,12 @@ def chosen_runtime() -> Runtime:
         InputError: the variable is neither real nor embedded.
         MissingDependencyError: it says real, and there is no rclpy.
     """
-    wanted = os.environ.get(VARIABLE, "")
-    if wanted not in ("", "real", "embedded"):
-        raise InputError(f"{VARIABLE}: expected real or embedded, got {wanted!r}")
-    if wanted == "embedded":
-        return "embedded"
-    if importlib.util.find_spec("rclpy") is not None:
-        return "real"
-    if wanted == "real":
-        raise MissingDependencyError(
-            f"{VARIABLE}=real, but rclpy cannot be imported: source the ROS 2 installation "
-            "(source /opt/ros/$ROS_DISTRO/setup.bash) in this shell, with the same Python version"
-        )
-    return "embedded"
+    try:
+        return "real" if embedded.is_real_ros_available() else "embedded"
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    except ImportError as error:
+        raise MissingDependencyError(str(error)) from error
 
 
 def prepare_runtime() -> Runtime:
@@ -49,8 +44,7 @@ def prepare_runtime() -> Runtime:
             raise MissingDependencyError(
                 "nodes need a ROS 2 installation or the embedded runtime: run  pip install 'grasp_nodes[embedded]'"
             )
-        from grasp_nodes import embedded
-
         share = share_dir()
-        embedded.install(message_packages={"grasp_msgs": [share / "msg", share / "srv"]}, share={"grasp_nodes": share})
+        folders = [share / "msg", share / "srv"]
+        embedded.install(message_packages={"grasp_msgs": folders}, share={"grasp_nodes": share})
     return runtime

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import grasp_nodes
+from grasp_nodes import embedded
 from grasp_nodes.cli import app as app_module
 from grasp_nodes.cli import launching, running, runtime
 from grasp_nodes.errors import GraspNodesError, InputError, MissingDependencyError
@@ -142,20 +143,21 @@ def test_a_launch_file_is_found_by_path_and_by_name(tmp_path: Path, monkeypatch:
 def test_an_installed_ros_wins_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, variable: str, installed: bool, expected: str
 ) -> None:
-    monkeypatch.setenv(runtime.VARIABLE, variable)
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda _name: object() if installed else None)
+    monkeypatch.setenv(embedded.CHOICE_VARIABLE, variable)
+    monkeypatch.setattr(embedded, "is_installed", lambda: False)
+    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda _name: object() if installed else None)
     assert runtime.chosen_runtime() == expected
 
 
 def test_a_runtime_that_is_not_there_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda _name: None)
-    monkeypatch.setenv(runtime.VARIABLE, "real")
+    monkeypatch.setenv(embedded.CHOICE_VARIABLE, "real")
     with pytest.raises(MissingDependencyError, match="source"):
         runtime.chosen_runtime()
-    monkeypatch.setenv(runtime.VARIABLE, "other")
+    monkeypatch.setenv(embedded.CHOICE_VARIABLE, "other")
     with pytest.raises(InputError, match="other"):
         runtime.chosen_runtime()
-    monkeypatch.setenv(runtime.VARIABLE, "")
+    monkeypatch.setenv(embedded.CHOICE_VARIABLE, "")
     with pytest.raises(MissingDependencyError, match=r"grasp_nodes\[embedded\]"):
         runtime.prepare_runtime()
 
