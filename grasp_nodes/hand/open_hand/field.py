@@ -81,14 +81,14 @@ class HandField:
         values = self.distance((points[None] + shifts[:, None]).reshape(-1, 3)).reshape(6, -1)
         return (values[:3] - values[3:]).T / (2 * step)
 
-    def project(self, points: Array, rounds: int = 3, fixed: Array | None = None) -> Array:
-        """Points moved onto the surface by Newton steps of at most 3 mm; `fixed` is a mask of points that stay."""
+    def project(self, points: Array, rounds: int = 3, rim: Array | None = None) -> Array:
+        """Points moved onto the surface by Newton steps of at most 3 mm; those of the mask `rim` keep their x."""
         points = points.copy()
         for _ in range(rounds):
             gradient = self.gradient(points)
+            if rim is not None:
+                gradient[rim, 0] = 0
             step = np.clip(self.distance(points) / np.maximum((gradient**2).sum(1), 0.25), -3, 3)
-            if fixed is not None:
-                step[fixed] = 0
             points -= step[:, None] * gradient
         return points
 
@@ -99,7 +99,7 @@ class HandField:
         return smooth_min(smooth_min(palm, long_fingers, 7.0), fingers["thumb"], 9.0)
 
     def _finger(self, points: Array, finger: str) -> Array:
-        girth, dorsal = self.proportions.girth, self.skeleton.dorsal[finger]
+        girth, dorsal = self.proportions.girth * self.proportions.finger_thickness, self.skeleton.dorsal[finger]
         base, middle, end, tip = self.skeleton.chain(finger)
         radii = (_THUMB_RADII if finger == "thumb" else _FINGER_RADII * _FINGER_WIDTH[finger]) * girth
 
@@ -184,12 +184,12 @@ class HandField:
             (swept_sphere(points, heel, side, (13.5 * girth, 10.0 * girth)), 9.0),
             (swept_sphere(points, root, thumb_knuckle, (13.8 * girth, 11.6 * girth)), 9.0),
             (ellipsoid(points, ball, bone_axes(along, dorsal), np.array([30.0, 13.5, 15.0]) * girth), 8.0),
-            (swept_sphere(points, web, index + np.array([20.0, -4.5, 0.0]), (5.2 * girth, 7.0 * girth)), 12.0),
+            (swept_sphere(points, web, index + np.array([16.0, -4.0, 0.0]), (5.2 * girth, 7.6 * girth)), 12.0),
         ]
 
     def _forearm(self, points: Array) -> list[tuple[Array, float]]:
-        girth, pieces = self.proportions.girth, []
-        half = 0.335 * self.proportions.hand_breadth - 17.0
+        girth, pieces = self.proportions.girth * self.proportions.wrist_thickness, []
+        half = (0.335 * self.proportions.hand_breadth - 17.0) * self.proportions.wrist_thickness
         for share in (-1.0, -0.33, 0.33, 1.0):
             z = share * half
             start, end = WRIST + np.array([45.0, -1.0, z]), WRIST + np.array([-12.0, -2.0, z * 1.05])

@@ -18,7 +18,7 @@ _THUMB_FLEXION_DEG = (32.0, 38.0, 48.0)
 
 
 def pose_space(skeleton: Skeleton, seed: int) -> tuple[Array, Array]:
-    """Of full rotations: hands_mean (45,), rad, and hands_components (45, 45), orthonormal rows; the first one flexes."""
+    """hands_mean (45,), rad, full rotations; hands_components (45, 45), orthonormal rows, of which the first flexes."""
     generator = np.random.default_rng(seed)
     normal = generator.standard_normal
     together = generator.beta(1.3, 1.6, (_SAMPLES, 1))

@@ -39,11 +39,13 @@ _THUMB_DORSAL = np.array([0.35, 0.80, 0.50])
 
 @dataclass(frozen=True)
 class Proportions:
-    """Size of one hand. hand_length, hand_breadth: mm. thickness and finger_length: factors of the average."""
+    """Size of one hand. hand_length, hand_breadth: mm. The others: factors of the average."""
 
     hand_length: float = HAND_LENGTH
     hand_breadth: float = HAND_BREADTH
     thickness: float = 1.0
+    finger_thickness: float = 1.0
+    wrist_thickness: float = 1.0
     finger_length: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FINGERS, 1.0))
 
     @property

@@ -224,6 +224,6 @@ def _relax(mesh: CutMesh, field: HandField, rounds: int, step: float = 0.6) -> N
         shift = (pull @ positions) / np.asarray(pull.sum(1)) - positions
         shift -= normals * (normals * shift).sum(1, keepdims=True)
         shift[rim] = 0
-        positions = field.project(positions + step * shift, rounds=1, fixed=rim)
+        positions = field.project(positions + step * shift, rounds=1, rim=rim)
     for v, position in zip(ids, positions, strict=True):
         mesh.positions[v] = position

@@ -43,11 +43,13 @@ def shape_space(vertices: Array, weights: Array, field: HandField, rim: Array, s
 
 def _sample(generator: np.random.Generator) -> Proportions:
     """Proportions of one person: length, breadth and their correlation as in ANSUR II, the rest by judgement."""
-    size, wide, thick, long, *each = generator.standard_normal(4 + len(FINGERS))
+    size, wide, thick, long, fingers, wrist, *each = generator.standard_normal(6 + len(FINGERS))
     return Proportions(
         hand_length=HAND_LENGTH * (1 + 0.052 * size),
         hand_breadth=HAND_BREADTH * (1 + 0.040 * size + 0.038 * wide),
         thickness=1 + 0.045 * thick + 0.02 * wide,
+        finger_thickness=1 + 0.03 * fingers,
+        wrist_thickness=1 + 0.04 * wrist,
         finger_length={f: 1 + 0.03 * long + 0.028 * own for f, own in zip(FINGERS, each, strict=True)},
     )
 
@@ -63,12 +65,13 @@ def _resized(vertices: Array, weights: Array, mean: HandField, target: HandField
         dorsal = mean.skeleton.dorsal[finger]
         for i, j in enumerate(FINGER_JOINTS[finger]):
             bone, resized = before[i + 1] - before[i], after[i + 1] - after[i]
-            stretch = np.array([np.linalg.norm(resized) / np.linalg.norm(bone), girth, girth])
+            around = girth * new.finger_thickness / old.finger_thickness
+            stretch = np.array([np.linalg.norm(resized) / np.linalg.norm(bone), around, around])
             local = (vertices - before[i]) @ bone_axes(bone, dorsal) * stretch
             carried += weights[:, j : j + 1] * (after[i] + local @ bone_axes(resized, dorsal).T)
-    fixed = np.zeros(len(vertices), bool)
-    fixed[rim] = True
-    return target.project(carried, rounds=4, fixed=fixed), target.skeleton.joints
+    on_rim = np.zeros(len(vertices), bool)
+    on_rim[rim] = True
+    return target.project(carried, rounds=4, rim=on_rim), target.skeleton.joints
 
 
 def _joint_regressor(shapes: Array, joints: Array, near: int = 40) -> Array:
