@@ -26,7 +26,7 @@ NODES = (
     "report_node",
 )
 # pip builds wheels through these commands; colcon calls build, install or develop.
-FOR_WHEEL = any(command in sys.argv for command in ("bdist_wheel", "editable_wheel"))
+FOR_WHEEL = any(command in sys.argv for command in ("dist_info", "bdist_wheel", "editable_wheel"))
 
 
 def read_version() -> str:
@@ -53,6 +53,12 @@ def ament_share() -> list[tuple[str, list[str]]]:
     return list(folders.items())
 
 
+def console_scripts() -> list[str]:
+    """The command, and for ROS 2 one executable per node: without ROS 2 they run through ``grasp-nodes run``."""
+    nodes = [f"{node} = {NAME}.nodes.{node}:main" for node in NODES]
+    return [f"grasp-nodes = {NAME}.cli.app:main", *([] if FOR_WHEEL else nodes)]
+
+
 class BuildWithShare(build_py):
     """Puts the shared files inside the package when a wheel is built, so that it works alone."""
 
@@ -76,11 +82,6 @@ setup(
     zip_safe=False,
     # colcon chooses pytest because of this line, also where pyproject.toml is not read.
     extras_require={"test": ["pytest"]},
-    entry_points={
-        "console_scripts": [
-            "grasp-nodes = grasp_nodes.cli.app:main",
-            *(f"{node} = grasp_nodes.nodes.{node}:main" for node in NODES),
-        ]
-    },
+    entry_points={"console_scripts": console_scripts()},
     cmdclass={"build_py": BuildWithShare},
 )

@@ -49,6 +49,15 @@ def test_the_workspace_links_to_the_root() -> None:
     assert link.resolve() == ROOT
 
 
+def test_colcon_installs_an_executable_for_every_node() -> None:
+    listed = re.search(r"^NODES = \((.*?)\)", (ROOT / "setup.py").read_text(), re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    nodes = {path.stem: path for path in (ROOT / "grasp_nodes" / "nodes").glob("*_node.py")}
+    assert set(re.findall(r'"(\w+)"', listed[1])) == set(nodes)
+    for name, path in nodes.items():
+        assert re.search(r"^def main\(", path.read_text(), re.MULTILINE), f"{name} has no main()"
+
+
 def test_nodes_depend_on_the_packages_that_they_import() -> None:
     declared = {element.text for element in ET.parse(PACKAGES[0]).getroot().iter("exec_depend")}
     imported = set()
