@@ -1,0 +1,89 @@
+"""An MCAP bag that is whole or not there: written under another name and moved when it is closed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.errors import WriterError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.paths import share_dir
+
+BAG_VERSION = 9
+PARTIAL = ".partial"
+
+
+def typestore() -> Typestore:
+    """The standard message types and this package's own."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = {}
+    for path in sorted((share_dir() / "msg").glob("*.msg")):
+        types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"grasp_msgs/msg/{path.stem}"))
+    store.register(types)
+    return store
+
+
+class BagRecording:
+    """Writes serialised messages to a bag folder.
+
+    Args:
+        folder: of the bag; must not exist.
+
+    Raises:
+        InputError: the folder exists already, or cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if folder.exists():
+            raise InputError(f"bag {folder}: exists already; choose another output or remove it")
+        self.folder = folder
+        self.messages = 0
+        self._partial = folder.with_name(folder.name + PARTIAL)
+        if self._partial.exists():
+            shutil.rmtree(self._partial)
+        self._store = typestore()
+        self._connections: dict[str, Connection] = {}
+        self._writer = Writer(self._partial, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._writer.open()
+        except (WriterError, OSError) as error:
+            raise InputError(f"bag {folder}: cannot be written: {error}") from error
+
+    def add_topic(self, topic: str, message_type: str) -> None:
+        """Announce a topic.
+
+        Args:
+            message_type: such as "sensor_msgs/msg/Image".
+
+        Raises:
+            InputError: the type is not known.
+        """
+        if message_type not in self._store.fielddefs:
+            raise InputError(f"topic {topic!r}: message type {message_type!r} is not known")
+        self._connections[topic] = self._writer.add_connection(topic, message_type, typestore=self._store)
+
+    def write(self, topic: str, stamp: int, data: bytes) -> None:
+        """Append one message.
+
+        Args:
+            stamp: ns, when it was received. data: CDR with its header.
+        """
+        self._writer.write(self._connections[topic], stamp, data)
+        self.messages += 1
+
+    def close(self) -> Path:
+        """Finish the files and give the bag its name; returns the folder."""
+        self._writer.close()
+        for file in self._partial.iterdir():
+            if file.name.startswith(self._partial.name):
+                file.rename(file.with_name(file.name.replace(PARTIAL, "", 1)))
+        metadata = self._partial / "metadata.yaml"
+        metadata.write_text(metadata.read_text(encoding="utf-8").replace(self._partial.name, self.folder.name), "utf-8")
+        self._partial.rename(self.folder)
+        return self.folder

@@ -1,0 +1,193 @@
+"""Evidence in, hands, objects and contact out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from grasp_msgs.msg import ContactMap, Evidence, HandModelInfo, HandObjectState, HandPoseArray, ObjectPose
+from rclpy.qos import QoSProfile
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import MarkerArray
+
+from grasp_nodes.nodes.depth_input import DEPTH, DepthInput
+from grasp_nodes.nodes.frame_pairing import StampPairing
+from grasp_nodes.nodes.node_base import LATCHED, GraspNode, run_node
+from grasp_nodes.nodes.parameters import FittingParameters
+from grasp_nodes.nodes.source_status import watch_object
+from grasp_nodes.nodes.worker import InferenceWorker
+
+if TYPE_CHECKING:
+    from grasp_nodes.contact.interaction import HandObjectState as HandObjectNoun
+    from grasp_nodes.fitting.frame_fitter import FrameFitter
+    from grasp_nodes.viewer.posed_hands import HandPoser
+
+EVIDENCE = "evidence"
+STATE, HANDS, OBJECTS, CONTACT = "hand_object/state", "hands", "objects/pose", "contact_map"
+MARKERS, MODEL_INFO = "markers", "hand_model_info"
+TF_QOS = QoSProfile(depth=100)
+
+
+class FittingNode(GraspNode[FittingParameters]):
+    """Pairs evidence and depth by stamp and runs the fit on a worker."""
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__("fitting_node", FittingParameters, **node_options)
+        settings = self.settings
+        self._fitter: FrameFitter | None = None
+        self._poser: HandPoser | None = None
+        self._object: tuple[str, str, float] = ("", "", 1.0)
+        self._pairing = StampPairing(EVIDENCE, round(settings.sync_slop_s * 1e9), self.statistics.dropped)
+        self._outputs = {
+            STATE: self.advertise(HandObjectState, STATE),
+            HANDS: self.advertise(HandPoseArray, HANDS),
+            OBJECTS: self.advertise(ObjectPose, OBJECTS),
+            CONTACT: self.advertise(ContactMap, CONTACT),
+            MARKERS: self.advertise(MarkerArray, MARKERS),
+            MODEL_INFO: self.advertise(HandModelInfo, MODEL_INFO, LATCHED),
+        }
+        self._tf = self.create_publisher(TFMessage, "/tf", TF_QOS) if settings.publish_tf else None
+        self._worker: InferenceWorker[dict[str, Any]] = InferenceWorker(
+            "fitting", self._prepare, self._work, self.fail, settings.queue_size
+        )
+        self.subscribe(Evidence, EVIDENCE, self._on_evidence)
+        self._depth = DepthInput(self, settings.use_depth, self._add)
+        self._worker.start()
+        watch_object(self, settings.object, self._on_object)
+
+    def silence_reason(self) -> str:
+        """Which of the inputs is missing."""
+        if not self._worker.ready:
+            return "the hand model and the fit are being loaded"
+        if EVIDENCE not in self.statistics.inputs:
+            return f"no message on {EVIDENCE} ({self.publishers_of(EVIDENCE)} publishers)"
+        if self._pairing.waiting(EVIDENCE):
+            return (
+                f"no depth on {DEPTH} within sync_slop_s = {self.settings.sync_slop_s} s of the evidence; "
+                "colour alone: use_depth:=never"
+            )
+        return "evidence stopped coming"
+
+    def on_reset(self) -> None:
+        """Forget filters and evidence that waits."""
+        self._pairing.reset()
+        self._worker.clear()
+        self._worker.call(self._reset_fitter)
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self._worker.stop()
+
+    # -- inputs (the executor's thread)
+
+    def _on_evidence(self, message: Evidence) -> None:
+        self._add(EVIDENCE, self.checked_stamp(EVIDENCE, message.header), message)
+
+    def _add(self, topic: str, stamp: int, message: Any) -> None:
+        self._pairing.add(topic, stamp, message)
+        for group in self._pairing.take([DEPTH] if self._depth.wanted else []):
+            group["arrived"] = time.monotonic()
+            if self._worker.submit(group) is not None:
+                self.statistics.dropped("newer evidence came")
+
+    # -- work (the worker's thread)
+
+    def _prepare(self) -> None:
+        import torch
+
+        started = time.monotonic()
+        torch.set_num_threads(self.settings.threads)
+        self._build()
+        self.facts["device"] = self.settings.device
+        self.get_logger().info(
+            f"ready after {time.monotonic() - started:.1f} s: hand {self.facts['hand model']}, object "
+            f"{self._object[0] or 'as source/status says'}, depth {self.settings.use_depth}, device "
+            f"{self.settings.device}, {'working' if self.enabled else 'disabled: call ~/enable'}"
+        )
+
+    def _on_object(self, spec: str, object_id: str, scale: float) -> None:
+        self._worker.call(lambda: self.guard("object", self._change_object, spec, object_id, scale))
+
+    def _change_object(self, spec: str, object_id: str, scale: float) -> None:
+        self._object = (spec, object_id, scale)
+        self._build()
+
+    def _build(self) -> None:
+        from grasp_nodes.fitting.frame_fitter import FrameFitter
+        from grasp_nodes.hand.files import load_hand_model
+        from grasp_nodes.nodes.conversions.hand_model import to_hand_model_info
+        from grasp_nodes.objects.loading import load_object
+
+        spec, object_id, scale = self._object
+        model = load_hand_model("right", self.settings.hand_model or None)
+        self._fitter = FrameFitter(
+            hand_model=model, object_model=load_object(spec, object_id or None, scale) if spec else None
+        )
+        self.facts["hand model"] = model.model_id
+        self.facts["hand model sha256"] = model.fingerprint
+        self.publish(self._outputs[MODEL_INFO], MODEL_INFO, to_hand_model_info(model))
+
+    def _reset_fitter(self) -> None:
+        if self._fitter is not None:
+            self._fitter.reset()
+
+    def _work(self, group: dict[str, Any]) -> None:
+        self.guard(EVIDENCE, self._fit, group)
+
+    def _fit(self, group: dict[str, Any]) -> None:
+        from grasp_nodes.nodes.conversions.evidence import from_evidence
+
+        if self._fitter is None:
+            return
+        evidence = from_evidence(group[EVIDENCE])
+        depth = self._depth.read(group.get(DEPTH), evidence.camera.width, evidence.camera.height)
+        state = self._fitter.update(evidence, depth)
+        self._publish_state(state)
+        self.statistics.latency(time.monotonic() - group["arrived"])
+        self.useful("" if state.status == 0 else state.status_text or "neither a hand nor an object was fitted")
+
+    def _publish_state(self, state: HandObjectNoun) -> None:
+        from grasp_nodes.nodes.conversions.hands import to_hand_pose_array
+        from grasp_nodes.nodes.conversions.states import to_state
+
+        message = to_state(state)
+        self.publish(self._outputs[HANDS], HANDS, to_hand_pose_array(state.hands, message.header))
+        for found in message.objects:
+            self.publish(self._outputs[OBJECTS], OBJECTS, found)
+        for contact in message.contact_maps:
+            self.publish(self._outputs[CONTACT], CONTACT, contact)
+        if self._tf is not None:
+            self._publish_transforms(state, message.header)
+        if self.settings.publish_markers and self._outputs[MARKERS].get_subscription_count():
+            self._publish_markers(state, message.header)
+        self.publish(self._outputs[STATE], STATE, message)
+
+    def _publish_transforms(self, state: HandObjectNoun, header: Any) -> None:
+        from grasp_nodes.nodes.conversions.scene import to_transforms
+
+        transforms = to_transforms(state, header)
+        if transforms and self._tf is not None:
+            self.publish(self._tf, "/tf", TFMessage(transforms=transforms))
+
+    def _publish_markers(self, state: HandObjectNoun, header: Any) -> None:
+        from grasp_nodes.nodes.conversions.scene import to_deletion, to_hand_marker, to_object_marker
+        from grasp_nodes.viewer.posed_hands import HandPoser
+
+        if self._poser is None:
+            self._poser = HandPoser(self.settings.hand_model or None)
+        markers = [to_deletion(header)]
+        for number, hand in enumerate(state.hands):
+            posed = self._poser.pose(hand, state)
+            markers.append(to_hand_marker(header, number, posed.vertices, posed.faces, posed.contact))
+        markers += [to_object_marker(header, number, found) for number, found in enumerate(state.objects)]
+        self.publish(self._outputs[MARKERS], MARKERS, MarkerArray(markers=markers))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node."""
+    return run_node(FittingNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""The parameters of every node: one frozen dataclass each, the only place where they are defined.
+
+A field is a ROS parameter with its default, description, range or choices; `config/defaults.yaml` lists them all and a
+test keeps it equal to this file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from grasp_nodes.errors import InputError
+
+P = TypeVar("P", bound="NodeParameters")
+
+RELIABILITY = ("best_effort", "reliable")
+
+
+def parameter(
+    default: Any,
+    description: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    read_only: bool = True,
+) -> Any:
+    """A field of a parameter class.
+
+    Args:
+        minimum, maximum: inclusive range of a number.
+        choices: allowed texts.
+        read_only: false when the node takes a change while it runs.
+    """
+    metadata = {
+        "description": description,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "read_only": read_only,
+    }
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """What every node takes."""
+
+    autostart: bool = parameter(True, "Start working at once; false: wait for the service ~/enable.")
+    threads: int = parameter(2, "Threads of numerical libraries.", minimum=1, maximum=64)
+    silence_warn_s: float = parameter(
+        5.0, "s without a useful output after which the reason is logged.", minimum=0.5, maximum=3600.0, read_only=False
+    )
+    diagnostics_period_s: float = parameter(1.0, "s between messages on /diagnostics.", minimum=0.1, maximum=60.0)
+    input_reliability: str = parameter(
+        "best_effort", "Reliability asked of publishers; best_effort matches both kinds.", choices=RELIABILITY
+    )
+    input_depth: int = parameter(1, "Messages kept per input while the node is busy.", minimum=1, maximum=1000)
+    output_reliability: str = parameter("reliable", "Reliability offered to subscribers.", choices=RELIABILITY)
+    output_depth: int = parameter(
+        10, "Messages kept per output for subscribers that are behind.", minimum=1, maximum=1000
+    )
+
+
+@dataclass(frozen=True)
+class SourceParameters(NodeParameters):
+    """Parameters of source_node."""
+
+    source: str = parameter(
+        "",
+        "What to play: '' = the default rendered clip, a clip or stereo folder, a video file, an MCAP or db3 bag, or "
+        "the number of a camera.",
+    )
+    object: str = parameter(
+        "", "Mesh file of the object, or a shape such as sphere:0.117 (radius in m); '' = the clip's own, if any."
+    )
+    frames: int = parameter(0, "Frames to play; 0 = all.", minimum=0, maximum=10_000_000)
+    seed: int = parameter(0, "Seed of the default clip.", minimum=0, maximum=2**31 - 1)
+    loop: bool = parameter(False, "Start again at the end; stamps go on.")
+    rate: float = parameter(0.0, "Hz at pace realtime; 0 = as recorded.", minimum=0.0, maximum=1000.0)
+    pace: str = parameter(
+        "auto",
+        "realtime: at the recorded or given rate; answered: the next frame is sent when earlier ones were answered on "
+        "hand_object/state; auto: answered for recordings, realtime for cameras.",
+        choices=("auto", "realtime", "answered"),
+    )
+    in_flight: int = parameter(2, "Frames that may be unanswered at pace answered.", minimum=1, maximum=64)
+    answer_timeout_s: float = parameter(
+        5.0, "s after which an unanswered frame counts as lost.", minimum=0.1, maximum=600.0
+    )
+    start_timeout_s: float = parameter(
+        60.0, "s to wait for the graph to be ready and for the first answer.", minimum=0.0, maximum=3600.0
+    )
+    restamp: bool = parameter(
+        False, "Stamp each frame with the time at which it is sent instead of its recorded stamp."
+    )
+
+
+@dataclass(frozen=True)
+class PerceptionParameters(NodeParameters):
+    """Parameters of perception_node."""
+
+    max_hands: int = parameter(2, "Hands that are followed at once.", minimum=1, maximum=8)
+    min_hand_score: float = parameter(
+        0.5, "Score below which a hand does not count as seen.", minimum=0.01, maximum=0.99
+    )
+    object_backend: str = parameter(
+        "auto",
+        "Finder of the object's pixels; depth: what stands off the table; grabcut: colour, from a box; onnx: a network "
+        "of yours, from a box; topic: masks from object_mask; auto: depth where there is depth, else grabcut where "
+        "there is a box.",
+        choices=("auto", "depth", "grabcut", "onnx", "topic", "none"),
+    )
+    object: str = parameter(
+        "", "Mesh file or shape of the object, for its size; '' = as source/status says, if it does."
+    )
+    object_box: str = parameter(
+        "", "x_min,y_min,x_max,y_max in px of the object in the first image; '' = from object_detections, or found."
+    )
+    onnx_encoder: str = parameter("", "Image encoder (Segment Anything's layout) for object_backend onnx.")
+    onnx_decoder: str = parameter("", "Its mask decoder.")
+    onnx_encoder_sha256: str = parameter("", "SHA-256 of the encoder; '' = not checked.")
+    onnx_decoder_sha256: str = parameter("", "SHA-256 of the decoder; '' = not checked.")
+    use_depth: str = parameter(
+        "auto", "Wait for depth of each image; auto: when somebody publishes it.", choices=("auto", "always", "never")
+    )
+    sync_slop_s: float = parameter(
+        0.01, "s by which stamps of colour, depth and camera_info may differ.", minimum=0.0, maximum=1.0
+    )
+    image_transport: str = parameter(
+        "raw", "compressed: JPEG or PNG from the topic <image>/compressed.", choices=("raw", "compressed")
+    )
+    queue_size: int = parameter(1, "Images that wait while one is worked on; the newest wins.", minimum=1, maximum=1000)
+
+
+@dataclass(frozen=True)
+class FittingParameters(NodeParameters):
+    """Parameters of fitting_node."""
+
+    object: str = parameter("", "Mesh file or shape such as sphere:0.117; '' = as source/status says, if it does.")
+    object_scale: float = parameter(1.0, "Factor that turns the mesh's units into m.", minimum=1e-6, maximum=1e6)
+    hand_model: str = parameter("", "MANO file or folder; '' = the open hand.")
+    use_depth: str = parameter(
+        "auto", "Wait for depth of each image; auto: when somebody publishes it.", choices=("auto", "always", "never")
+    )
+    sync_slop_s: float = parameter(
+        0.01, "s by which stamps of evidence and depth may differ.", minimum=0.0, maximum=1.0
+    )
+    publish_tf: bool = parameter(True, "Publish the frames hand_right, hand_left and object_<id> on /tf.")
+    publish_markers: bool = parameter(True, "Publish markers while somebody subscribes to them.")
+    queue_size: int = parameter(
+        1, "Evidence that waits while one is worked on; the newest wins.", minimum=1, maximum=1000
+    )
+    device: str = parameter("cpu", "Device of the fit.", choices=("cpu", "cuda"))
+
+
+@dataclass(frozen=True)
+class RecorderParameters(NodeParameters):
+    """Parameters of recorder_node."""
+
+    output: str = parameter("", "Folder of the bag; '' = grasp_nodes_<date> in the working folder.")
+    topics: list[str] = parameter(  # noqa: RUF009 - makes a field with a factory
+        [
+            "camera/color/image_raw",
+            "camera/color/camera_info",
+            "camera/depth/image_raw",
+            "evidence",
+            "hand_object/state",
+            "hand_model_info",
+            "truth/state",
+            "/tf",
+        ],
+        "Topics to record; one that this package does not know is written topic:package/msg/Type.",
+    )
+
+
+@dataclass(frozen=True)
+class ReportParameters(NodeParameters):
+    """Parameters of report_node."""
+
+    report_file: str = parameter("", "JSON file of the report; '' = only logged.")
+    object: str = parameter("", "Mesh file or shape of the object; '' = as source/status says, if it does.")
+    exit_when_finished: bool = parameter(True, "End after the report of a source that has finished.")
+    grace_s: float = parameter(
+        2.0,
+        "s without a new state after the source has finished, before the report is written.",
+        minimum=0.1,
+        maximum=600.0,
+    )
+    device: str = parameter("cpu", "Device named in the report.", choices=("cpu", "cuda"))
+
+
+@dataclass(frozen=True)
+class ViewerParameters(NodeParameters):
+    """Parameters of viewer_node."""
+
+    port: int = parameter(8080, "TCP port of the page; the next free one if it is in use.", minimum=1, maximum=65535)
+    host: str = parameter("127.0.0.1", "Address to listen on; 0.0.0.0 = any.")
+    object: str = parameter("", "Mesh file or shape of the object; '' = as source/status says, if it does.")
+    hand_model: str = parameter("", "MANO file or folder; '' = the open hand.")
+    open_browser: bool = parameter(True, "Open the page in the desktop's browser, where there is one.")
+
+
+NODES: dict[str, type[NodeParameters]] = {
+    "source_node": SourceParameters,
+    "perception_node": PerceptionParameters,
+    "fitting_node": FittingParameters,
+    "recorder_node": RecorderParameters,
+    "report_node": ReportParameters,
+    "viewer_node": ViewerParameters,
+}
+
+
+def check_value(kind: type[NodeParameters], name: str, value: Any) -> Any:
+    """A value for a parameter, of its type and within its range.
+
+    Args:
+        value: an int is taken for a float.
+
+    Raises:
+        InputError: no such parameter, another type, outside the range, or not among the choices.
+    """
+    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
+    if name not in fields:
+        raise InputError(f"parameter {name!r} is not known; expected one of {', '.join(fields)}")
+    default, metadata = default_of(fields[name]), fields[name].metadata
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(default, list) and not isinstance(value, (str, bytes)):
+        value = [str(item) for item in value]
+    if type(value) is not type(default):
+        raise InputError(f"parameter {name!r}: expected {type(default).__name__}, got {type(value).__name__} {value!r}")
+    if metadata["choices"] and value not in metadata["choices"]:
+        raise InputError(f"parameter {name!r}: expected one of {', '.join(metadata['choices'])}, got {value!r}")
+    if metadata["minimum"] is not None and not metadata["minimum"] <= value <= metadata["maximum"]:
+        raise InputError(
+            f"parameter {name!r}: expected a number from {metadata['minimum']} to {metadata['maximum']}, got {value}"
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"parameter {name!r}: expected a finite number, got {value}")
+    return value
+
+
+def default_of(entry: dataclasses.Field[Any]) -> Any:
+    """Default of a field."""
+    if entry.default is not dataclasses.MISSING:
+        return entry.default
+    if entry.default_factory is dataclasses.MISSING:
+        raise TypeError(f"parameter {entry.name!r} has no default")
+    return entry.default_factory()
+
+
+def build(kind: type[P], values: Mapping[str, Any]) -> P:
+    """Parameters of a node, each value checked.
+
+    Raises:
+        InputError: see `check_value`.
+    """
+    return kind(**{name: check_value(kind, name, value) for name, value in values.items()})
+
+
+def defaults_yaml() -> str:
+    """The text of `config/defaults.yaml`: every parameter of every node with its default and description."""
+    lines = [
+        "# Every parameter of every node with its default. Copy what you want to change; give it as params_file.",
+        "# Written by: python -m grasp_nodes.nodes.parameters > config/defaults.yaml",
+    ]
+    for node, kind in NODES.items():
+        lines += ["", f"/**/{node}:", "  ros__parameters:"]
+        for entry in dataclasses.fields(kind):
+            lines += [f"    # {_explain(entry)}", f"    {entry.name}: {_yaml_value(default_of(entry))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _explain(entry: dataclasses.Field[Any]) -> str:
+    metadata = entry.metadata
+    text = metadata["description"]
+    if metadata["minimum"] is not None:
+        text += f" Range {metadata['minimum']} to {metadata['maximum']}."
+    if metadata["choices"]:
+        text += f" One of {', '.join(metadata['choices'])}."
+    return text if metadata["read_only"] else text + " May change while the node runs."
+
+
+def _yaml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list):
+        return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+    return repr(value)
+
+
+def field_types(kind: type[NodeParameters]) -> dict[str, Any]:
+    """Python type of every parameter."""
+    return get_type_hints(kind)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(defaults_yaml())

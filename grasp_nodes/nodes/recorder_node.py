@@ -1,0 +1,162 @@
+"""Records topics to an MCAP bag, with the definitions of all message types in it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rclpy.qos import QoSProfile
+from std_srvs.srv import Trigger
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.nodes.bag_recording import BagRecording
+from grasp_nodes.nodes.node_base import LATCHED, GraspNode, qos_profile, run_node
+from grasp_nodes.nodes.parameters import RecorderParameters
+
+TYPES = {
+    "camera/color/image_raw": "sensor_msgs/msg/Image",
+    "camera/color/camera_info": "sensor_msgs/msg/CameraInfo",
+    "camera/depth/image_raw": "sensor_msgs/msg/Image",
+    "camera/depth/camera_info": "sensor_msgs/msg/CameraInfo",
+    "evidence": "grasp_msgs/msg/Evidence",
+    "hand_object/state": "grasp_msgs/msg/HandObjectState",
+    "hands": "grasp_msgs/msg/HandPoseArray",
+    "objects/pose": "grasp_msgs/msg/ObjectPose",
+    "contact_map": "grasp_msgs/msg/ContactMap",
+    "hand_model_info": "grasp_msgs/msg/HandModelInfo",
+    "markers": "visualization_msgs/msg/MarkerArray",
+    "truth/state": "grasp_msgs/msg/HandObjectState",
+    "source/status": "std_msgs/msg/String",
+    "/tf": "tf2_msgs/msg/TFMessage",
+    "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
+}
+LATCHED_TOPICS = ("hand_model_info", "source/status")
+DEPTH_OF_QUEUE = 50
+
+
+class RecorderNode(GraspNode[RecorderParameters]):
+    """Records from its start (parameter autostart) or from ~/start, until ~/stop or its end."""
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__("recorder_node", RecorderParameters, **node_options)
+        self._recording: BagRecording | None = None
+        self._recording_lock = threading.Lock()
+        self._topics = dict(parse_topic(entry) for entry in self.settings.topics)
+        for topic, message_type in self._topics.items():
+            self.subscribe(load_type(message_type), topic, self._writer_of(topic), self._qos_of(topic), raw=True)
+        self.create_service(Trigger, "~/start", self._on_start)
+        self.create_service(Trigger, "~/stop", self._on_stop)
+        if self.enabled:
+            self._start()
+
+    def silence_reason(self) -> str:
+        """Which topics never came."""
+        absent = [topic for topic in self._topics if topic not in self.statistics.inputs]
+        return f"no message on {', '.join(absent)}" if absent else "all topics stopped"
+
+    def on_enabled(self) -> None:
+        """Recording follows ~/enable."""
+        if self.enabled:
+            self._start()
+        else:
+            self._stop()
+
+    def close(self) -> None:
+        """Finish the bag."""
+        self._stop()
+
+    def _qos_of(self, topic: str) -> QoSProfile:
+        if topic in LATCHED_TOPICS:
+            return LATCHED
+        return qos_profile(self.settings.input_reliability, max(self.settings.input_depth, DEPTH_OF_QUEUE))
+
+    def _writer_of(self, topic: str) -> Any:
+        def write(message: Any) -> None:
+            with self._recording_lock:
+                if self._recording is None:
+                    return
+                self._recording.write(self.resolve_topic_name(topic), time.time_ns(), bytes(message))
+            self.useful()
+
+        return write
+
+    def _start(self) -> str:
+        with self._recording_lock:
+            if self._recording is not None:
+                return f"already recording to {self._recording.folder}"
+            folder = Path(self.settings.output or f"grasp_nodes_{datetime.now():%Y_%m_%d-%H_%M_%S}").resolve()
+            recording = BagRecording(folder)
+            for topic, message_type in self._topics.items():
+                recording.add_topic(self.resolve_topic_name(topic), message_type)
+            self._recording = recording
+        self.facts["bag"] = str(folder)
+        text = f"recording {len(self._topics)} topics to {folder}"
+        self.get_logger().info(text)
+        return text
+
+    def _stop(self) -> str:
+        with self._recording_lock:
+            recording, self._recording = self._recording, None
+        if recording is None:
+            return "not recording"
+        text = f"wrote {recording.messages} messages to {recording.close()}"
+        self.get_logger().info(text)
+        return text
+
+    def _on_start(self, _request: Any, response: Any) -> Any:
+        try:
+            response.message, response.success = self._start(), True
+            self.enabled = True
+        except InputError as error:
+            response.message, response.success = str(error), False
+        return response
+
+    def _on_stop(self, _request: Any, response: Any) -> Any:
+        response.message, response.success = self._stop(), True
+        return response
+
+
+def parse_topic(entry: str) -> tuple[str, str]:
+    """Topic and message type of an entry of the parameter `topics`.
+
+    Raises:
+        InputError: the topic's type is neither given nor known.
+    """
+    topic, separator, message_type = entry.partition(":")
+    if not separator:
+        if topic not in TYPES:
+            raise InputError(
+                f"parameter 'topics': the type of {topic!r} is not known; write it as {topic}:package/msg/Type. "
+                f"Known are {', '.join(TYPES)}"
+            )
+        return topic, TYPES[topic]
+    if message_type.count("/") != 2:
+        raise InputError(f"parameter 'topics': expected topic:package/msg/Type, got {entry!r}")
+    return topic, message_type
+
+
+def load_type(message_type: str) -> Any:
+    """Class of a message type such as "sensor_msgs/msg/Image".
+
+    Raises:
+        InputError: its package is not installed or has no such message.
+    """
+    package, kind, name = message_type.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.{kind}"), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"message type {message_type!r} is not installed: {error}") from error
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node."""
+    return run_node(RecorderNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

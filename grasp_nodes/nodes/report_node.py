@@ -1,0 +1,203 @@
+"""Compares answers with the truth, measures rate and latency, and writes a report when the source has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections import OrderedDict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grasp_msgs.msg import HandObjectState
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import String
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.nodes.node_base import LATCHED, RELIABLE, GraspNode, run_node
+from grasp_nodes.nodes.parameters import ReportParameters
+from grasp_nodes.nodes.source_status import TOPIC as STATUS_TOPIC
+from grasp_nodes.nodes.source_status import SourceStatus, from_message, watch_object
+
+if TYPE_CHECKING:
+    from grasp_nodes.contact.contact_map import ContactMap
+    from grasp_nodes.contact.interaction import HandObjectState as HandObjectNoun
+    from grasp_nodes.evaluation.clip_score import ClipScore
+
+COLOR_INFO, STATE, TRUTH = "camera/color/camera_info", "hand_object/state", "truth/state"
+VERSIONED = ("grasp_nodes", "torch", "numpy", "opencv-python-headless", "ai-edge-litert")
+KEPT_FRAMES = 100_000
+
+
+class ReportNode(GraspNode[ReportParameters]):
+    """Collects frames, truths and answers by stamp; scores them in time order when a pass of the source is over."""
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__("report_node", ReportParameters, **node_options)
+        self._object: tuple[str, str, float] = ("", "", 1.0)
+        self._status: SourceStatus | None = None
+        self._loops_reported = 0
+        self._finished_at: float | None = None
+        self._start_pass()
+        watch_object(self, self.settings.object, self._on_object)
+        self.subscribe(String, STATUS_TOPIC, self._on_status, LATCHED)
+        self.subscribe(CameraInfo, COLOR_INFO, self._on_frame, RELIABLE)
+        self.subscribe(HandObjectState, TRUTH, self._on_truth, RELIABLE)
+        self.subscribe(HandObjectState, STATE, self._on_state, RELIABLE)
+        self.create_timer(0.1, self._check_finished)
+
+    def silence_reason(self) -> str:
+        """Which of the inputs is missing."""
+        if not self._frames:
+            return f"no message on {COLOR_INFO} ({self.publishers_of(COLOR_INFO)} publishers)"
+        return f"no message on {STATE} ({self.publishers_of(STATE)} publishers)"
+
+    def on_reset(self) -> None:
+        """Forget the frames of this pass."""
+        self._start_pass()
+
+    def close(self) -> None:
+        """Report what there is when the node is stopped before the source has ended."""
+        if self._frames and self._finished_at is None:
+            self._report(final=True)
+
+    # -- inputs
+
+    def _start_pass(self) -> None:
+        self._frames: OrderedDict[int, float] = OrderedDict()
+        self._truths: dict[int, HandObjectState] = {}
+        self._states: dict[int, HandObjectState] = {}
+        self._latencies: list[float] = []
+        self._arrivals: list[float] = []
+
+    def _on_object(self, spec: str, object_id: str, scale: float) -> None:
+        self._object = (spec, object_id, scale)
+
+    def _on_status(self, message: String) -> None:
+        status = from_message(message)
+        before, self._status = self._status, status
+        if status.finished:
+            self._finished_at = self._finished_at or time.monotonic()
+        elif before is not None and status.loops > before.loops:
+            self._report(final=False)
+            self._start_pass()
+
+    def _on_frame(self, message: CameraInfo) -> None:
+        self._frames[self.stamp_of(message.header)] = time.monotonic()
+        if len(self._frames) > KEPT_FRAMES:
+            old, _ = self._frames.popitem(last=False)
+            self._truths.pop(old, None)
+            self._states.pop(old, None)
+
+    def _on_truth(self, message: HandObjectState) -> None:
+        self._truths[self.stamp_of(message.header)] = message
+
+    def _on_state(self, message: HandObjectState) -> None:
+        now, stamp = time.monotonic(), self.stamp_of(message.header)
+        self._states[stamp] = message
+        self._arrivals.append(now)
+        if stamp in self._frames:
+            self._latencies.append(now - self._frames[stamp])
+        self.useful()
+
+    def _check_finished(self) -> None:
+        if self._finished_at is None or self.finished.is_set():
+            return
+        latest = max([self._finished_at, *self._arrivals[-1:]])
+        all_answered = bool(self._frames) and all(stamp in self._states for stamp in self._frames)
+        if all_answered or time.monotonic() - latest > self.settings.grace_s:
+            self._report(final=True)
+            if self.settings.exit_when_finished:
+                self.finished.set()
+            self._finished_at = float("inf") if not self.settings.exit_when_finished else self._finished_at
+
+    # -- report
+
+    def _report(self, final: bool) -> None:
+        report = self._measure()
+        report["loops"] = self._status.loops if self._status else 0
+        report["complete"] = final and self._status is not None and self._status.finished
+        text = json.dumps(report)
+        self.get_logger().info(f"report: {text}")
+        if self.settings.report_file:
+            write_whole(Path(self.settings.report_file), text + "\n")
+
+    def _measure(self) -> dict[str, Any]:
+        answered = [self._states[stamp] for stamp in self._frames if stamp in self._states]
+        found = [state for state in answered if state.hands and state.status == HandObjectState.STATUS_OK]
+        report: dict[str, Any] = {
+            "frames_in": len(self._frames),
+            "frames_out": len(answered),
+            "found_share": round(len(found) / len(self._frames), 4) if self._frames else 0.0,
+        }
+        span = self._arrivals[-1] - self._arrivals[0] if len(self._arrivals) > 1 else 0.0
+        report["fps"] = round((len(self._arrivals) - 1) / span, 2) if span > 0 else 0.0
+        if self._latencies:
+            report["latency_p50_ms"] = round(1e3 * sorted(self._latencies)[len(self._latencies) // 2], 1)
+        if self._truths:
+            try:
+                report.update({name: round(value, 4) for name, value in self._score().items()})
+            except InputError as error:
+                self.get_logger().error(f"the answers cannot be compared with the truth: {error}")
+        if self._status is not None:
+            report.update(source=self._status.source, seed=self._status.seed, is_metric=self._status.is_metric)
+            if self._status.error:
+                report["error"] = self._status.error
+        report["device"] = self.settings.device
+        report["versions"] = versions()
+        return report
+
+    def _score(self) -> dict[str, float]:
+        from grasp_nodes.nodes.conversions.states import from_state
+
+        score = self._make_score()
+        for stamp in self._frames:
+            truth = self._truths.get(stamp)
+            if truth is None or not truth.hands:
+                continue
+            answer = self._states.get(stamp)
+            score.update(None if answer is None else from_state(answer), from_state(truth))
+        return score.summary()
+
+    def _make_score(self) -> ClipScore:
+        from grasp_nodes.evaluation.clip_score import ClipScore
+        from grasp_nodes.objects.loading import load_object
+
+        spec, object_id, scale = self._object
+        model = load_object(spec, object_id or None, scale)
+
+        def contact_at(truth: HandObjectNoun, _points: Any) -> ContactMap:
+            return truth.contact_maps[0]
+
+        return ClipScore(object_points=model.points, contact_at=contact_at, contact_points=model.points)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    found = {"python": platform.python_version(), "ros": os.environ.get("ROS_DISTRO", "embedded")}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node."""
+    return run_node(ReportNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

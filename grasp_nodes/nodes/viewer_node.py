@@ -1,0 +1,147 @@
+"""Shows images, hands, objects and contact on a page in the browser."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from grasp_msgs.msg import HandObjectState
+from sensor_msgs.msg import CameraInfo, Image
+
+from grasp_nodes.nodes.node_base import HARDWARE_ID, RELIABLE, GraspNode, run_node
+from grasp_nodes.nodes.parameters import ViewerParameters
+from grasp_nodes.nodes.source_status import watch_object
+from grasp_nodes.nodes.worker import InferenceWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from grasp_nodes.viewer.page import ViewerPage
+
+COLOR, COLOR_INFO, STATE = "camera/color/image_raw", "camera/color/camera_info", "hand_object/state"
+QUEUE_SIZE = 8
+
+
+class ViewerNode(GraspNode[ViewerParameters]):
+    """Hands what arrives to the page, on a worker, so that a slow page slows nobody else."""
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__("viewer_node", ViewerParameters, **node_options)
+        self._page: ViewerPage | None = None
+        self._reasons: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._worker: InferenceWorker[Callable[[], None]] = InferenceWorker(
+            "page", self._prepare, lambda show: show(), self.fail, QUEUE_SIZE
+        )
+        self.subscribe(Image, COLOR, self._on_image)
+        self.subscribe(CameraInfo, COLOR_INFO, self._on_info)
+        self.subscribe(HandObjectState, STATE, self._on_state)
+        self.subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
+        self._worker.start()
+        watch_object(self, self.settings.object, self._on_object)
+        self.create_timer(1.0, self._show_status)
+
+    def silence_reason(self) -> str:
+        """Which of the inputs is missing."""
+        for topic in (COLOR, STATE):
+            if topic not in self.statistics.inputs:
+                return f"no message on {topic} ({self.publishers_of(topic)} publishers)"
+        return "images and states stopped coming"
+
+    def close(self) -> None:
+        """Stop serving the page."""
+        self._worker.stop()
+        if self._page is not None:
+            self._page.close()
+
+    # -- inputs (the executor's thread)
+
+    def _show(self, topic: str, work: Callable[..., None], *arguments: Any) -> None:
+        if self._worker.submit(lambda: self.guard(topic, work, *arguments)) is not None:
+            self.statistics.dropped("page is behind")
+
+    def _on_image(self, message: Image) -> None:
+        self._show(COLOR, self._show_image, message)
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self._show(COLOR_INFO, self._show_camera, message)
+
+    def _on_state(self, message: HandObjectState) -> None:
+        self._show(STATE, self._show_state, message)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.hardware_id != HARDWARE_ID:
+                continue
+            with self._lock:
+                self._reasons[status.name.rsplit("/", 1)[-1]] = status.message
+
+    def _on_object(self, spec: str, object_id: str, scale: float) -> None:
+        self._worker.call(lambda: self.guard("object", self._show_object, spec, object_id, scale))
+
+    # -- page (the worker's thread)
+
+    def _prepare(self) -> None:
+        from grasp_nodes.viewer.page import ViewerPage
+
+        settings = self.settings
+        self._page = ViewerPage(settings.port, settings.host, settings.hand_model or None)
+        self.facts["page"] = self._page.address
+        self.get_logger().info(f"page at {self._page.address}")
+        if settings.open_browser:
+            from grasp_nodes.viewer.browser import open_in_browser
+
+            open_in_browser(self._page.address)
+
+    def _show_image(self, message: Image) -> None:
+        from grasp_nodes.nodes.conversions.images import image_to_rgb
+
+        if self._page is not None:
+            self._page.update_image(image_to_rgb(message), self.stamp_of(message.header))
+
+    def _show_camera(self, message: CameraInfo) -> None:
+        from grasp_nodes.nodes.conversions.images import to_camera_model
+
+        if self._page is not None:
+            self._page.set_camera(to_camera_model(message))
+
+    def _show_state(self, message: HandObjectState) -> None:
+        from grasp_nodes.nodes.conversions.states import from_state
+
+        if self._page is None:
+            return
+        started = time.monotonic()
+        self._page.update_state(from_state(message))
+        self.statistics.latency(time.monotonic() - started)
+        self.useful()
+
+    def _show_object(self, spec: str, object_id: str, scale: float) -> None:
+        from grasp_nodes.objects.loading import load_object
+
+        if self._page is not None:
+            self._page.set_object(load_object(spec, object_id or None, scale))
+
+    def _show_status(self) -> None:
+        if self._page is None:
+            return
+        rates = {f"{topic}, Hz": rate.hertz() for topic, rate in list(self.statistics.inputs.items())}
+        inputs = self.statistics.inputs
+        age = inputs[STATE].age() if STATE in inputs else None
+        quiet = age is None or age > self.settings.silence_warn_s
+        with self._lock:
+            reasons = [f"{node}: {reason}" for node, reason in self._reasons.items() if reason != "working"]
+        text = ("; ".join(reasons) or f"nothing on {STATE}") if quiet else ""
+        page = self._page
+        self._worker.call(lambda: self.guard("page", page.set_status, text, rates))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node."""
+    return run_node(ViewerNode, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
