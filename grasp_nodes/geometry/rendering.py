@@ -77,7 +77,7 @@ class SurfaceHits:
 
 @dataclass(frozen=True)
 class RenderedImage:
-    """color: (H, W, 3) uint8 RGB. depth: (H, W) float32, m, 0 = nothing. ids: (H, W) int16, mesh index, -1 = nothing."""
+    """color: (H, W, 3) uint8, RGB. depth: (H, W) float32, m, 0 = none. ids: (H, W) int16, mesh index, -1 = none."""
 
     color: np.ndarray
     depth: np.ndarray
@@ -88,7 +88,8 @@ class RayScene:
     """Meshes that rays can be cast at."""
 
     def __init__(self, meshes: Sequence[RenderMesh], threads: int = 0) -> None:
-        """
+        """Prepare the meshes for ray casting.
+
         Args:
             meshes: the scene, at least one mesh.
             threads: of the ray caster, 0 = as many as there are cores.

@@ -33,8 +33,8 @@ def mug(
     """
     if min(radius, height, wall, handle_reach) <= 0 or wall * 3 > min(radius, height):
         raise InputError(
-            f"mug: sizes must be positive and the wall thinner than a third of radius and height, got radius={radius:g} "
-            f"height={height:g} wall={wall:g} handle_reach={handle_reach:g}"
+            f"mug: sizes must be positive and the wall thinner than a third of radius and height, got "
+            f"radius={radius:g} height={height:g} wall={wall:g} handle_reach={handle_reach:g}"
         )
     body = _revolve(_mug_profile(radius, height, wall), sections)
     handle = _mug_handle(radius - 0.5 * wall, height, handle_reach)

@@ -1,0 +1,214 @@
+"""The studio in which clips are rendered: a wooden table, a wall, one soft light, a camera with blur and noise.
+
+Everything is seeded; the same seed gives the same pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.geometry.rendering import (
+    DEFAULT_LIGHT,
+    RayScene,
+    RenderMesh,
+    cone_directions,
+    covered_box,
+    interpolate,
+    join_hits,
+    pixel_rays,
+    shading_normals,
+    sphere_directions,
+    subpixel_offsets,
+    to_uint8,
+    vertex_light,
+    visible_vertices,
+)
+
+LABEL_BACKGROUND, LABEL_HAND, LABEL_OBJECT, LABEL_FOREARM, LABEL_TABLE = range(5)
+
+SUPERSAMPLE = 2
+TABLE_EDGE = 0.75
+"""m from the object's place on the table to the table's far edge."""
+WALL = 1.15
+"""m from the object's place to the wall behind the table."""
+TABLE_GRID = 4
+"""px: shadows on the table are computed at every fourth pixel of every fourth row."""
+SHADOW_REACH = 0.14
+BLUR = 0.8
+COLOR_NOISE = 0.012
+GAMMA = 1 / 1.12
+
+
+@dataclass(frozen=True)
+class StudioImage:
+    """color: (H, W, 3) uint8. depth: (H, W) float64, m, exact. labels: (H, W) uint8, see the LABEL constants."""
+
+    color: np.ndarray
+    depth: np.ndarray
+    labels: np.ndarray
+
+
+class Studio:
+    """A fixed camera over a table; call `render` for each frame."""
+
+    def __init__(self, camera: CameraModel, T_camera_world: np.ndarray, seed: int) -> None:
+        """Set up the table for a camera.
+
+        Args:
+            camera: without distortion.
+            T_camera_world: (4, 4); the world's z is up, z = 0 the table's top, the object stands near the origin and
+                the camera looks along +y.
+            seed: of the wood and the camera's noise.
+        """
+        self.camera = camera
+        self._seed = seed
+        self._light = np.array(DEFAULT_LIGHT) / np.linalg.norm(DEFAULT_LIGHT)
+        self._up = T_camera_world[:3, 2]
+        self._T_world_camera = np.linalg.inv(T_camera_world)
+        whole = (0, 0, camera.width, camera.height)
+        size = (camera.height, camera.width)
+        parts = [self._surroundings(pixel_rays(camera, whole, offset)) for offset in subpixel_offsets(SUPERSAMPLE)]
+        albedo = np.mean([part[0] for part in parts], axis=0).reshape(*size, 3)
+        center = self._surroundings(pixel_rays(camera, whole, (0.0, 0.0)))
+        self._albedo = albedo
+        self._depth = center[1].reshape(size)
+        self._labels = center[2].reshape(size)
+        self._table_share = np.mean([part[2] == LABEL_TABLE for part in parts], axis=0).reshape(size)
+
+    def render(self, meshes: Sequence[RenderMesh], labels: Sequence[np.ndarray], frame: int) -> StudioImage:
+        """One frame.
+
+        Args:
+            meshes: in the camera's frame; the first is skin.
+            labels: for each mesh the label of each face, (F,) uint8.
+            frame: number of the frame, seeds its noise.
+        """
+        scene = RayScene(meshes, threads=1)
+        box = covered_box(meshes, self.camera)
+        rays = [pixel_rays(self.camera, box, offset) for offset in subpixel_offsets(SUPERSAMPLE)]
+        samples = [scene.cast(directions) for directions in rays]
+        center = scene.cast(pixel_rays(self.camera, box, (0.0, 0.0)))
+        light = vertex_light(scene, visible_vertices(join_hits([*samples, center]), meshes), self._light)
+        canvas = self._albedo * self._table_light(scene)[..., None]
+        x0, y0, x1, y1 = box
+        patch = canvas[y0:y1, x0:x1].reshape(-1, 3)
+        values = [np.concatenate([mesh.colors, given], axis=1) for mesh, given in zip(meshes, light, strict=True)]
+        total = np.zeros_like(patch)
+        for directions, hits in zip(rays, samples, strict=True):
+            rows = np.flatnonzero(hits.mesh >= 0)
+            some = hits.take(rows)
+            normals = shading_normals(some, meshes, directions[rows])
+            look = interpolate(some, meshes, values)
+            sample = patch.copy()
+            sample[rows] = self._shade(some.mesh == 0, look, normals, directions[rows])
+            total += sample
+        canvas[y0:y1, x0:x1] = (total / len(rays)).reshape(y1 - y0, x1 - x0, 3)
+        depth, label_image = self._depth.copy(), self._labels.copy()
+        hit = (center.mesh >= 0).reshape(y1 - y0, x1 - x0)
+        depth[y0:y1, x0:x1][hit] = center.depth.reshape(hit.shape)[hit]
+        label_image[y0:y1, x0:x1][hit] = _label_of_hits(center.mesh, center.triangle, labels).reshape(hit.shape)[hit]
+        return StudioImage(self._photograph(canvas, frame), depth, label_image)
+
+    def _shade(self, is_skin: np.ndarray, look: np.ndarray, normals: np.ndarray, rays: np.ndarray) -> np.ndarray:
+        """Colours (N, 3) of points with look = colour, openness and share of the key light (N, 5)."""
+        wrap = np.where(is_skin, 0.25, 0.0)  # light that went through skin
+        toward = np.clip((normals @ self._light + wrap) / (1 + wrap), 0, 1) * (0.25 + 0.75 * look[:, 4])
+        ambient = (0.47 - 0.11 * normals[:, 1]) * look[:, 3] ** 1.15
+        half = self._light - rays / np.linalg.norm(rays, axis=1, keepdims=True)
+        half /= np.linalg.norm(half, axis=1, keepdims=True)
+        shine = np.clip(np.einsum("nc,nc->n", normals, half), 0, 1) ** 28 * 0.10 * look[:, 4]
+        shine *= np.where(is_skin, 1.0, 2.2)
+        tint = np.where(is_skin[:, None], np.array([1.04, 0.98, 0.95]), 1.0)
+        return look[:, :3] * (ambient[:, None] * tint + 0.78 * toward[:, None]) + shine[:, None]
+
+    def _surroundings(self, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Lit colour (N, 3), depth (N,) and label (N,) of table and wall along rays with z = 1."""
+        directions = rays @ self._T_world_camera[:3, :3].T
+        origin = self._T_world_camera[:3, 3]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            to_table = np.where(directions[:, 2] < 0, -origin[2] / directions[:, 2], np.inf)
+            to_wall = np.where(directions[:, 1] > 0, (WALL - origin[1]) / directions[:, 1], np.inf)
+        table = origin + np.where(np.isfinite(to_table), to_table, 0.0)[:, None] * directions
+        wall = origin + np.where(np.isfinite(to_wall), to_wall, 0.0)[:, None] * directions
+        on_table = np.isfinite(to_table) & (table[:, 1] < TABLE_EDGE)
+        depth = np.where(on_table, to_table, to_wall)
+        color = np.where(on_table[:, None], _wood(table, self._seed), _wall(wall))
+        return color, depth, np.where(on_table, LABEL_TABLE, LABEL_BACKGROUND).astype(np.uint8)
+
+    def _table_light(self, scene: RayScene) -> np.ndarray:
+        """(H, W) brightness of the table under the meshes' contact shadow, 1 where nothing is near."""
+        height, width = self._depth.shape
+        y, x = np.mgrid[TABLE_GRID // 2 : height : TABLE_GRID, TABLE_GRID // 2 : width : TABLE_GRID]
+        vertices = np.concatenate([mesh.vertices for mesh in scene.meshes])
+        to_world, shift = self._T_world_camera[:3, :3], self._T_world_camera[:3, 3]
+        light = to_world @ self._light
+        world = vertices @ to_world.T + shift
+        low_part = world[world[:, 2] < 0.35]
+        shadow = low_part - light * (low_part[:, 2:] / light[2])
+        # depth of the table behind whatever stands on it
+        rays = self.camera.normalise(np.stack([x, y], -1).reshape(-1, 2))
+        rays = np.concatenate([rays, np.ones((len(rays), 1))], axis=1)
+        points = rays * self._depth[y, x].reshape(-1, 1)
+        ground = points @ to_world.T + shift
+        reached = np.concatenate([low_part[:, :2], shadow[:, :2]])
+        low, high = reached.min(axis=0) - SHADOW_REACH, reached.max(axis=0) + SHADOW_REACH
+        near = (self._labels[y, x].ravel() == LABEL_TABLE) & ((ground[:, :2] > low) & (ground[:, :2] < high)).all(1)
+        rows = np.flatnonzero(near)
+        normals = np.broadcast_to(self._up, (len(rows), 3))
+        upward = sphere_directions(24) + 1.001 * self._up
+        upward /= np.linalg.norm(upward, axis=1, keepdims=True)
+        openness = scene.open_share(points[rows], normals, upward, SHADOW_REACH)
+        key = scene.open_share(points[rows], normals, cone_directions(self._light, 0.22, 12), 1.0)
+        brightness = np.ones(x.size)
+        brightness[rows] = 0.48 * openness + 0.52 * (0.25 + 0.75 * key)
+        coarse = cv2.GaussianBlur(brightness.reshape(x.shape), (0, 0), 0.7)
+        fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+        return 1 + self._table_share * (fine - 1)
+
+    def _photograph(self, canvas: np.ndarray, frame: int) -> np.ndarray:
+        rng = np.random.default_rng([self._seed, 1, frame])
+        image = np.clip(canvas, 0, 1) ** GAMMA
+        image = cv2.GaussianBlur(image, (0, 0), BLUR)
+        return to_uint8(image + rng.normal(0, COLOR_NOISE, image.shape))
+
+
+def _label_of_hits(mesh: np.ndarray, triangle: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
+    result = np.zeros(len(mesh), np.uint8)
+    for index, given in enumerate(labels):
+        rows = np.flatnonzero(mesh == index)
+        result[rows] = given[triangle[rows]]
+    return result
+
+
+def _wood(points: np.ndarray, seed: int) -> np.ndarray:
+    """Colours (N, 3) of planks along x at points (N, 3), m, world."""
+    rng = np.random.default_rng([seed, 2])
+    size, extent = 1024, 3.0
+    fine = cv2.GaussianBlur(rng.normal(size=(size, size)), (0, 0), sigmaX=60, sigmaY=1.6) * 12
+    broad = cv2.GaussianBlur(rng.normal(size=(size, size)), (0, 0), sigmaX=90, sigmaY=14) * 30
+    grain = np.clip(0.5 + 0.5 * fine + 0.4 * broad, 0, 1).astype(np.float32)
+    u = ((points[:, 0] / extent + 0.5) * size).astype(np.float32)
+    v = ((points[:, 1] / extent + 0.5) * size).astype(np.float32)
+    share = _remap(grain, u, v)[:, None].astype(np.float64)
+    color = np.array([0.44, 0.30, 0.20]) * (1 - share) + np.array([0.62, 0.46, 0.32]) * share
+    gap = np.abs((points[:, 1] + 0.06) % 0.14 - 0.07) > 0.0688
+    return color * np.where(gap, 0.7, 1.0)[:, None]
+
+
+def _remap(image: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """cv2.remap for a list of points: its maps may not be wide, so that the list is folded."""
+    width = 1024
+    fill = -len(u) % width
+    maps = [np.pad(value, (0, fill)).reshape(-1, width) for value in (u, v)]
+    return cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT).ravel()[: len(u)]
+
+
+def _wall(points: np.ndarray) -> np.ndarray:
+    """Colours (N, 3) of the wall at points (N, 3), m, world."""
+    shade = np.clip(0.80 - 0.25 * np.abs(points[:, 2]), 0.3, 1.0)
+    return shade[:, None] * np.array([0.80, 0.82, 0.80])
