@@ -76,8 +76,10 @@ class CameraModel:
         depth = np.where(points[..., 2:] > 0, points[..., 2:], np.nan)
         normalised = points[..., :2] / depth
         if not self.is_distorted:
-            return normalised * self.camera_k[[0, 1], [0, 1]] + self.camera_k[:2, 2] + normalised[..., 1:] * np.array(
-                [self.camera_k[0, 1], 0.0]
+            return (
+                normalised * self.camera_k[[0, 1], [0, 1]]
+                + self.camera_k[:2, 2]
+                + normalised[..., 1:] * np.array([self.camera_k[0, 1], 0.0])
             )
         rays = np.concatenate([normalised, np.ones_like(depth)], axis=-1).reshape(-1, 1, 3)
         zero = np.zeros(3)
