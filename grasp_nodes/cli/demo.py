@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grasp_nodes.cli.launching import find_launch_file, launch_file
-from grasp_nodes.errors import GraspNodesError
+from grasp_nodes.errors import GraspNodesError, InputError
 
 REPORT_FILE = "report_file"
 SOURCE = "source"
@@ -57,4 +59,31 @@ def _read_report(path: Path) -> dict[str, Any]:
 
 
 def _render_default_clip(arguments: Mapping[str, str]) -> None:
-    """Render the clip before the nodes start, where it is not in the cache yet: they would wait in silence."""
+    """Render the clip before the nodes start, where it is not in the cache yet: they would wait in silence.
+
+    Raises:
+        InputError: frames or seed is no number, or outside of what the clip has.
+    """
+    from grasp_nodes.data.rendered_clips import MAX_FRAMES, default_clip
+
+    frames = _whole_number(arguments, "frames") or MAX_FRAMES
+    seed = _whole_number(arguments, "seed")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                bar.console.print(f"Rendering the demo's clip, {total - done} frames; it is kept for later runs.")
+                task = bar.add_task("rendering", total=total)
+            bar.update(task, completed=done)
+
+        default_clip(frames, seed, show)
+
+
+def _whole_number(arguments: Mapping[str, str], name: str) -> int:
+    text = arguments.get(name, "0")
+    if not text.isascii() or not text.isdigit():
+        raise InputError(f"{name}:={text}: expected a whole number, 0 or more")
+    return int(text)

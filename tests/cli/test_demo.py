@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from grasp_nodes.cli import demo
-from grasp_nodes.errors import GraspNodesError
+from grasp_nodes.data import rendered_clips
+from grasp_nodes.errors import GraspNodesError, InputError
 
 REPORT = {"frames_in": 90, "frames_out": 90, "found_share": 1.0, "fps": 12.5, "complete": True}
 
@@ -30,7 +31,13 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(demo, "launch_file", launch_file)
     monkeypatch.setattr(demo, "find_launch_file", lambda name: Path(f"{name}.launch.py"))
-    monkeypatch.setattr(demo, "_render_default_clip", lambda arguments: plan["rendered"].append(dict(arguments)))
+
+    def default_clip(frames: int, seed: int, progress: Callable[[int, int], None]) -> Path:
+        plan["rendered"].append((frames, seed))
+        progress(frames, frames)
+        return Path("clip")
+
+    monkeypatch.setattr(rendered_clips, "default_clip", default_clip)
     return plan
 
 
@@ -38,7 +45,20 @@ def test_the_last_line_is_the_report(nodes: dict[str, Any], capsys: pytest.Captu
     assert demo.run_demo({"frames": "90"}) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == REPORT
     assert nodes["seen"]["frames"] == "90"
-    assert nodes["rendered"] == [{"frames": "90"}]
+    assert nodes["rendered"] == [(90, 0)]
+
+
+@pytest.mark.parametrize("frames", [{}, {"frames": "0"}])
+def test_no_number_of_frames_means_all(nodes: dict[str, Any], frames: dict[str, str]) -> None:
+    demo.run_demo({**frames, "seed": "3"})
+    assert nodes["rendered"] == [(rendered_clips.MAX_FRAMES, 3)]
+
+
+@pytest.mark.parametrize("arguments", [{"frames": "many"}, {"seed": "-1"}, {"frames": "1.5"}])
+def test_numbers_are_checked_before_anything_starts(nodes: dict[str, Any], arguments: dict[str, str]) -> None:
+    with pytest.raises(InputError, match=next(iter(arguments))):
+        demo.run_demo(arguments)
+    assert nodes["seen"] == {}
 
 
 def test_a_source_of_the_user_is_not_rendered(nodes: dict[str, Any]) -> None:
