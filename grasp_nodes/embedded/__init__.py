@@ -17,9 +17,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from grasp_nodes.embedded.errors import NotSupportedByEmbeddedRuntime
+from grasp_nodes.embedded.errors import LaunchError, NotSupportedByEmbeddedRuntime
 
 __all__ = [
+    "LaunchError",
     "NotSupportedByEmbeddedRuntime",
     "install",
     "is_installed",

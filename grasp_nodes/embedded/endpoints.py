@@ -77,7 +77,7 @@ class Publisher:
         self.topic = self.topic_name = topic
         self.qos_profile = qos
         self._node = node
-        self.endpoint = dds.Writer(node.participant, f"rt{topic}", msg_type.__msgtype__, qos, "")
+        self.endpoint = dds.Writer(node.context.participant(), f"rt{topic}", msg_type.__msgtype__, qos, "")
 
     def publish(self, message: Any) -> None:
         """Send a message (or its CDR bytes); may be called from any thread.
@@ -129,7 +129,7 @@ class Subscription:
         self.dropped = 0
         """Payloads that were not messages of this type (an attribute that real rclpy does not have)."""
         self._node = node
-        self.endpoint = dds.Reader(node.participant, f"rt{topic}", msg_type.__msgtype__, qos, "")
+        self.endpoint = dds.Reader(node.context.participant(), f"rt{topic}", msg_type.__msgtype__, qos, "")
         self.condition = self.endpoint.condition
 
     def take(self) -> Callable[[], object] | None:
@@ -182,8 +182,8 @@ class _ServiceEnd:
         tag = f"{role}={'.'.join(f'{octet:02x}' for octet in uuid.uuid4().bytes)};"
         self._incoming_type = incoming[1]
         # The reader comes first, so that the other side knows it before it can be written to.
-        self.reader = dds.Reader(node.participant, *incoming, qos, tag)
-        self.writer = dds.Writer(node.participant, *outgoing, qos, tag)
+        self.reader = dds.Reader(node.context.participant(), *incoming, qos, tag)
+        self.writer = dds.Writer(node.context.participant(), *outgoing, qos, tag)
         self.condition = self.reader.condition
 
     def _receive(self) -> tuple[dds.Sample, bytes, Any] | None:
@@ -354,7 +354,8 @@ class Timer:
         """Start a full period now."""
         self._cancelled = False
         self._next_ns = self._clock.timer_ns() + self.timer_period_ns
-        self._node.wake()
+        if self._node.executor is not None:
+            self._node.executor.wake()
 
     def time_until_next_call(self) -> int:
         """Nanoseconds until it is due."""
@@ -371,7 +372,7 @@ class GuardCondition:
     def __init__(self, node: Node, callback: Callable[[], object], group: CallbackGroup) -> None:
         self.callback = check_callback(callback)
         self.callback_group = group
-        self._guard = dds.Guard(node.participant)
+        self._guard = dds.Guard(node.context.participant())
         self.condition = self._guard.handle
 
     def trigger(self) -> None:

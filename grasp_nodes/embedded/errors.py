@@ -16,6 +16,10 @@ class MalformedPayload(ValueError):
     """Bytes from the wire that are not a message of the expected type."""
 
 
+class LaunchError(ValueError):
+    """A launch file or its arguments cannot be used; the message says why."""
+
+
 class NotInitializedException(Exception):
     """``rclpy.init()`` has not been called, or the context was shut down."""
 

@@ -21,13 +21,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from grasp_nodes.embedded.errors import NotSupportedByEmbeddedRuntime
+from grasp_nodes.embedded.errors import LaunchError, NotSupportedByEmbeddedRuntime
 from grasp_nodes.embedded.launch_description import (
     MODULES,
     DeclareLaunchArgument,
     ExecuteProcess,
     LaunchContext,
-    LaunchError,
     OnProcessExit,
     load_description,
     to_text,

@@ -16,17 +16,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from grasp_nodes.embedded.arguments import parse_value
-from grasp_nodes.embedded.errors import NotSupportedByEmbeddedRuntime
+from grasp_nodes.embedded.errors import LaunchError, NotSupportedByEmbeddedRuntime
 from grasp_nodes.embedded.modules import get_package_share_directory, share_packages
 
 if TYPE_CHECKING:
     from grasp_nodes.embedded.launch import Launcher
 
 TRUE_WORDS, FALSE_WORDS = ("true", "1"), ("false", "0")
-
-
-class LaunchError(ValueError):
-    """A launch file or its arguments cannot be used; the message says why."""
 
 
 class LaunchContext:

@@ -51,7 +51,10 @@ def _refuse(where: str, options: dict[str, Any]) -> None:
 
 
 class Node(ParameterMixin):
-    """A participant of the ROS graph with publishers, subscriptions, services, clients, timers and parameters."""
+    """A participant of the ROS graph with publishers, subscriptions, services, clients, timers and parameters.
+
+    What is not rclpy's is private by name mangling, so that no attribute of a node's class can collide with it.
+    """
 
     def __init__(
         self,
@@ -70,42 +73,44 @@ class Node(ParameterMixin):
     ) -> None:
         _refuse("Node", options | {"enable_rosout": enable_rosout or None})
         self.context = context or default_context
-        self.participant = self.context.participant()
-        self._arguments = self.context.arguments if use_global_arguments else parse_arguments([])
+        self.__participant = self.context.participant()
+        self.__arguments = self.context.arguments if use_global_arguments else parse_arguments([])
         if cli_args:
             own = parse_arguments(cli_args)
-            own.remaps += self._arguments.remaps
+            own.remaps += self.__arguments.remaps
             own.parameters, own.parameter_files = (
-                self._arguments.parameters + own.parameters,
-                self._arguments.parameter_files + own.parameter_files,
+                self.__arguments.parameters + own.parameters,
+                self.__arguments.parameter_files + own.parameter_files,
             )
-            self._arguments = own
-        self._name = check_node_name(self._arguments.node_name(node_name))
-        self._namespace = check_namespace(self._arguments.namespace(node_name, namespace or "/"))
+            self.__arguments = own
+        self.__name = check_node_name(self.__arguments.node_name(node_name))
+        self.__namespace = check_namespace(self.__arguments.namespace(node_name, namespace or "/"))
         self.executor: Executor | None = None
         self.default_callback_group: CallbackGroup = MutuallyExclusiveCallbackGroup()
         self.waitables: list[Waitable] = []
         self.timers: list[Timer] = []
-        self._publishers: list[Publisher] = []
-        self._subscriptions: list[Subscription] = []
-        self._services: list[Service] = []
-        self._clients: list[Client] = []
-        self._events: dict[Publisher | Subscription, QoSEvent] = {}
-        self._clock = ROSClock()
-        self._clock_subscription: Subscription | None = None
-        self._destroyed = False
-        self._is_built = False
-        overrides = self._arguments.overrides(self._name, self._namespace)
+        self.__publishers: list[Publisher] = []
+        self.__subscriptions: list[Subscription] = []
+        self.__services: list[Service] = []
+        self.__clients: list[Client] = []
+        self.__events: dict[Publisher | Subscription, QoSEvent] = {}
+        self.__clock = ROSClock()
+        self.__clock_subscription: Subscription | None = None
+        self.__destroyed = False
+        self.__is_built = False
+        overrides = self.__arguments.overrides(self.__name, self.__namespace)
         overrides.update({parameter.name: parameter.value for parameter in parameter_overrides or ()})
         self.context.nodes.append(self)
-        self._init_parameters(overrides, allow_undeclared_parameters, automatically_declare_parameters_from_overrides)
+        self._embedded_init_parameters(
+            overrides, allow_undeclared_parameters, automatically_declare_parameters_from_overrides
+        )
         self.declare_parameter(SIM_TIME, False)
-        self.add_post_set_parameters_callback(self._follow_sim_time)
-        self._follow_sim_time([self.get_parameter(SIM_TIME)])
+        self.add_post_set_parameters_callback(self.__follow_sim_time)
+        self.__follow_sim_time([self.get_parameter(SIM_TIME)])
         if start_parameter_services:
-            self._create_parameter_services()
-        self._is_built = True
-        self._announce()
+            self._embedded_create_parameter_services()
+        self.__is_built = True
+        self.__announce()
 
     def __getattr__(self, name: str) -> Any:
         if name in _UNSUPPORTED:
@@ -114,15 +119,15 @@ class Node(ParameterMixin):
 
     def get_name(self) -> str:
         """The node's name, remapped."""
-        return self._name
+        return self.__name
 
     def get_namespace(self) -> str:
         """The node's namespace, remapped."""
-        return self._namespace
+        return self.__namespace
 
     def get_fully_qualified_name(self) -> str:
         """Namespace and name."""
-        return f"{self._namespace.rstrip('/')}/{self._name}"
+        return f"{self.__namespace.rstrip('/')}/{self.__name}"
 
     def get_logger(self) -> Logger:
         """The logger that prints under the node's name."""
@@ -130,12 +135,12 @@ class Node(ParameterMixin):
 
     def get_clock(self) -> Clock:
         """The node's clock, which follows ``/clock`` if use_sim_time is true."""
-        return self._clock
+        return self.__clock
 
     def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
         """A topic's full name, remapped unless only expanded."""
-        full = expand_name(topic, self._name, self._namespace)
-        return full if only_expand else self._arguments.remap(full, self._name, self._namespace)
+        full = expand_name(topic, self.__name, self.__namespace)
+        return full if only_expand else self.__arguments.remap(full, self.__name, self.__namespace)
 
     def resolve_service_name(self, service: str, *, only_expand: bool = False) -> str:
         """A service's full name, remapped unless only expanded."""
@@ -154,8 +159,8 @@ class Node(ParameterMixin):
         """Publish on a topic; the third argument is a profile or a depth."""
         _refuse("create_publisher", options)
         publisher = Publisher(self, _checked(msg_type), self.resolve_topic_name(topic), to_profile(qos_profile))
-        self._publishers.append(publisher)
-        self._watch(publisher, event_callbacks, callback_group)
+        self.__publishers.append(publisher)
+        self.__watch(publisher, event_callbacks, callback_group)
         return publisher
 
     def create_subscription(
@@ -174,9 +179,9 @@ class Node(ParameterMixin):
         _refuse("create_subscription", options)
         group, full_name = callback_group or self.default_callback_group, self.resolve_topic_name(topic)
         subscription = Subscription(self, _checked(msg_type), full_name, callback, to_profile(qos_profile), group, raw)
-        self._subscriptions.append(subscription)
+        self.__subscriptions.append(subscription)
         self.waitables.append(subscription)
-        self._watch(subscription, event_callbacks, callback_group)
+        self.__watch(subscription, event_callbacks, callback_group)
         return subscription
 
     def create_service(
@@ -191,9 +196,9 @@ class Node(ParameterMixin):
         """Answer requests with ``callback(request, response) -> response``."""
         group, name = callback_group or self.default_callback_group, self.resolve_service_name(srv_name)
         service = Service(self, _checked(srv_type), name, callback, qos_profile, group)
-        self._services.append(service)
+        self.__services.append(service)
         self.waitables.append(service)
-        self._announce()
+        self.__announce()
         return service
 
     def create_client(
@@ -207,9 +212,9 @@ class Node(ParameterMixin):
         """Send requests to a service."""
         group, name = callback_group or self.default_callback_group, self.resolve_service_name(srv_name)
         client = Client(self, _checked(srv_type), name, qos_profile, group)
-        self._clients.append(client)
+        self.__clients.append(client)
         self.waitables.append(client)
-        self._announce()
+        self.__announce()
         return client
 
     def create_timer(
@@ -222,12 +227,12 @@ class Node(ParameterMixin):
     ) -> Timer:
         """Call back every period [s]."""
         timer = Timer(
-            self, timer_period_sec, callback, callback_group or self.default_callback_group, clock or self._clock
+            self, timer_period_sec, callback, callback_group or self.default_callback_group, clock or self.__clock
         )
         if not autostart:
             timer.cancel()
         self.timers.append(timer)
-        self.wake()
+        self.__entities_changed()
         return timer
 
     def create_guard_condition(
@@ -236,32 +241,27 @@ class Node(ParameterMixin):
         """A condition whose ``trigger()``, from any thread, has the callback run in the executor."""
         guard = GuardCondition(self, callback, callback_group or self.default_callback_group)
         self.waitables.append(guard)
-        self._entities_changed()
+        self.__entities_changed()
         return guard
-
-    def wake(self) -> None:
-        """End the executor's current wait; may be called from any thread."""
-        if self.executor is not None:
-            self.executor.wake()
 
     def count_publishers(self, topic_name: str) -> int:
         """Number of publishers of a topic in the whole graph."""
-        return self._count("publication", topic_name)
+        return self.__count("publication", topic_name)
 
     def count_subscribers(self, topic_name: str) -> int:
         """Number of subscriptions of a topic in the whole graph."""
-        return self._count("subscription", topic_name)
+        return self.__count("subscription", topic_name)
 
-    def _count(self, kind: str, topic_name: str) -> int:
+    def __count(self, kind: str, topic_name: str) -> int:
         wanted = f"rt{self.resolve_topic_name(topic_name)}"
-        return sum(topic == wanted for topic, _ in self.participant.endpoints(kind))
+        return sum(topic == wanted for topic, _ in self.__participant.endpoints(kind))
 
     def get_topic_names_and_types(self, no_demangle: bool = False) -> list[tuple[str, list[str]]]:
         """The graph's topics and their types."""
         _refuse("get_topic_names_and_types", {"no_demangle": no_demangle or None})
         found: dict[str, set[str]] = {}
         for kind in ("publication", "subscription"):
-            for topic, type_name in self.participant.endpoints(kind):
+            for topic, type_name in self.__participant.endpoints(kind):
                 if topic.startswith("rt/"):
                     readable = type_name.replace("::dds_::", "/").replace("::", "/").removesuffix("_")
                     found.setdefault(topic[2:], set()).add(readable)
@@ -270,28 +270,28 @@ class Node(ParameterMixin):
     @property
     def publishers(self) -> list[Publisher]:
         """The node's publishers."""
-        return list(self._publishers)
+        return list(self.__publishers)
 
     @property
     def subscriptions(self) -> list[Subscription]:
         """The node's subscriptions."""
-        return list(self._subscriptions)
+        return list(self.__subscriptions)
 
     def destroy_publisher(self, publisher: Publisher) -> bool:
         """Leave a topic."""
-        return self._remove(publisher, self._publishers, publisher.endpoint)
+        return self.__remove(publisher, self.__publishers, publisher.endpoint)
 
     def destroy_subscription(self, subscription: Subscription) -> bool:
         """Leave a topic."""
-        return self._remove(subscription, self._subscriptions, subscription.endpoint)
+        return self.__remove(subscription, self.__subscriptions, subscription.endpoint)
 
     def destroy_service(self, service: Service) -> bool:
         """Stop answering."""
-        return self._remove(service, self._services, service.reader, service.writer)
+        return self.__remove(service, self.__services, service.reader, service.writer)
 
     def destroy_client(self, client: Client) -> bool:
         """Stop asking."""
-        return self._remove(client, self._clients, client.reader, client.writer)
+        return self.__remove(client, self.__clients, client.reader, client.writer)
 
     def destroy_timer(self, timer: Timer) -> bool:
         """Stop a timer for good."""
@@ -306,27 +306,27 @@ class Node(ParameterMixin):
         if guard not in self.waitables:
             return False
         self.waitables.remove(guard)
-        self._entities_changed()
+        self.__entities_changed()
         guard.close()
         return True
 
     def destroy_node(self) -> None:
         """Leave the graph; everything of the node is destroyed with it."""
-        if self._destroyed:
+        if self.__destroyed:
             return
-        self._destroyed = True
+        self.__destroyed = True
         if self.executor is not None:
             self.executor.remove_node(self)
-        owned: list[Any] = [*self.timers, *self._clients, *self._services, *self._subscriptions, *self._publishers]
+        owned: list[Any] = [*self.timers, *self.__clients, *self.__services, *self.__subscriptions, *self.__publishers]
         for entity in owned:
             entity.destroy()
         for waitable in [item for item in self.waitables if isinstance(item, GuardCondition)]:
             self.destroy_guard_condition(waitable)
-        self.participant.withdraw(self)
+        self.__participant.withdraw(self)
         if self in self.context.nodes:
             self.context.nodes.remove(self)
 
-    def _watch(
+    def __watch(
         self,
         entity: Publisher | Subscription,
         events: PublisherEventCallbacks | SubscriptionEventCallbacks | None,
@@ -334,52 +334,52 @@ class Node(ParameterMixin):
     ) -> None:
         event = watch_qos(self, entity.endpoint, entity.topic, events, group or self.default_callback_group)
         if event is not None:
-            self._events[entity] = event
+            self.__events[entity] = event
             self.waitables.append(event)
-        self._announce()
+        self.__announce()
 
-    def _remove(self, entity: Any, owners: list[Any], *endpoints: dds.Writer | dds.Reader) -> bool:
+    def __remove(self, entity: Any, owners: list[Any], *endpoints: dds.Writer | dds.Reader) -> bool:
         if entity not in owners:
             return False
         owners.remove(entity)
-        gone = (entity, self._events.pop(entity, None))
+        gone = (entity, self.__events.pop(entity, None))
         self.waitables = [item for item in self.waitables if item not in gone]
-        self._announce()
+        self.__announce()
         for endpoint in endpoints:
             endpoint.close()
         return True
 
-    def _announce(self) -> None:
+    def __announce(self) -> None:
         """Tell the graph what the node consists of, and the executor what there is to wait for."""
-        self._entities_changed()
-        if not self._is_built or self._destroyed:
+        self.__entities_changed()
+        if not self.__is_built or self.__destroyed:
             return  # one announcement instead of one per endpoint
-        ends = [*self._services, *self._clients]
-        readers = [item.endpoint.gid for item in self._subscriptions] + [item.reader.gid for item in ends]
-        writers = [item.endpoint.gid for item in self._publishers] + [item.writer.gid for item in ends]
-        self.participant.announce(self, self._namespace, self._name, readers, writers)
+        ends = [*self.__services, *self.__clients]
+        readers = [item.endpoint.gid for item in self.__subscriptions] + [item.reader.gid for item in ends]
+        writers = [item.endpoint.gid for item in self.__publishers] + [item.writer.gid for item in ends]
+        self.__participant.announce(self, self.__namespace, self.__name, readers, writers)
 
-    def _entities_changed(self) -> None:
+    def __entities_changed(self) -> None:
         if self.executor is not None:
             self.executor.entities_changed()
 
-    def _follow_sim_time(self, parameters: Sequence[Parameter]) -> None:
+    def __follow_sim_time(self, parameters: Sequence[Parameter]) -> None:
         for parameter in parameters:
             if parameter.name != SIM_TIME:
                 continue
-            if parameter.value and self._clock_subscription is None:
-                self._clock.simulate(0)
-                self._clock_subscription = self.create_subscription(
-                    message_class("rosgraph_msgs/msg/Clock"), "/clock", self._on_clock, qos_profile_clock
+            if parameter.value and self.__clock_subscription is None:
+                self.__clock.simulate(0)
+                self.__clock_subscription = self.create_subscription(
+                    message_class("rosgraph_msgs/msg/Clock"), "/clock", self.__on_clock, qos_profile_clock
                 )
-            elif not parameter.value and self._clock_subscription is not None:
-                self.destroy_subscription(self._clock_subscription)
-                self._clock_subscription = None
-                self._clock.simulate(None)
+            elif not parameter.value and self.__clock_subscription is not None:
+                self.destroy_subscription(self.__clock_subscription)
+                self.__clock_subscription = None
+                self.__clock.simulate(None)
 
-    def _on_clock(self, message: Any) -> None:
-        if self._clock_subscription is not None:
-            self._clock.simulate(message.clock.sec * 1_000_000_000 + message.clock.nanosec)
+    def __on_clock(self, message: Any) -> None:
+        if self.__clock_subscription is not None:
+            self.__clock.simulate(message.clock.sec * 1_000_000_000 + message.clock.nanosec)
 
 
 def _checked(interface: Any) -> Any:

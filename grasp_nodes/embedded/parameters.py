@@ -156,14 +156,16 @@ def _range_complaint(parameter: Parameter, descriptor: Any) -> str:
 class ParameterMixin:
     """The parameter half of ``rclpy.node.Node``."""
 
-    def _init_parameters(self, overrides: dict[str, Any], allow_undeclared: bool, declare_overrides: bool) -> None:
-        self._parameters: dict[str, Parameter] = {}
-        self._descriptors: dict[str, Any] = {}
-        self._parameter_overrides = overrides
-        self._allow_undeclared = allow_undeclared
-        self._on_set: list[Callable[[list[Parameter]], Any]] = []
-        self._post_set: list[Callable[[list[Parameter]], None]] = []
-        self._event_publisher = self._node().create_publisher(
+    def _embedded_init_parameters(
+        self, overrides: dict[str, Any], allow_undeclared: bool, declare_overrides: bool
+    ) -> None:
+        self.__parameters: dict[str, Parameter] = {}
+        self.__descriptors: dict[str, Any] = {}
+        self.__parameter_overrides = overrides
+        self.__allow_undeclared = allow_undeclared
+        self.__on_set: list[Callable[[list[Parameter]], Any]] = []
+        self.__post_set: list[Callable[[list[Parameter]], None]] = []
+        self.__event_publisher = self.__node().create_publisher(
             _rcl("ParameterEvent"), "/parameter_events", qos_profile_parameter_events
         )
         if declare_overrides:
@@ -171,7 +173,7 @@ class ParameterMixin:
                 if name != SIM_TIME:
                     self.declare_parameter(name, value)
 
-    def _node(self) -> Node:
+    def __node(self) -> Node:
         return self  # type: ignore[return-value]
 
     def declare_parameter(
@@ -192,15 +194,15 @@ class ParameterMixin:
         """
         if not name or name != name.strip("."):
             raise InvalidParameterException(f"parameter name {name!r} is not allowed")
-        if name in self._parameters:
+        if name in self.__parameters:
             raise ParameterAlreadyDeclaredException(f"parameter {name!r} is already declared")
         descriptor = _rcl("ParameterDescriptor")() if descriptor is None else descriptor
         kind = value if isinstance(value, ParameterType) else ParameterType.from_parameter_value(value)
         if kind == ParameterType.NOT_SET and not descriptor.dynamic_typing:
             raise ValueError(f"parameter {name!r} needs a default value, a type, or a descriptor with dynamic_typing")
         value = None if isinstance(value, ParameterType) else value
-        if not ignore_override and name in self._parameter_overrides:
-            value = self._parameter_overrides[name]
+        if not ignore_override and name in self.__parameter_overrides:
+            value = self.__parameter_overrides[name]
             if not descriptor.dynamic_typing and not kind.check(value):
                 hint = f" (write {value}.0)" if kind == ParameterType.DOUBLE and isinstance(value, int) else ""
                 raise InvalidParameterTypeException(
@@ -211,11 +213,11 @@ class ParameterMixin:
         parameter = Parameter(name, kind if value is not None else ParameterType.NOT_SET, value)
         if descriptor.dynamic_typing:
             parameter = Parameter(name, value=value)
-        complaint = _range_complaint(parameter, descriptor) or self._ask_callbacks([parameter])
+        complaint = _range_complaint(parameter, descriptor) or self.__ask_callbacks([parameter])
         if complaint:
             raise InvalidParameterValueException(f"parameter {name!r}: {complaint}")
-        self._descriptors[name] = descriptor
-        self._store([parameter])
+        self.__descriptors[name] = descriptor
+        self.__store([parameter])
         return parameter
 
     def declare_parameters(
@@ -230,13 +232,13 @@ class ParameterMixin:
         """Forget a parameter."""
         if self.describe_parameter(name).read_only:
             raise ParameterImmutableException(f"parameter {name!r} is read-only")
-        removed = self._parameters.pop(name)
-        del self._descriptors[name]
-        self._publish_event(deleted=[removed])
+        removed = self.__parameters.pop(name)
+        del self.__descriptors[name]
+        self.__publish_event(deleted=[removed])
 
     def has_parameter(self, name: str) -> bool:
         """Is it declared?"""
-        return name in self._parameters
+        return name in self.__parameters
 
     def get_parameter(self, name: str) -> Parameter:
         """A declared parameter.
@@ -245,20 +247,20 @@ class ParameterMixin:
             ParameterNotDeclaredException: it is not.
             ParameterUninitializedException: it was declared by type and has no value yet.
         """
-        parameter = self._parameters.get(name)
+        parameter = self.__parameters.get(name)
         if parameter is None:
-            if self._allow_undeclared:
+            if self.__allow_undeclared:
                 return Parameter(name)
             raise ParameterNotDeclaredException(
-                f"parameter {name!r} is not declared; there is {list(self._parameters)}"
+                f"parameter {name!r} is not declared; there is {list(self.__parameters)}"
             )
-        if parameter.value is None and not self._descriptors[name].dynamic_typing:
+        if parameter.value is None and not self.__descriptors[name].dynamic_typing:
             raise ParameterUninitializedException(f"parameter {name!r} has no value; give one with -p {name}:=VALUE")
         return parameter
 
     def get_parameter_or(self, name: str, alternative: Parameter | None = None) -> Parameter:
         """A declared parameter that has a value, else the alternative."""
-        parameter = self._parameters.get(name)
+        parameter = self.__parameters.get(name)
         if parameter is None or parameter.value is None:
             return Parameter(name) if alternative is None else alternative
         return parameter
@@ -270,13 +272,13 @@ class ParameterMixin:
     def get_parameters_by_prefix(self, prefix: str) -> dict[str, Parameter]:
         """The parameters below a dotted prefix, by the rest of their names."""
         start = f"{prefix}." if prefix else ""
-        return {name[len(start) :]: item for name, item in self._parameters.items() if name.startswith(start)}
+        return {name[len(start) :]: item for name, item in self.__parameters.items() if name.startswith(start)}
 
     def describe_parameter(self, name: str) -> Any:
         """The descriptor of a declared parameter."""
-        if name not in self._descriptors:
+        if name not in self.__descriptors:
             raise ParameterNotDeclaredException(f"parameter {name!r} is not declared")
-        return self._descriptors[name]
+        return self.__descriptors[name]
 
     def describe_parameters(self, names: Iterable[str]) -> list[Any]:
         """The descriptors of declared parameters."""
@@ -293,19 +295,19 @@ class ParameterMixin:
             ParameterNotDeclaredException: one is not declared.
         """
         for parameter in parameters:
-            if parameter.name not in self._parameters:
-                if not self._allow_undeclared:
+            if parameter.name not in self.__parameters:
+                if not self.__allow_undeclared:
                     raise ParameterNotDeclaredException(f"parameter {parameter.name!r} is not declared")
                 self.declare_parameter(
                     parameter.name, parameter.value, _rcl("ParameterDescriptor")(dynamic_typing=True)
                 )
-        complaint = next(filter(None, map(self._complaint, parameters)), "") or self._ask_callbacks(list(parameters))
+        complaint = next(filter(None, map(self.__complaint, parameters)), "") or self.__ask_callbacks(list(parameters))
         if not complaint:
-            self._store(parameters)
+            self.__store(parameters)
         return _rcl("SetParametersResult")(successful=not complaint, reason=complaint)
 
-    def _complaint(self, parameter: Parameter) -> str:
-        descriptor = self._descriptors[parameter.name]
+    def __complaint(self, parameter: Parameter) -> str:
+        descriptor = self.__descriptors[parameter.name]
         if descriptor.read_only:
             return f"parameter {parameter.name!r} is read-only"
         if not descriptor.dynamic_typing and not ParameterType(descriptor.type).check(parameter.value):
@@ -314,83 +316,83 @@ class ParameterMixin:
         complaint = _range_complaint(parameter, descriptor)
         return f"parameter {parameter.name!r}: {complaint}" if complaint else ""
 
-    def _ask_callbacks(self, parameters: list[Parameter]) -> str:
-        for callback in self._on_set:
+    def __ask_callbacks(self, parameters: list[Parameter]) -> str:
+        for callback in self.__on_set:
             result = callback(parameters)
             if not result.successful:
                 return str(result.reason) or "refused by the node"
         return ""
 
-    def _store(self, parameters: Sequence[Parameter]) -> None:
-        new = [parameter for parameter in parameters if parameter.name not in self._parameters]
-        changed = [parameter for parameter in parameters if parameter.name in self._parameters]
-        self._parameters.update({parameter.name: parameter for parameter in parameters})
-        for callback in self._post_set:
+    def __store(self, parameters: Sequence[Parameter]) -> None:
+        new = [parameter for parameter in parameters if parameter.name not in self.__parameters]
+        changed = [parameter for parameter in parameters if parameter.name in self.__parameters]
+        self.__parameters.update({parameter.name: parameter for parameter in parameters})
+        for callback in self.__post_set:
             callback(list(parameters))
-        self._publish_event(new=new, changed=changed)
+        self.__publish_event(new=new, changed=changed)
 
-    def _publish_event(
+    def __publish_event(
         self, new: Sequence[Parameter] = (), changed: Sequence[Parameter] = (), deleted: Sequence[Parameter] = ()
     ) -> None:
-        node = self._node()
+        node = self.__node()
         event = _rcl("ParameterEvent")(stamp=node.get_clock().now().to_msg(), node=node.get_fully_qualified_name())
         event.new_parameters = [parameter.to_parameter_msg() for parameter in new]
         event.changed_parameters = [parameter.to_parameter_msg() for parameter in changed]
         event.deleted_parameters = [parameter.to_parameter_msg() for parameter in deleted]
-        self._event_publisher.publish(event)
+        self.__event_publisher.publish(event)
 
     def add_on_set_parameters_callback(self, callback: Callable[[list[Parameter]], Any]) -> None:
         """Let a callback accept or refuse values; it returns rcl_interfaces/SetParametersResult."""
-        self._on_set.insert(0, callback)
+        self.__on_set.insert(0, callback)
 
     def remove_on_set_parameters_callback(self, callback: Callable[[list[Parameter]], Any]) -> None:
         """Take such a callback away."""
-        self._on_set.remove(callback)
+        self.__on_set.remove(callback)
 
     def add_post_set_parameters_callback(self, callback: Callable[[list[Parameter]], None]) -> None:
         """Call back after values were accepted."""
-        self._post_set.insert(0, callback)
+        self.__post_set.insert(0, callback)
 
     def remove_post_set_parameters_callback(self, callback: Callable[[list[Parameter]], None]) -> None:
         """Take such a callback away."""
-        self._post_set.remove(callback)
+        self.__post_set.remove(callback)
 
     def add_pre_set_parameters_callback(self, _callback: object) -> None:
         """Not supported."""
         raise NotSupportedByEmbeddedRuntime("add_pre_set_parameters_callback", "use add_on_set_parameters_callback")
 
-    def _create_parameter_services(self) -> None:
+    def _embedded_create_parameter_services(self) -> None:
         handlers: dict[str, Callable[[Any, Any], Any]] = {
-            "DescribeParameters": self._serve_describe,
-            "GetParameterTypes": self._serve_types,
-            "GetParameters": self._serve_get,
-            "ListParameters": self._serve_list,
-            "SetParameters": self._serve_set,
-            "SetParametersAtomically": self._serve_set_atomically,
+            "DescribeParameters": self.__serve_describe,
+            "GetParameterTypes": self.__serve_types,
+            "GetParameters": self.__serve_get,
+            "ListParameters": self.__serve_list,
+            "SetParameters": self.__serve_set,
+            "SetParametersAtomically": self.__serve_set_atomically,
         }
         for name, handler in handlers.items():
             topic = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)[1:]
             kind = service_class(f"rcl_interfaces/srv/{name}")
-            self._node().create_service(kind, f"~/{topic}", handler, qos_profile=qos_profile_parameters)
+            self.__node().create_service(kind, f"~/{topic}", handler, qos_profile=qos_profile_parameters)
 
-    def _serve_describe(self, request: Any, response: Any) -> Any:
-        response.descriptors = [self._descriptors[name] for name in request.names if name in self._descriptors]
+    def __serve_describe(self, request: Any, response: Any) -> Any:
+        response.descriptors = [self.__descriptors[name] for name in request.names if name in self.__descriptors]
         return response
 
-    def _serve_types(self, request: Any, response: Any) -> Any:
-        found = [self.get_parameter_or(name).type_.value for name in request.names if name in self._parameters]
+    def __serve_types(self, request: Any, response: Any) -> Any:
+        found = [self.get_parameter_or(name).type_.value for name in request.names if name in self.__parameters]
         response.types = found
         return response
 
-    def _serve_get(self, request: Any, response: Any) -> Any:
-        known = all(name in self._parameters for name in request.names)
+    def __serve_get(self, request: Any, response: Any) -> Any:
+        known = all(name in self.__parameters for name in request.names)
         # rclpy answers a request with an unknown name by an empty list
-        response.values = [self._parameters[name].get_parameter_value() for name in request.names] if known else []
+        response.values = [self.__parameters[name].get_parameter_value() for name in request.names] if known else []
         return response
 
-    def _serve_list(self, request: Any, response: Any) -> Any:
+    def __serve_list(self, request: Any, response: Any) -> Any:
         depth = request.depth or math.inf
-        for name in self._parameters:
+        for name in self.__parameters:
             starts = [prefix for prefix in request.prefixes if name == prefix or name.startswith(f"{prefix}.")]
             levels = min((name.count(".") - prefix.count(".") for prefix in starts), default=name.count(".") + 1)
             if (starts or not request.prefixes) and levels <= depth:
@@ -399,15 +401,15 @@ class ParameterMixin:
         response.result.prefixes = sorted(prefixes)
         return response
 
-    def _serve_set(self, request: Any, response: Any) -> Any:
-        response.results = [self._set_from_wire([message]) for message in request.parameters]
+    def __serve_set(self, request: Any, response: Any) -> Any:
+        response.results = [self.__set_from_wire([message]) for message in request.parameters]
         return response
 
-    def _serve_set_atomically(self, request: Any, response: Any) -> Any:
-        response.result = self._set_from_wire(request.parameters)
+    def __serve_set_atomically(self, request: Any, response: Any) -> Any:
+        response.result = self.__set_from_wire(request.parameters)
         return response
 
-    def _set_from_wire(self, messages: Sequence[Any]) -> Any:
+    def __set_from_wire(self, messages: Sequence[Any]) -> Any:
         try:
             return self.set_parameters_atomically([Parameter.from_parameter_msg(message) for message in messages])
         except (ParameterNotDeclaredException, TypeError, ValueError) as error:
