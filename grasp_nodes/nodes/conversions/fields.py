@@ -35,9 +35,13 @@ def set_array(message: Any, field: str, values: ArrayLike) -> None:
         setattr(message, field, array.array(current.typecode, flat.tobytes()))
         return
     flat = np.ascontiguousarray(values, dtype=np.asarray(current).dtype).reshape(-1)
-    if len(current) and len(current) != flat.size:
-        raise InputError(f"{type(message).__name__}.{field}: expected {len(current)} values, got {flat.size}")
-    setattr(message, field, flat)
+    try:
+        setattr(message, field, flat)
+    except (AssertionError, TypeError, ValueError) as error:
+        # Each runtime has its own way to say that a field of fixed length got another one.
+        raise InputError(
+            f"{type(message).__name__}.{field}: expected {len(current)} values, got {flat.size}"
+        ) from error
 
 
 def read_array(message: Any, field: str, dtype: type[np.generic], shape: tuple[int, ...] = (-1,)) -> np.ndarray:
