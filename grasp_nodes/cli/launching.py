@@ -50,9 +50,15 @@ def launch_file(path: Path, arguments: Mapping[str, str]) -> int:
 
     Returns:
         0, or 1 where something failed.
+
+    Raises:
+        InputError: an argument is unknown or not a valid choice, or the file needs a real ROS 2.
     """
     if prepare_runtime() == "embedded":
-        return embedded.launch_file(path, arguments, runner=NODE_RUNNER)
+        try:
+            return embedded.launch_file(path, arguments, runner=NODE_RUNNER)
+        except (embedded.LaunchError, embedded.NotSupportedByEmbeddedRuntime) as error:
+            raise InputError(f"{path.name}: {error}") from error
     from launch import LaunchDescription, LaunchService
     from launch.actions import IncludeLaunchDescription
     from launch.launch_description_sources import AnyLaunchDescriptionSource
