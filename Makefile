@@ -38,8 +38,8 @@ packages:
 # Made again when the list of packages changes. Without an NVIDIA driver the pinned torch is taken first: the newest one
 # of the index may bring gigabytes of CUDA libraries.
 $(INSTALLED): pyproject.toml setup.py
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
-		echo "no virtual environment could be made: on Debian run  apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/debian_packages.sh venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@command -v nvidia-smi >/dev/null 2>&1 || $(PIP) install --quiet $(PIP_ARGS) torch==2.13.0
 	@$(PIP) install --quiet $(PIP_ARGS) --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Installs Debian or Ubuntu packages by group where it may (root, or sudo that asks nothing); else prints the line to run.
-# Usage: .ci/debian_packages.sh demo|test|colcon ...   Exit code 1: something is still missing.
+# Usage: .ci/debian_packages.sh venv|demo|test|colcon ...   Exit code 1: something is still missing.
 set -u
 
 packages=""
 for group in "$@"; do
     case "$group" in
+        venv) packages="$packages python3-venv" ;;
         # Open3D links libusb and OpenGL; pyrender draws through EGL on the software renderer.
         demo) packages="$packages libusb-1.0-0 libgl1 libegl1 libgl1-mesa-dri libx11-6" ;;
         # The browser page is looked at in a headless browser.
@@ -13,7 +14,7 @@ for group in "$@"; do
         colcon) packages="$packages gcc colcon python3-colcon-ros python3-colcon-package-information
             python3-colcon-package-selection ament-cmake python3-ament-package python3-ament-index rosidl-tools
             rosidl-generator-c-cpp librosidl-runtime-c-cpp-dev librcutils-dev" ;;
-        *) echo "unknown group '$group': expected demo, test or colcon" >&2; exit 2 ;;
+        *) echo "unknown group '$group': expected venv, demo, test or colcon" >&2; exit 2 ;;
     esac
 done
 
