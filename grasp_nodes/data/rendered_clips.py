@@ -32,7 +32,7 @@ from grasp_nodes.data.shading import LABEL_FOREARM, LABEL_HAND, LABEL_OBJECT, St
 from grasp_nodes.data.skin import SkinnedArm
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import CameraModel
-from grasp_nodes.geometry.rendering import RayScene, RenderMesh, pixel_rays
+from grasp_nodes.geometry.rendering import RayScene, RenderMesh, box_pixels, pixel_rays
 from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
@@ -105,9 +105,9 @@ def _render_missing(work: Path, seed: int, missing: Sequence[int], frames: int, 
     # Processes and not threads: half of the time is numpy under the interpreter's lock. Spawned: torch and Open3D do
     # not survive a fork.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(PROCESSES, len(missing)), context, _quiet_worker)
+    pool = ProcessPoolExecutor(min(PROCESSES, len(missing)), context, _start_worker, (str(work), seed, _grasp()))
     try:
-        tasks = [pool.submit(_render_to_files, str(work), seed, frame) for frame in missing]
+        tasks = [pool.submit(_render_to_files, frame) for frame in missing]
         for task in as_completed(tasks):
             task.result()
             done += 1
@@ -117,17 +117,24 @@ def _render_missing(work: Path, seed: int, missing: Sequence[int], frames: int, 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _quiet_worker() -> None:
+_worker: tuple[Path, _Stage] | None = None
+"""What a rendering process keeps from frame to frame."""
+
+
+def _start_worker(work: str, seed: int, shape_and_grasp: tuple[trimesh.Trimesh, HandGrasp]) -> None:
+    global _worker
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    _worker = Path(work), _Stage(seed, _open_hand(), *shape_and_grasp)
 
 
-def _render_to_files(work: str, seed: int, frame: int) -> None:
-    stage = _stage(seed)
+def _render_to_files(frame: int) -> None:
+    assert _worker is not None
+    work, stage = _worker
     image = stage.image(frame)
-    color, depth, labels = _frame_files(Path(work), frame)
+    color, depth, labels = _frame_files(work, frame)
     write_image(color, image.color)
-    write_image(depth, measured_depth(image.depth, np.random.default_rng([seed, 4, frame])))
+    write_image(depth, measured_depth(image.depth, np.random.default_rng([stage.seed, 4, frame])))
     write_image(labels, image.labels)
 
 
@@ -222,7 +229,7 @@ class _Stage:
         self.variation = ClipVariation.of_seed(seed)
         self.camera = clip_camera()
         self.T_camera_world = camera_pose(self.variation)
-        self._seed = seed
+        self.seed = seed
         self._arm = SkinnedArm(model)
         self._wrist = (model.arrays.J_regressor @ model.arrays.v_template)[0]
 
@@ -233,7 +240,7 @@ class _Stage:
             np.where(self._arm.is_forearm, LABEL_FOREARM, LABEL_HAND).astype(np.uint8),
             np.full(len(shape.faces), LABEL_OBJECT, np.uint8),
         ]
-        return _studio(self._seed).render([arm, shape], labels, frame)
+        return _studio(self.seed).render([arm, shape], labels, frame)
 
     def hand(self, frame: int) -> _PosedHand:
         """The exact hand."""
@@ -296,7 +303,7 @@ class _Stage:
         outline = self.camera.project(hand.vertices)
         x0, y0 = np.floor(outline.min(axis=0)).astype(int)
         x1, y1 = np.ceil(outline.max(axis=0)).astype(int) + 1
-        rays = pixel_rays(self.camera, (int(x0), int(y0), int(x1), int(y1)), (0.0, 0.0))[::3]
+        rays = pixel_rays(self.camera, box_pixels((int(x0), int(y0), int(x1), int(y1)))[::3])
         alone = RayScene([bare], threads=1).cast(rays).mesh == 0
         first = RayScene([bare, RenderMesh(placed, self.mug.faces, np.ones(3))], threads=1).cast(rays).mesh == 0
         pixels = self.camera.project(rays)

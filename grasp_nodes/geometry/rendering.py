@@ -6,7 +6,7 @@ Rays start at the camera with z = 1, so that the distance to a hit is the depth 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,8 @@ from grasp_nodes.geometry.mesh import vertex_normals
 
 RAY_LIFT = 0.0012
 """m: secondary rays start this far above the surface, so that they do not hit the triangle they leave."""
+OUTLINE_STEP = 0.005
+"""m of depth between neighbouring pixels that makes an outline."""
 DEFAULT_LIGHT = (-0.4, -0.8, -0.45)
 """Direction towards the key light, camera axes: from the upper left, a little behind the camera."""
 
@@ -178,18 +180,16 @@ def cone_directions(axis: np.ndarray, spread: float, count: int) -> np.ndarray:
     return directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
-def pixel_rays(camera: CameraModel, box: tuple[int, int, int, int], offset: tuple[float, float]) -> np.ndarray:
-    """Ray directions (z = 1) through the pixels of a box, row by row.
-
-    Args:
-        box: x0, y0, x1, y1, px, the end is left out. offset: px, added to each pixel's centre.
-
-    Returns:
-        ((y1 - y0) * (x1 - x0), 3).
-    """
-    x, y = np.meshgrid(np.arange(box[0], box[2]) + offset[0], np.arange(box[1], box[3]) + offset[1])
-    plane = camera.normalise(np.stack([x.ravel(), y.ravel()], axis=1))
+def pixel_rays(camera: CameraModel, pixels: np.ndarray) -> np.ndarray:
+    """Ray directions (N, 3) with z = 1 through pixels (N, 2)."""
+    plane = camera.normalise(pixels)
     return np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
+
+
+def box_pixels(box: tuple[int, int, int, int]) -> np.ndarray:
+    """(N, 2) float64: the pixels x, y of a box x0, y0, x1, y1 (end left out), row by row."""
+    x, y = np.meshgrid(np.arange(box[0], box[2]), np.arange(box[1], box[3]))
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float64)
 
 
 def subpixel_offsets(supersample: int) -> np.ndarray:
@@ -253,7 +253,7 @@ def vertex_light(
     needed: Sequence[np.ndarray],
     light: np.ndarray,
     reach: float = 0.07,
-    ambient_rays: int = 32,
+    ambient_rays: int = 24,
     shadow_rays: int = 8,
 ) -> list[np.ndarray]:
     """Ambient and key light that reach the vertices.
@@ -281,12 +281,68 @@ def vertex_light(
     return result
 
 
+Shader = Callable[[SurfaceHits, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""Colours (N, 3) of hits, given look (N, 5) = colour, openness and share of the key light, normals and rays (N, 3)."""
+
+
+def draw_meshes(
+    scene: RayScene, camera: CameraModel, canvas: np.ndarray, light: np.ndarray, shader: Shader, supersample: int
+) -> tuple[np.ndarray, SurfaceHits]:
+    """Draw a scene over an image; outlines are smoothed by more rays, the inside of surfaces gets one per pixel.
+
+    Args:
+        canvas: (H, W, 3) float64, is drawn upon.
+        light: (3,) unit, towards the key light.
+        supersample: edge of the grid of rays in a pixel on an outline.
+
+    Returns:
+        pixels (N, 2) int64, x and y, in which a mesh covers the pixel's centre, and the hits there.
+    """
+    meshes = scene.meshes
+    x0, y0, x1, y1 = covered_box(meshes, camera)
+    pixels = box_pixels((x0, y0, x1, y1))
+    rays = pixel_rays(camera, pixels)
+    center = scene.cast(rays)
+    outline = np.flatnonzero(_outlines(center, (y1 - y0, x1 - x0)))
+    offsets = subpixel_offsets(supersample)
+    fine_rays = pixel_rays(camera, (pixels[outline, None] + offsets).reshape(-1, 2))
+    fine = scene.cast(fine_rays)
+    lights = vertex_light(scene, visible_vertices(join_hits([center, fine]), meshes), light)
+    values = [np.concatenate([mesh.colors, value], axis=1) for mesh, value in zip(meshes, lights, strict=True)]
+
+    def shade(hits: SurfaceHits, directions: np.ndarray, under: np.ndarray) -> np.ndarray:
+        rows = np.flatnonzero(hits.mesh >= 0)
+        some = hits.take(rows)
+        normals = shading_normals(some, meshes, directions[rows])
+        under[rows] = shader(some, interpolate(some, meshes, values), normals, directions[rows])
+        return under
+
+    patch = canvas[y0:y1, x0:x1].reshape(-1, 3)
+    smooth = shade(fine, fine_rays, np.repeat(patch[outline], len(offsets), axis=0))
+    patch = shade(center, rays, patch.copy())
+    patch[outline] = smooth.reshape(len(outline), len(offsets), 3).mean(axis=1)
+    canvas[y0:y1, x0:x1] = patch.reshape(y1 - y0, x1 - x0, 3)
+    covered = np.flatnonzero(center.mesh >= 0)
+    return pixels[covered].astype(np.int64), center.take(covered)
+
+
+def _outlines(hits: SurfaceHits, shape: tuple[int, int]) -> np.ndarray:
+    """(H * W,) bool: pixels next to another mesh or to a step in depth."""
+    if not len(hits.mesh):
+        return np.zeros(0, bool)
+    kernel = np.ones((3, 3), np.uint8)
+    depth = np.where(np.isfinite(hits.depth), hits.depth, 0.0).reshape(shape)
+    mesh = (hits.mesh + 1).astype(np.float64).reshape(shape)
+    step = cv2.dilate(depth, kernel) - cv2.erode(depth, kernel) > OUTLINE_STEP
+    return (step | (cv2.dilate(mesh, kernel) != cv2.erode(mesh, kernel))).ravel()
+
+
 def render_meshes(
     meshes: Sequence[RenderMesh],
     camera: CameraModel,
     background: np.ndarray | tuple[float, float, float] = (1.0, 1.0, 1.0),
     light: tuple[float, float, float] = DEFAULT_LIGHT,
-    supersample: int = 2,
+    supersample: int = 3,
     threads: int = 0,
 ) -> RenderedImage:
     """A picture of meshes with ambient occlusion and one soft light.
@@ -296,37 +352,24 @@ def render_meshes(
         camera: distortion is honoured.
         background: a colour in [0, 1], or an image (H, W, 3) uint8.
         light: towards the key light, camera axes.
-        supersample: edge of the grid of rays in a pixel.
+        supersample: edge of the grid of rays in a pixel on an outline.
         threads: of the ray caster, 0 = all cores.
 
     Raises:
         InputError: no mesh, or a background of another size. MissingDependencyError: Open3D is not installed.
     """
-    scene = RayScene(meshes, threads)
-    box = covered_box(meshes, camera)
     key = np.asarray(light, np.float64) / np.linalg.norm(light)
-    offsets = subpixel_offsets(supersample)
-    rays = [pixel_rays(camera, box, (dx, dy)) for dx, dy in offsets]
-    center = scene.cast(pixel_rays(camera, box, (0.0, 0.0)))
-    samples = [scene.cast(directions) for directions in rays]
-    joined = join_hits([*samples, center])
-    lights = vertex_light(scene, visible_vertices(joined, meshes), key)
-    canvas = _background_image(background, camera)
-    x0, y0, x1, y1 = box
-    patch = canvas[y0:y1, x0:x1].reshape(-1, 3)
-    total = np.zeros_like(patch)
-    values = [np.concatenate([mesh.colors, value], axis=1) for mesh, value in zip(meshes, lights, strict=True)]
-    for directions, hits in zip(rays, samples, strict=True):
-        normals = shading_normals(hits, meshes, directions)
-        look = interpolate(hits, meshes, values)
+
+    def shader(_: SurfaceHits, look: np.ndarray, normals: np.ndarray, __: np.ndarray) -> np.ndarray:
         diffuse = np.clip(normals @ key, 0, 1) * (0.25 + 0.75 * look[:, 4])
-        strength = (0.47 - 0.11 * normals[:, 1]) * look[:, 3] + 0.70 * diffuse
-        total += np.where(hits.mesh[:, None] >= 0, look[:, :3] * strength[:, None], patch)
-    canvas[y0:y1, x0:x1] = (total / len(rays)).reshape(y1 - y0, x1 - x0, 3)
+        return look[:, :3] * ((0.47 - 0.11 * normals[:, 1]) * look[:, 3] + 0.70 * diffuse)[:, None]
+
+    canvas = _background_image(background, camera)
+    pixels, hits = draw_meshes(RayScene(meshes, threads), camera, canvas, key, shader, supersample)
     depth = np.zeros((camera.height, camera.width), np.float32)
-    depth[y0:y1, x0:x1] = np.where(center.mesh >= 0, center.depth, 0).reshape(y1 - y0, x1 - x0)
     ids = np.full((camera.height, camera.width), -1, np.int16)
-    ids[y0:y1, x0:x1] = center.mesh.reshape(y1 - y0, x1 - x0)
+    depth[pixels[:, 1], pixels[:, 0]] = hits.depth
+    ids[pixels[:, 1], pixels[:, 0]] = hits.mesh
     return RenderedImage(to_uint8(canvas), depth, ids)
 
 
