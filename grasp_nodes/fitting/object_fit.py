@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from grasp_nodes.fitting.object_hypotheses import PoseHypotheses
 from grasp_nodes.fitting.object_initialise import (
     DEPTH_AGREEMENT_SCALE,
     initialise_object_pose,
     solver_weights,
 )
 from grasp_nodes.fitting.object_observation import ObjectObservation, check_images, observe_object
-from grasp_nodes.fitting.pose_solver import SolverMesh, compare_masks, refine_poses
+from grasp_nodes.fitting.pose_residuals import SolverMesh
+from grasp_nodes.fitting.pose_solver import compare_masks, refine_poses
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.mesh import mesh_edges
 from grasp_nodes.objects.model import ObjectModel
@@ -22,6 +24,9 @@ LOST_OVERLAP = 0.5
 _LARGEST_MESH = 6000
 _TRACKING_STAGES = ((8.0, 0.03, 6), (2.5, 0.012, 8))
 """Per level: outline scale in window pixels, depth scale in m, evaluations."""
+_NO_PRIOR = (np.eye(3), np.zeros(3))
+_SEARCH_MARGIN = 0.03
+_WINNING_MARGIN = 0.005
 _PRIOR_TRANSLATION = 0.03
 _PRIOR_ROTATION = 0.1
 _VELOCITY_SHARE = 0.7
@@ -98,8 +103,7 @@ class ObjectPoseFitter:
         self._pose: tuple[np.ndarray, np.ndarray] | None = None
         self._previous: tuple[np.ndarray, np.ndarray] | None = None
         self._last: ObjectPoseEstimate | None = None
-        self._usual_iou = 0.0
-        self._poor_frames = 0
+        self._hypotheses = PoseHypotheses(self._mesh, self._seed)
 
     def update(
         self,
@@ -128,28 +132,26 @@ class ObjectPoseFitter:
         fine = observe_object(camera, mask, depth, occluder, reach=self._reach, seed=self._seed)
         if fine is None:
             return self._hold()
-        estimate = None
-        if self._pose is not None:
-            estimate = self._follow(fine)
-            self._poor_frames = self._poor_frames + 1 if estimate.iou < 0.85 * self._usual_iou else 0
-        if estimate is None or estimate.iou < LOST_OVERLAP or self._poor_frames >= 5:
-            self._poor_frames = 0
-            coarse = observe_object(
-                camera,
-                mask,
-                depth,
-                occluder,
-                reach=self._reach,
-                seed=self._seed,
-                window=72,
-                contour_points=80,
-                depth_points=150,
-            )
-            if coarse is not None:
-                estimate = self._search(coarse, fine, estimate)
+        coarse = observe_object(
+            camera,
+            mask,
+            depth,
+            occluder,
+            reach=self._reach,
+            seed=self._seed,
+            window=72,
+            contour_points=80,
+            depth_points=150,
+        )
+        if coarse is None:
+            return self._hold()
+        estimate = None if self._pose is None else self._follow(fine)
+        if estimate is None or estimate.iou < LOST_OVERLAP:
+            estimate = self._search(coarse, fine, estimate)
+        else:
+            estimate = self._challenge(coarse, fine, estimate)
         if estimate is None:
             return self._hold()
-        self._usual_iou = estimate.iou if estimate.is_initial else 0.95 * self._usual_iou + 0.05 * estimate.iou
         self._last = estimate
         return estimate
 
@@ -185,20 +187,41 @@ class ObjectPoseFitter:
     def _search(
         self, coarse: ObjectObservation, fine: ObjectObservation, followed: ObjectPoseEstimate | None
     ) -> ObjectPoseEstimate | None:
+        """All rotations; what was followed stays unless something clearly better is found."""
         known = self._pose
         extra = None if known is None else (known[0][None], known[1][None])
         found = initialise_object_pose(self._mesh, coarse, fine, self._seed, extra=extra)
-        if followed is not None and found.score <= followed.score + 0.02:
+        if followed is not None and found.score <= followed.score + _SEARCH_MARGIN:
             return followed
+        self._hypotheses.restart(found.other_rotations, found.other_centres)
+        return self._restart(found.rotation, found.centre, fine, found.rotation_ambiguity) or followed
+
+    def _challenge(
+        self, coarse: ObjectObservation, fine: ObjectObservation, followed: ObjectPoseEstimate
+    ) -> ObjectPoseEstimate:
+        """Give the poses that were as good at first, and random ones, a chance."""
+        assert self._pose is not None
+        winner = self._hypotheses.update(*self._pose, coarse)
+        if winner is None:
+            return followed
+        before = (self._pose, self._previous)
+        better = self._restart(*winner, fine, followed.rotation_ambiguity)
+        if better is not None and better.score > followed.score + _WINNING_MARGIN:
+            return better
+        self._pose, self._previous = before
+        return followed
+
+    def _restart(
+        self, rotation: np.ndarray, centre: np.ndarray, fine: ObjectObservation, ambiguity: float
+    ) -> ObjectPoseEstimate | None:
+        """Refine a pose that has no past."""
+        rotations, centres = rotation[None].copy(), centre[None].copy()
         weights = solver_weights(fine, *_TRACKING_STAGES[-1][:2])
-        rotations, centres = found.rotation[None].copy(), found.centre[None].copy()
-        costs, normals = refine_poses(
-            rotations, centres, np.eye(3), np.zeros(3), self._mesh, fine.image, weights, 10, 1e-5
-        )
+        costs, normals = refine_poses(rotations, centres, *_NO_PRIOR, self._mesh, fine.image, weights, 12, 1e-5)
         if not np.isfinite(costs[0]):
-            return followed
+            return None
         self._pose = None
-        return self._accept(rotations[0], centres[0], normals[0], fine, found.rotation_ambiguity, is_initial=True)
+        return self._accept(rotations[0], centres[0], normals[0], fine, ambiguity, is_initial=True)
 
     def _accept(
         self,

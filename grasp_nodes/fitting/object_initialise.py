@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from grasp_nodes.fitting.object_observation import ObjectObservation
-from grasp_nodes.fitting.pose_solver import SolverMesh, SolverWeights, compare_masks, refine_poses
+from grasp_nodes.fitting.pose_residuals import SolverMesh, SolverWeights
+from grasp_nodes.fitting.pose_solver import compare_masks, refine_poses
 from grasp_nodes.geometry.rotations import random_rotations
 
 DEPTH_AGREEMENT_SCALE = 0.005
 """m; a depth point this far from the surface counts half."""
-_STAGES = ((12.0, 0.06, 6, 12), (5.0, 0.03, 8, 5), (2.5, 0.012, 15, 5))
+_STAGES = ((12.0, 0.06, 6, 12), (5.0, 0.03, 8, 8), (2.5, 0.012, 15, 8))
 """Per level: outline scale in window pixels, depth scale in m, evaluations, candidates that go on."""
 
 
@@ -27,13 +28,15 @@ class InitialPose:
 
     rotation: (3, 3), object to camera. centre: (3,), m, the mesh's centre in the camera's frame. score in [0, 1].
     rotation_ambiguity: rad, largest rotation to another candidate that explains the image as well; silhouettes of
-    symmetric objects leave rotations open.
+    symmetric objects leave rotations open. other_rotations (N, 3, 3), other_centres (N, 3): candidates that came next.
     """
 
     rotation: np.ndarray
     centre: np.ndarray
     score: float
     rotation_ambiguity: float
+    other_rotations: np.ndarray
+    other_centres: np.ndarray
 
 
 def solver_weights(
@@ -110,7 +113,9 @@ def initialise_object_pose(
     good = rotations[scores > scores[best] - 0.02]
     cosines = 0.5 * (np.einsum("nij,ij->n", good, rotations[best]) - 1)
     ambiguity = float(np.arccos(np.clip(cosines, -1, 1)).max())
-    return InitialPose(rotations[best], centres[best], float(scores[best]), ambiguity)
+    order = np.argsort(-scores, kind="stable")
+    rotations, centres = rotations[order], centres[order]
+    return InitialPose(rotations[0], centres[0], float(scores[best]), ambiguity, rotations[1:], centres[1:])
 
 
 def _centres_from_box(rotations: np.ndarray, mesh: SolverMesh, observation: ObjectObservation) -> np.ndarray:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.fitting.pose_solver import SolverImage
+from grasp_nodes.fitting.pose_residuals import SolverImage
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.silhouette import mask_contour, mask_signed_distance
 

@@ -29,7 +29,7 @@ def rasterise_mask(pixels: np.ndarray, depths: np.ndarray, faces: np.ndarray, he
     pixels, faces = np.ascontiguousarray(pixels, np.float64), np.ascontiguousarray(faces, np.int64)
     depths = np.ascontiguousarray(depths, np.float64)
     for image, pixel, depth in zip(covered, pixels, depths, strict=True):
-        cover_pixels(pixel, depth, faces, image)
+        cover_pixels(pixel, depth, faces, image, False)
     return covered.astype(bool)
 
 
@@ -55,30 +55,49 @@ def rasterise_depth(
 
 
 @njit(cache=True)
-def cover_pixels(pixels: np.ndarray, depths: np.ndarray, faces: np.ndarray, image: np.ndarray) -> None:
-    """Set the covered pixels of `image` (H, W) uint8 to one; the compiled core of :func:`rasterise_mask`."""
+def cover_pixels(
+    pixels: np.ndarray, depths: np.ndarray, faces: np.ndarray, image: np.ndarray, front_only: bool
+) -> None:
+    """Set the covered pixels of `image` (H, W) uint8 to one; the compiled core of :func:`rasterise_mask`.
+
+    Args:
+        pixels: (V, 2), px. depths: (V,), m. faces: (F, 3).
+        front_only: faces that look away are left out; of a closed mesh they cover nothing more.
+    """
     height, width = image.shape
     for i in range(len(faces)):
         a, b, c = faces[i, 0], faces[i, 1], faces[i, 2]
-        if min(depths[a], depths[b], depths[c]) < _NEAR:
-            continue
         ax, ay, bx, by = pixels[a, 0], pixels[a, 1], pixels[b, 0], pixels[b, 1]
         cx, cy = pixels[c, 0], pixels[c, 1]
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        # With y down, a face that is counter-clockwise from outside turns clockwise in the image: negative.
+        if area == 0 or (front_only and area > 0) or min(depths[a], depths[b], depths[c]) < _NEAR:
+            continue
         if area < 0:
             bx, by, cx, cy = cx, cy, bx, by
-        elif area == 0:
-            continue
-        low_x, high_x = max(0, math.ceil(min(ax, bx, cx))), min(width - 1, math.floor(max(ax, bx, cx)))
+        slope_a = (bx - ax) / (by - ay) if by != ay else 0.0
+        slope_b = (cx - bx) / (cy - by) if cy != by else 0.0
+        slope_c = (ax - cx) / (ay - cy) if ay != cy else 0.0
         low_y, high_y = max(0, math.ceil(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
+        left, right = max(0.0, min(ax, bx, cx)), min(width - 1.0, max(ax, bx, cx))
         for y in range(low_y, high_y + 1):
-            for x in range(low_x, high_x + 1):
-                if (
-                    (bx - ax) * (y - ay) - (x - ax) * (by - ay) >= 0
-                    and (cx - bx) * (y - by) - (x - bx) * (cy - by) >= 0
-                    and (ax - cx) * (y - cy) - (x - cx) * (ay - cy) >= 0
-                ):
-                    image[y, x] = 1
+            low, high = left, right
+            # Each edge bounds the row on the side that its direction says.
+            if by > ay:
+                high = min(high, ax + slope_a * (y - ay))
+            elif by < ay:
+                low = max(low, ax + slope_a * (y - ay))
+            if cy > by:
+                high = min(high, bx + slope_b * (y - by))
+            elif cy < by:
+                low = max(low, bx + slope_b * (y - by))
+            if ay > cy:
+                high = min(high, cx + slope_c * (y - cy))
+            elif ay < cy:
+                low = max(low, cx + slope_c * (y - cy))
+            # The margin closes the crack that rounding could leave between two neighbours.
+            for x in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1):
+                image[y, x] = 1
 
 
 @njit(cache=True)
