@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
@@ -75,8 +75,9 @@ class BuildWithShare(build_py):
 setup(
     name=NAME,
     version=read_version(),
-    packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={"": ["*.npz", "*.json", "*.html", "data/*", "assets/*", "py.typed"]},
+    # Namespace packages too: a folder of data alone is a package to setuptools.
+    packages=find_namespace_packages(include=[NAME, f"{NAME}.*"], exclude=["*.__pycache__"]),
+    package_data={"": ["*.npz", "*.json", "*.html", "LICENSE", "py.typed"]},
     data_files=[] if FOR_WHEEL else ament_share(),
     python_requires=">=3.10",
     zip_safe=False,
