@@ -2,8 +2,7 @@
 
 Romero, Tzionas, Black: "Embodied Hands", SIGGRAPH Asia 2017 (MANO), after SMPL (Loper et al. 2015). Written for speed
 on a few CPU threads: shape and pose correctives are one matrix product, the joint tree is three batched levels, and
-skinning works on coordinate planes (B, 3, V), which keeps every large operation contiguous and small matrices out of
-the way.
+vertices are kept as coordinate planes (B, 3, V) until the end, which keeps every large operation contiguous.
 """
 
 from __future__ import annotations
@@ -15,9 +14,11 @@ import torch
 from torch import Tensor
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.geometry.rotations import axis_angle_to_matrix
 from grasp_nodes.hand.arrays import HandArrays
 from grasp_nodes.hand.keypoints import FINGERS, JOINT_NAMES, KEYPOINT_NAMES, KEYPOINT_ORDER, PARENTS, TIP_VERTICES
 from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, NUM_POSE, HandOutput, HandParams, Side
+from grasp_nodes.hand.skinning import blend_skin
 
 
 class HandModel(torch.nn.Module):
@@ -126,12 +127,12 @@ class HandModel(torch.nn.Module):
             features = rotations[:, 1:] - torch.eye(3, dtype=self.dtype, device=self.device)
             coefficients = torch.cat([coefficients, features.reshape(batch, -1)], 1)
         shaped = torch.addmm(self._template, coefficients, self._basis).view(batch, 3, -1)
-        vertices = _skin(turned_scaled, offset, shaped, self._weights)
+        vertices = blend_skin(turned_scaled, offset, shaped, self._weights)
 
         placed = placed * scale + params.transl[:, None]
         with_tips = torch.cat([placed, vertices[:, self._tip_rows]], 1)
         return HandOutput(
-            vertices=vertices[:, : self.num_vertices],
+            vertices=vertices[:, : self.num_vertices] if vertices.shape[1] > self.num_vertices else vertices,
             joints=placed,
             keypoints=with_tips.index_select(1, self._keypoint_order),
             joint_frames=_frames(turned, placed),
@@ -183,31 +184,10 @@ class HandModel(torch.nn.Module):
 
     def _rotations(self, params: HandParams) -> Tensor:
         pose = torch.cat([params.global_orient, params.hand_pose], 1)
-        return _rotation_matrices(pose.view(len(params), NUM_JOINTS, 3))
+        return axis_angle_to_matrix(pose.view(len(params), NUM_JOINTS, 3))
 
     def _rest_joints(self, betas: Tensor) -> Tensor:
         return self._joint_template + (betas @ self._joint_shapes).view(-1, NUM_JOINTS, 3)
-
-
-def _rotation_matrices(vectors: Tensor) -> Tensor:
-    """Axis-angle (..., 3), rad, to matrices (..., 3, 3) by Rodrigues' formula; value and gradients right at zero."""
-    square = (vectors * vectors).sum(-1)
-    tiny = square < 1e-10
-    safe = torch.where(tiny, torch.ones_like(square), square)
-    half = safe.sqrt() / 2
-    sine_half = torch.sin(half)
-    # sin(t)/t = 2 sin(t/2) cos(t/2) / t and (1 - cos t)/t^2 = 2 sin(t/2)^2 / t^2: no cancellation in float32
-    first = torch.where(tiny, 1 - square / 6, sine_half * torch.cos(half) / half)
-    second = torch.where(tiny, 0.5 - square / 24, 2 * sine_half * sine_half / safe)
-    # R = (1 - second t^2) I + first [v]x + second v v^T, the nine entries in row-major order
-    _, y, z = vectors.unbind(-1)
-    fx, fy, fz = (first[..., None] * vectors).unbind(-1)
-    scaled = second[..., None] * vectors
-    sx, sy, _ = scaled.unbind(-1)
-    xx, yy, zz = (scaled * vectors).unbind(-1)
-    xy, xz, yz = sx * y, sx * z, sy * z
-    entries = [1 - yy - zz, xy - fz, xz + fy, xy + fz, 1 - xx - zz, yz - fx, xz - fy, yz + fx, 1 - xx - yy]
-    return torch.stack(entries, -1).view(*vectors.shape[:-1], 3, 3)
 
 
 def _chain(rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
@@ -220,44 +200,28 @@ def _chain(rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
         (B, 16, 3, 3) and (B, 16, 3): orientation and position of each joint.
     """
     batch = len(rotations)
-    root, fingers = rotations[:, :1], rotations[:, 1:].view(batch, 5, 3, 3, 3)
-    wrist, joints = rest_joints[:, :1], rest_joints[:, 1:].view(batch, 5, 3, 3)
-    local = fingers.unbind(2)
-    bones = torch.cat([joints[:, :, :1] - wrist[:, :, None], joints[:, :, 1:] - joints[:, :, :-1]], 2).unbind(2)
+    wrist = rest_joints[:, :1]
+    fingers = rest_joints[:, 1:].view(batch, 5, 3, 3)
+    bones = torch.cat([fingers[:, :, :1] - wrist[:, :, None], fingers[:, :, 1:] - fingers[:, :, :-1]], 2)
+    local = torch.cat([rotations[:, 1:].view(batch, 5, 3, 3, 3), bones[..., None]], 4)
+    orientation, position = rotations[:, :1], wrist
     turned, placed = [], []
-    orientation, position = root, wrist
-    for level in range(3):
-        position = position + (orientation @ bones[level][..., None])[..., 0]
-        orientation = orientation @ local[level]
+    for step in local.unbind(2):
+        moved = orientation @ step  # (B, 5, 3, 4): the next joint's orientation and the way to it
+        orientation, position = moved[..., :3], position + moved[..., 3]
         turned.append(orientation)
         placed.append(position)
     return (
-        torch.cat([root, torch.stack(turned, 2).view(batch, 15, 3, 3)], 1),
+        torch.cat([rotations[:, :1], torch.stack(turned, 2).view(batch, 15, 3, 3)], 1),
         torch.cat([wrist, torch.stack(placed, 2).view(batch, 15, 3)], 1),
     )
 
 
-def _skin(turned: Tensor, offset: Tensor, shaped: Tensor, weights: Tensor) -> Tensor:
-    """Linear blend skinning: sum_j w_jv (R_j v + t_j).
-
-    Args:
-        turned: (B, 16, 3, 3). offset: (B, 16, 3). shaped: (B, 3, V). weights: (16, V).
-
-    Returns:
-        (B, V, 3).
-    """
-    columns = torch.cat([turned, offset[..., None]], 3).permute(3, 0, 2, 1)  # (4, B, 3, 16)
-    blended = (columns @ weights).unbind(0)  # 4 of (B, 3, V): the columns of each vertex' own transform
-    x, y, z = shaped.unbind(1)
-    planes = torch.addcmul(blended[3], blended[0], x[:, None])
-    planes = torch.addcmul(planes, blended[1], y[:, None])
-    return torch.addcmul(planes, blended[2], z[:, None]).transpose(1, 2).contiguous()
-
-
 def _frames(turned: Tensor, placed: Tensor) -> Tensor:
     """(B, 16, 4, 4) out of orientations and positions."""
-    last = torch.zeros_like(turned[:, :, :1, :1]).expand(-1, -1, 1, 4) + turned.new_tensor([0.0, 0.0, 0.0, 1.0])
-    return torch.cat([torch.cat([turned, placed[..., None]], 3), last], 2)
+    frames = torch.nn.functional.pad(torch.cat([turned, placed[..., None]], 3), (0, 0, 0, 1))
+    frames[..., 3, 3] = 1
+    return frames
 
 
 def _faces_within(faces: np.ndarray, vertex_ids: Sequence[int]) -> np.ndarray:
