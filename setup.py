@@ -77,12 +77,10 @@ setup(
     version=read_version(),
     # Namespace packages too: a folder of data alone is a package to setuptools.
     packages=find_namespace_packages(include=[NAME, f"{NAME}.*"], exclude=["*.__pycache__"]),
-    package_data={"": ["*.npz", "*.json", "*.html", "LICENSE", "py.typed"]},
+    package_data={"": ["*.npz", "*.json", "LICENSE", "py.typed"]},
     data_files=[] if FOR_WHEEL else ament_share(),
     python_requires=">=3.10",
     zip_safe=False,
-    # colcon chooses pytest because of this line, also where pyproject.toml is not read.
-    extras_require={"test": ["pytest"]},
     entry_points={"console_scripts": console_scripts()},
     cmdclass={"build_py": BuildWithShare},
 )
