@@ -79,6 +79,7 @@ setup(
     packages=find_namespace_packages(include=[NAME, f"{NAME}.*"], exclude=["*.__pycache__"]),
     package_data={"": ["*.npz", "*.json", "LICENSE", "py.typed"]},
     data_files=[] if FOR_WHEEL else ament_share(),
+    license="Apache-2.0",
     python_requires=">=3.10",
     zip_safe=False,
     entry_points={"console_scripts": console_scripts()},
