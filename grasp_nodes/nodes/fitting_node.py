@@ -69,10 +69,12 @@ class FittingNode(GraspNode[FittingParameters]):
             )
         return "evidence stopped coming"
 
-    def on_reset(self) -> None:
+    def on_reset(self, stamp: int | None = None) -> None:
         """Forget filters and evidence that waits."""
-        self._pairing.reset()
-        self._worker.clear()
+        if stamp is None:
+            self._pairing.reset()
+        else:
+            self._pairing.rewind(stamp)
         self._worker.call(self._reset_fitter)
 
     def close(self) -> None:

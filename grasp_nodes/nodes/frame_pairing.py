@@ -30,6 +30,13 @@ class StampPairing:
             messages.clear()
         self._last_paired = -1
 
+    def rewind(self, stamp: int) -> None:
+        """Stamps start again at `stamp` (ns): what is newer belongs to what was before."""
+        for messages in self._waiting.values():
+            for other in [other for other in messages if other > stamp + self._slop]:
+                messages.pop(other)
+        self._last_paired = -1
+
     def waiting(self, topic: str) -> int:
         """Messages of a topic that wait for partners."""
         return len(self._waiting.get(topic, {}))

@@ -103,8 +103,12 @@ class GraspNode(Node, Generic[P]):
         """Why nothing useful was published lately; one sentence."""
         return "nothing arrived"
 
-    def on_reset(self) -> None:
-        """Forget everything that was followed over time."""
+    def on_reset(self, stamp: int | None = None) -> None:
+        """Forget everything that was followed over time.
+
+        Args:
+            stamp: ns; stamps jumped back to it. None: the user asked for the reset.
+        """
 
     def on_enabled(self) -> None:
         """Called after the node was enabled or disabled."""
@@ -217,7 +221,8 @@ class GraspNode(Node, Generic[P]):
                 f"{topic}: stamps jumped back by {(last - stamp) / 1e9:.3f} s: what was followed is forgotten",
                 (topic, "stamp jumped back"),
             )
-            self.reset()
+            self._last_stamps.clear()
+            self.on_reset(stamp)
         self._last_stamps[topic] = stamp
         return stamp
 

@@ -79,10 +79,12 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
             return "stamps of image, camera_info and depth differ by more than sync_slop_s"
         return "images stopped coming"
 
-    def on_reset(self) -> None:
+    def on_reset(self, stamp: int | None = None) -> None:
         """Forget tracks and images that wait."""
-        self._pairing.reset()
-        self._worker.clear()
+        if stamp is None:
+            self._pairing.reset()
+        else:
+            self._pairing.rewind(stamp)
         self._worker.call(self._reset_perceiver)
 
     def close(self) -> None:

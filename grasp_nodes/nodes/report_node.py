@@ -55,7 +55,7 @@ class ReportNode(GraspNode[ReportParameters]):
             return f"no message on {COLOR_INFO} ({self.publishers_of(COLOR_INFO)} publishers)"
         return f"no message on {STATE} ({self.publishers_of(STATE)} publishers)"
 
-    def on_reset(self) -> None:
+    def on_reset(self, stamp: int | None = None) -> None:  # noqa: ARG002 - a jump needs no more than a reset
         """Forget the frames of this pass."""
         self._start_pass()
 

@@ -106,7 +106,8 @@ class SourceNode(GraspNode[SourceParameters]):
             while self.settings.loop and not self._stopping and not source.is_live:
                 self._announce(loops=self._status.loops + 1, frames_sent=0)
                 offset = self._play(source, answered, offset)
-            self._end(answered)
+            if not self._stopping:
+                self._end(answered)
         except Exception as error:  # noqa: BLE001 - a decoder may raise anything: the node ends with a message
             self._announce(finished=True, error=str(error))
             self._sleep(LINGER_S)

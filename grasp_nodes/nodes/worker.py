@@ -29,8 +29,7 @@ class InferenceWorker(Generic[T]):
         queue_size: int = 1,
     ) -> None:
         self._prepare, self._work, self._on_failure = prepare, work, on_failure
-        self._items: deque[T] = deque()
-        self._calls: deque[Callable[[], None]] = deque()
+        self._jobs: deque[tuple[Callable[..., None], tuple[T, ...]]] = deque()
         self._queue_size = queue_size
         self._changed = threading.Condition()
         self._stopping = False
@@ -49,28 +48,26 @@ class InferenceWorker(Generic[T]):
     def submit(self, item: T) -> T | None:
         """Queue an item; returns the item that it pushed out, if any."""
         with self._changed:
-            pushed_out = self._items.popleft() if len(self._items) >= self._queue_size else None
-            self._items.append(item)
+            waiting = [place for place, (_, items) in enumerate(self._jobs) if items]
+            pushed_out = None
+            if len(waiting) >= self._queue_size:
+                pushed_out = self._jobs[waiting[0]][1][0]
+                del self._jobs[waiting[0]]
+            self._jobs.append((self._work, (item,)))
             self._changed.notify()
         return pushed_out
 
     def call(self, function: Callable[[], None]) -> None:
-        """Run a function on the worker's thread before the next item; it is never pushed out. It must not raise."""
+        """Run a function on the worker's thread after what waits already; it is never pushed out. It must not raise."""
         with self._changed:
-            self._calls.append(function)
+            self._jobs.append((function, ()))
             self._changed.notify()
-
-    def clear(self) -> None:
-        """Forget what waits."""
-        with self._changed:
-            self._items.clear()
 
     def stop(self, timeout_s: float = 1.0) -> bool:
         """End after the item at hand; returns whether it did so in time."""
         with self._changed:
             self._stopping = True
-            self._items.clear()
-            self._calls.clear()
+            self._jobs.clear()
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -85,13 +82,9 @@ class InferenceWorker(Generic[T]):
         self._ready.set()
         while True:
             with self._changed:
-                while not self._items and not self._calls and not self._stopping:
+                while not self._jobs and not self._stopping:
                     self._changed.wait()
                 if self._stopping:
                     return
-                call = self._calls.popleft() if self._calls else None
-                item = self._items.popleft() if call is None else None
-            if call is not None:
-                call()
-            elif item is not None:
-                self._work(item)
+                function, arguments = self._jobs.popleft()
+            function(*arguments)

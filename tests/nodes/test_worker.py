@@ -36,7 +36,7 @@ def test_newest_wins(queue_size, pushed_out, done):
     assert recorder.worker.stop()
 
 
-def test_calls_come_before_items_and_are_never_pushed_out():
+def test_calls_keep_their_place_and_are_never_pushed_out():
     recorder = Recorder(1)
     recorder.worker.start()
     recorder.worker.submit(0)
@@ -50,7 +50,7 @@ def test_calls_come_before_items_and_are_never_pushed_out():
     assert called.wait(5)
     while len(recorder.done) < 4:
         called.wait(0.01)
-    assert recorder.done == [0, "a", "b", 1]
+    assert recorder.done == [0, 1, "a", "b"]
     assert recorder.worker.stop()
 
 
