@@ -23,8 +23,6 @@ from grasp_nodes.nodes.source_status import TOPIC as STATUS_TOPIC
 from grasp_nodes.nodes.source_status import SourceStatus, from_message, watch_object
 
 if TYPE_CHECKING:
-    from grasp_nodes.contact.contact_map import ContactMap
-    from grasp_nodes.contact.interaction import HandObjectState as HandObjectNoun
     from grasp_nodes.evaluation.clip_score import ClipScore
 
 COLOR_INFO, STATE, TRUTH = "camera/color/camera_info", "hand_object/state", "truth/state"
@@ -164,15 +162,14 @@ class ReportNode(GraspNode[ReportParameters]):
 
     def _make_score(self) -> ClipScore:
         from grasp_nodes.evaluation.clip_score import ClipScore
+        from grasp_nodes.evaluation.true_contact import TrueContact
         from grasp_nodes.objects.loading import load_object
 
         spec, object_id, scale = self._object
+        if not spec:
+            raise InputError("the object is not known: give the parameter object")
         model = load_object(spec, object_id or None, scale)
-
-        def contact_at(truth: HandObjectNoun, _points: Any) -> ContactMap:
-            return truth.contact_maps[0]
-
-        return ClipScore(object_points=model.points, contact_at=contact_at, contact_points=model.points)
+        return ClipScore(object_points=model.points, contact_at=TrueContact(model), contact_points=model.points)
 
 
 def versions() -> dict[str, str]:

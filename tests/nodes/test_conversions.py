@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from rclpy.serialization import deserialize_message, serialize_message
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
 
@@ -19,7 +20,6 @@ from grasp_nodes.contact.interaction import (
     HandState,
     ObjectState,
 )
-from grasp_nodes.embedded.types import deserialize, serialize
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.parameters import HandParams
@@ -35,7 +35,7 @@ QUICK = settings(max_examples=25, deadline=None)
 
 def over_the_wire(message):
     """The message that a subscriber gets."""
-    return deserialize(bytes(serialize(message)), message.__msgtype__)
+    return deserialize_message(serialize_message(message), type(message))
 
 
 def random_hand(rng, side="right"):

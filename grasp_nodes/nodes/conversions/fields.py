@@ -35,13 +35,11 @@ def set_array(message: Any, field: str, values: ArrayLike) -> None:
         setattr(message, field, array.array(current.typecode, flat.tobytes()))
         return
     flat = np.ascontiguousarray(values, dtype=np.asarray(current).dtype).reshape(-1)
-    try:
-        setattr(message, field, flat)
-    except (AssertionError, TypeError, ValueError) as error:
-        # Each runtime has its own way to say that a field of fixed length got another one.
-        raise InputError(
-            f"{type(message).__name__}.{field}: expected {len(current)} values, got {flat.size}"
-        ) from error
+    # Jazzy's messages check nothing unless $ROS_PYTHON_CHECK_FIELDS is set, and read a short array beyond its end.
+    is_fixed = not message.get_fields_and_field_types()[field].startswith("sequence<")
+    if is_fixed and flat.size != len(current):
+        raise InputError(f"{type(message).__name__}.{field}: expected {len(current)} values, got {flat.size}")
+    setattr(message, field, flat)
 
 
 def read_array(message: Any, field: str, dtype: type[np.generic], shape: tuple[int, ...] = (-1,)) -> np.ndarray:
