@@ -11,6 +11,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = "grasp_nodes"
@@ -70,12 +71,17 @@ def start_nodes(context: Any) -> list[Any]:
     params_file = value("params_file") or PathJoinSubstitution([config, "live.yaml" if is_live else "demo.yaml"])
 
     def node(executable: str, on_exit: Any = None, **parameters: Any) -> Node:
+        # A plain text is read as YAML, and source:=0 would become a number.
+        typed = {
+            key: ParameterValue(item, value_type=str) if isinstance(item, str) else item
+            for key, item in parameters.items()
+        }
         return Node(
             package=PACKAGE,
             executable=executable,
             name=executable,
             namespace=value("namespace"),
-            parameters=[params_file, {"use_sim_time": value("use_sim_time") == "true", **parameters}],
+            parameters=[params_file, {"use_sim_time": value("use_sim_time") == "true", **typed}],
             ros_arguments=["--log-level", value("log_level")],
             output="screen",
             on_exit=on_exit,
