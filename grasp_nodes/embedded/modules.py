@@ -1,6 +1,7 @@
 """The modules that node files import: ``rclpy`` and its parts, message packages, ``ament_index_python``.
 
-They are made by a finder at the end of ``sys.meta_path``, so anything that can really be imported comes first.
+They are made by a finder at the start of ``sys.meta_path``: where this runtime was chosen, messages of a ROS
+installation on the path (which its node class would refuse) must not come first.
 """
 
 from __future__ import annotations
@@ -263,4 +264,4 @@ def _interface(module: ModuleType, attribute: str) -> Any:
 def install_finder() -> None:
     """Put the finder on ``sys.meta_path``, once."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
-        sys.meta_path.append(Finder())
+        sys.meta_path.insert(0, Finder())
