@@ -96,7 +96,7 @@ def value_from_msg(message: Any) -> Any:
         return None
     value = getattr(message, _VALUE_FIELDS[kind])
     if kind == ParameterType.BYTE_ARRAY:
-        return [bytes([item]) for item in value]
+        return [bytes([item & 0xFF]) for item in value.tolist()]
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 

@@ -48,7 +48,7 @@ STANDARD_SERVICES = {
 _EMPTY_MEMBER = "structure_needs_at_least_one_member"
 _INTEGER_BITS = {f"{sign}int{bits}": (sign, bits) for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _TYPE_STRINGS = {"bool": "boolean", "byte": "octet", "char": "uint8", "float32": "float", "float64": "double"}
-_DTYPES = {"bool": "bool", "byte": "uint8", "char": "uint8", "octet": "uint8"}
+_DTYPES = {"bool": "bool", "byte": "int8", "char": "uint8", "octet": "uint8"}  # as rosbags reads them
 
 
 def distro() -> str:
@@ -406,7 +406,7 @@ def deserialize(data: memoryview | bytes, name: str) -> Any:
     msgdef = store().get_msgdef(name)
     read = msgdef.deserialize_cdr_le if data[1] else msgdef.deserialize_cdr_be
     try:
-        message, end = read(memoryview(data)[4:], 0, msgdef.cls, store())
+        message, end = read(memoryview(data)[4:].toreadonly(), 0, msgdef.cls, store())
     except (SerdeError, struct.error, ValueError, IndexError, OverflowError) as error:
         raise MalformedPayload(f"{len(data)} bytes are not a {name}: {error}") from error
     if not 0 <= len(data) - 4 - end <= 7:
