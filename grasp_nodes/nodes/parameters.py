@@ -96,6 +96,9 @@ class SourceParameters(NodeParameters):
     start_timeout_s: float = parameter(
         60.0, "s to wait for the graph to be ready and for the first answer.", minimum=0.0, maximum=3600.0
     )
+    field_of_view: float = parameter(
+        60.0, "Horizontal field of view in degrees, assumed where the camera is not known.", minimum=5.0, maximum=160.0
+    )
     restamp: bool = parameter(
         False, "Stamp each frame with the time at which it is sent instead of its recorded stamp."
     )
@@ -131,6 +134,9 @@ class PerceptionParameters(NodeParameters):
     )
     sync_slop_s: float = parameter(
         0.01, "s by which stamps of colour, depth and camera_info may differ.", minimum=0.0, maximum=1.0
+    )
+    camera_is_metric: bool = parameter(
+        True, "False: the focal length in camera_info is a guess, so that positions are right up to scale only."
     )
     image_transport: str = parameter(
         "raw", "compressed: JPEG or PNG from the topic <image>/compressed.", choices=("raw", "compressed")

@@ -16,7 +16,7 @@ from grasp_nodes.nodes.frame_pairing import StampPairing
 from grasp_nodes.nodes.node_base import GraspNode, run_node
 from grasp_nodes.nodes.object_segmenters import ObjectHint, choose_backend, make_segmenter, parse_box
 from grasp_nodes.nodes.parameters import PerceptionParameters
-from grasp_nodes.nodes.source_status import watch_object
+from grasp_nodes.nodes.source_status import SourceStatus, watch_object, watch_source
 from grasp_nodes.nodes.worker import InferenceWorker
 
 try:
@@ -46,6 +46,7 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         self._segmenter: ObjectSegmenter | None = None
         self._hint = ObjectHint(box=parse_box(settings.object_box))
         self._has_depth = False
+        self._is_metric = settings.camera_is_metric
         self._pairing = StampPairing(COLOR, round(settings.sync_slop_s * 1e9), self.statistics.dropped)
         self._publisher = self.advertise(Evidence, EVIDENCE)
         self._worker: InferenceWorker[dict[str, Any]] = InferenceWorker(
@@ -64,6 +65,7 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
             self.subscribe(Detection2DArray, OBJECT_DETECTIONS, self._on_detections)
         self._worker.start()
         watch_object(self, settings.object, self._on_object)
+        watch_source(self, self._on_source)
 
     def silence_reason(self) -> str:
         """Which of the inputs is missing."""
@@ -151,6 +153,9 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
     def _on_object(self, spec: str, object_id: str, scale: float) -> None:
         self._worker.call(lambda: self.guard("object", self._learn_object, spec, object_id, scale))
 
+    def _on_source(self, status: SourceStatus) -> None:
+        self._is_metric = self.settings.camera_is_metric and status.is_metric
+
     def _learn_object(self, spec: str, object_id: str, scale: float) -> None:
         from grasp_nodes.objects.loading import load_object
 
@@ -202,7 +207,7 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
 
         message = group[COLOR]
         color = image_to_rgb(message) if hasattr(message, "encoding") else compressed_to_rgb(message)
-        camera = to_camera_model(group[COLOR_INFO])
+        camera = to_camera_model(group[COLOR_INFO], self._is_metric)
         if color.shape[:2] != (camera.height, camera.width):
             raise InputError(
                 f"image is {color.shape[1]}x{color.shape[0]} but camera_info says {camera.width}x{camera.height}"

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from grasp_msgs.msg import HandObjectState
 from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import String
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.nodes.node_base import LATCHED, RELIABLE, GraspNode, run_node
+from grasp_nodes.nodes.node_base import RELIABLE, GraspNode, run_node
 from grasp_nodes.nodes.parameters import ReportParameters
-from grasp_nodes.nodes.source_status import TOPIC as STATUS_TOPIC
-from grasp_nodes.nodes.source_status import SourceStatus, from_message, watch_object
+from grasp_nodes.nodes.source_status import SourceStatus, watch_object, watch_source
 
 if TYPE_CHECKING:
     from grasp_nodes.evaluation.clip_score import ClipScore
@@ -41,7 +39,7 @@ class ReportNode(GraspNode[ReportParameters]):
         self._finished_at: float | None = None
         self._start_pass()
         watch_object(self, self.settings.object, self._on_object)
-        self.subscribe(String, STATUS_TOPIC, self._on_status, LATCHED)
+        watch_source(self, self._on_status)
         self.subscribe(CameraInfo, COLOR_INFO, self._on_frame, RELIABLE)
         self.subscribe(HandObjectState, TRUTH, self._on_truth, RELIABLE)
         self.subscribe(HandObjectState, STATE, self._on_state, RELIABLE)
@@ -74,8 +72,7 @@ class ReportNode(GraspNode[ReportParameters]):
     def _on_object(self, spec: str, object_id: str, scale: float) -> None:
         self._object = (spec, object_id, scale)
 
-    def _on_status(self, message: String) -> None:
-        status = from_message(message)
+    def _on_status(self, status: SourceStatus) -> None:
         before, self._status = self._status, status
         if status.finished:
             self._finished_at = self._finished_at or time.monotonic()

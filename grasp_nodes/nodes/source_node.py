@@ -106,6 +106,7 @@ class SourceNode(GraspNode[SourceParameters]):
             while self.settings.loop and not self._stopping and not source.is_live:
                 self._announce(loops=self._status.loops + 1, frames_sent=0)
                 offset = self._play(source, answered, offset)
+            source.close()
             if not self._stopping:
                 self._end(answered)
         except Exception as error:  # noqa: BLE001 - a decoder may raise anything: the node ends with a message
@@ -118,7 +119,8 @@ class SourceNode(GraspNode[SourceParameters]):
 
         settings = self.settings
         self.get_logger().info(f"opening {self._status.source!r}")
-        return open_source(settings.source, object_spec=settings.object, frames=settings.frames, seed=settings.seed)
+        uri = "" if settings.source == "default" else settings.source
+        return open_source(uri, settings.object, settings.frames, settings.seed, settings.field_of_view)
 
     def _describe(self, source: FrameSource, answered: bool) -> None:
         if source.has_depth:

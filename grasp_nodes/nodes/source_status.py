@@ -11,6 +11,7 @@ from typing import Any
 from std_msgs.msg import String
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.nodes.node_base import LATCHED, GraspNode
 
 TOPIC = "source/status"
 
@@ -68,26 +69,27 @@ def from_message(message: String) -> SourceStatus:
     return SourceStatus(**known)
 
 
-def watch_object(node: Any, given: str, on_object: Callable[[str, str, float], None]) -> None:
+def watch_source(node: GraspNode[Any], on_status: Callable[[SourceStatus], None]) -> None:
+    """Call back with everything that the source says of itself, now and later; there need not be a source."""
+    node.subscribe(String, TOPIC, lambda message: on_status(from_message(message)), LATCHED, while_disabled=True)
+
+
+def watch_object(node: GraspNode[Any], given: str, on_object: Callable[[str, str, float], None]) -> None:
     """Tell which object is handled: the one given as parameter, else the one that the source names, when it does.
 
     Args:
-        node: a `GraspNode`.
         given: the parameter `object`.
         on_object: called with mesh file or shape, name ('' = after the file) and scale, on every change.
     """
-    from grasp_nodes.nodes.node_base import LATCHED
-
     if given:
         on_object(given, "", float(getattr(node.settings, "object_scale", 1.0)))
         return
     last: list[tuple[str, str, float]] = []
 
-    def on_status(message: String) -> None:
-        status = from_message(message)
+    def on_status(status: SourceStatus) -> None:
         found = (status.object, status.object_id, status.object_scale)
         if status.object and last != [found]:
             last[:] = [found]
             on_object(*found)
 
-    node.subscribe(String, TOPIC, on_status, LATCHED, while_disabled=True)
+    watch_source(node, on_status)

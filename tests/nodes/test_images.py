@@ -51,7 +51,6 @@ def test_grey_is_three_equal_channels():
 @pytest.mark.parametrize(("encoding", "luma", "chroma"), [("yuv422", 1, 0), ("yuv422_yuy2", 0, 1)])
 def test_yuv_of_a_uniform_picture(encoding, luma, chroma):
     color = np.full((4, 6, 3), (200, 60, 30), np.uint8)
-    y, u, v = cv2.cvtColor(color, cv2.COLOR_RGB2YUV)[0, 0].astype(float)
     # ITU-R BT.601 video range, which sensor drivers send, from full range.
     packed = np.zeros((4, 6, 2), np.uint8)
     red, green, blue = 200 / 255, 60 / 255, 30 / 255

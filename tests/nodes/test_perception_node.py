@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from grasp_msgs.msg import Evidence
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
-from grasp_msgs.msg import Evidence
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.nodes.conversions.fields import from_time, set_array, to_header
 from grasp_nodes.nodes.conversions.images import to_camera_info, to_image

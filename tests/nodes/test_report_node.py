@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from grasp_msgs.msg import HandObjectState
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import String
 
-from grasp_msgs.msg import HandObjectState
 from grasp_nodes.contact.interaction import FitStatus, HandState, ObjectState
 from grasp_nodes.contact.interaction import HandObjectState as State
 from grasp_nodes.evaluation.true_contact import TrueContact

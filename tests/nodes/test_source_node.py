@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from grasp_msgs.msg import HandObjectState
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 
-from grasp_msgs.msg import HandObjectState
 from grasp_nodes.contact.interaction import FitStatus
 from grasp_nodes.contact.interaction import HandObjectState as State
 from grasp_nodes.errors import InputError
@@ -40,6 +40,9 @@ class MadeUp:
             color = np.full((48, 64, 3), index, np.uint8)
             depth = np.full((48, 64), 1 + index, np.float32) if self.has_depth else None
             yield Frame(self.first_stamp + index * STEP, color, CAMERA, depth)
+
+    def close(self):
+        self.closed = True
 
     def truth(self, stamp):
         return State(stamp, CAMERA.frame_id, status=FitStatus.OK, status_text="truth")
