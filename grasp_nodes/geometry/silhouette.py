@@ -54,6 +54,11 @@ def rasterise_depth(
     return np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > 0).astype(np.float32), face_of
 
 
+@njit(cache=True, inline="always")
+def _in_front(first: float, second: float, third: float) -> bool:
+    return first >= _NEAR and second >= _NEAR and third >= _NEAR
+
+
 @njit(cache=True)
 def cover_pixels(
     pixels: np.ndarray, depths: np.ndarray, faces: np.ndarray, image: np.ndarray, front_only: bool
@@ -71,7 +76,7 @@ def cover_pixels(
         cx, cy = pixels[c, 0], pixels[c, 1]
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
         # With y down, a face that is counter-clockwise from outside turns clockwise in the image: negative.
-        if area == 0 or (front_only and area > 0) or min(depths[a], depths[b], depths[c]) < _NEAR:
+        if area == 0 or (front_only and area > 0) or not _in_front(depths[a], depths[b], depths[c]):
             continue
         if area < 0:
             bx, by, cx, cy = cx, cy, bx, by
@@ -108,7 +113,7 @@ def _nearest_surface(
     height, width = inverse.shape
     for i in range(len(faces)):
         a, b, c = faces[i, 0], faces[i, 1], faces[i, 2]
-        if min(depths[a], depths[b], depths[c]) < _NEAR:
+        if not _in_front(depths[a], depths[b], depths[c]):
             continue
         ax, ay, bx, by = pixels[a, 0], pixels[a, 1], pixels[b, 0], pixels[b, 1]
         cx, cy = pixels[c, 0], pixels[c, 1]
@@ -150,7 +155,7 @@ def mask_contour(mask: np.ndarray, ignored: np.ndarray | None = None) -> np.ndar
 
 
 def mask_signed_distance(mask: np.ndarray) -> np.ndarray:
-    """Distance of each pixel's centre to the mask's outline, negative inside.
+    """Distance of each pixel's centre to the mask's outline, negative inside; unbiased at the outline itself.
 
     Args:
         mask: (H, W) bool with at least one pixel set and one not set.
