@@ -195,8 +195,7 @@ class DepthObjectSegmenter:
         """Log odds of the object's colours against the skin's, clipped; zero as long as one of them is unknown."""
         if not (self._object_color.is_known and self._skin_color.is_known):
             return np.zeros(cells.shape, np.float32)
-        odds = self._object_color.log_likelihood(cells) - self._skin_color.log_likelihood(cells)
-        return cv2.blur(np.clip(odds, -4.0, 4.0), (3, 3))
+        return cv2.blur(np.clip(self._odds(cells), -4.0, 4.0), (3, 3))
 
     @staticmethod
     def _moved(frame: Frame, target: _Target, center: np.ndarray) -> np.ndarray:
@@ -236,10 +235,21 @@ class DepthObjectSegmenter:
                 target.radius = float(np.clip(radius, target.radius, grown))
             target.pixels = max(0.995 * target.pixels, pixels)
             target.mask, target.missed = mask, 0
+        self._learn_colors(mask, hand_mask & ~mask, cells)
+
+    def _learn_colors(self, mask: np.ndarray, hand: np.ndarray, cells: np.ndarray) -> None:
+        """Learn from inside the two masks; once both are known, from pixels that do not look like the other's."""
         inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-        self._object_color.learn(cells[inside > min(4.0, 0.5 * float(inside.max()))])
-        skin = cv2.distanceTransform((hand_mask & ~mask).astype(np.uint8), cv2.DIST_L2, 3)
-        self._skin_color.learn(cells[skin > 3.0])
+        own, skin = cells[inside > min(4.0, 0.5 * float(inside.max()))], cells[_eroded(hand)]
+        if self._object_color.is_known and self._skin_color.is_known:
+            own = own[self._odds(own) > -1.0]
+            skin = skin[self._odds(skin) < 1.0]
+        self._object_color.learn(own)
+        self._skin_color.learn(skin)
+
+    def _odds(self, cells: np.ndarray) -> np.ndarray:
+        """Log odds of the object's colours against the skin's."""
+        return self._object_color.log_likelihood(cells) - self._skin_color.log_likelihood(cells)
 
     def _evidence(self, mask: np.ndarray) -> list[ObjectEvidence]:
         assert self._target is not None
@@ -262,6 +272,10 @@ class DepthObjectSegmenter:
             ObjectEvidence(self._object_id, seen.score, seen.box, None, seen.track_id)
             for seen in self._tracker.update([], [])[:1]
         ]
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    return cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
 
 
 def _components(mask: np.ndarray, depth: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:

@@ -127,6 +127,11 @@ class HandMasker:
         self._colors: dict[int, ColorModel] = {}
         self._others: dict[int, ColorModel] = {}
 
+    def learn_object(self, cells: np.ndarray) -> None:
+        """Take in the colours (N,) of an object's pixels: they are not skin, whatever the drawing covers."""
+        for others in self._others.values():
+            others.learn(cells)
+
     def mask(
         self,
         frame: Frame,
@@ -173,6 +178,9 @@ class HandMasker:
         """Log odds of skin against everything else in the image, learned on the bones and outside the drawing."""
         skin = self._colors.setdefault(track_id, ColorModel())
         others = self._others.setdefault(track_id, ColorModel())
+        if skin.is_known and others.is_known:
+            # What covers the hand for long must not become skin.
+            bones = bones & (skin.log_likelihood(cells) - others.log_likelihood(cells) > CORE_ODDS)
         skin.learn(cells[bones])
         others.learn(cells[::2, ::2][outside[::2, ::2]])
         return cv2.blur(skin.log_likelihood(cells) - others.log_likelihood(cells), (3, 3))

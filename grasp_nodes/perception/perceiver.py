@@ -44,17 +44,20 @@ class Perceiver:
 
     def perceive(self, frame: Frame) -> Evidence:
         """Hands with masks and the object of a frame."""
-        hands = self._masked(frame, self._landmarker.detect(frame))
+        cells = color_cells(frame.color)
+        hands = self._masked(frame, self._landmarker.detect(frame), cells)
         objects: Sequence[ObjectEvidence] = ()
         if self._segmenter is not None:
             objects = self._segmenter.segment(frame, hands)
             hands = [self._without_objects(hand, objects) for hand in hands]
+            for found in objects:
+                if found.mask is not None:
+                    self._masker.learn_object(cells[found.mask])
         return Evidence(frame.stamp, frame.camera, tuple(hands), tuple(objects))
 
-    def _masked(self, frame: Frame, hands: Sequence[HandEvidence]) -> list[HandEvidence]:
+    def _masked(self, frame: Frame, hands: Sequence[HandEvidence], cells: np.ndarray) -> list[HandEvidence]:
         if not hands:
             return []
-        cells = color_cells(frame.color)
         foreground = None if frame.depth is None else self._foreground(frame).mask
         return [replace(hand, mask=self._masker.mask(frame, hand, cells, foreground)) for hand in hands]
 

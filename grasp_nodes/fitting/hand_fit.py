@@ -1,0 +1,323 @@
+"""MANO parameters of a hand that is followed through a clip, from 21 landmarks and, where there is any, depth.
+
+Each frame is a small least-squares problem that starts where the last one leads to. Without depth the hand's size
+tells the distance. With depth the visible skin is matched point to plane, and the hand's size is estimated once per
+track, from its first frames, and then kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.hand_contact import ObjectSurface, contact_terms
+from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
+from grasp_nodes.fitting.hand_observation import (
+    HandObservation,
+    landmark_terms,
+    observe_hand,
+    skin_distances,
+    skin_terms,
+)
+from grasp_nodes.fitting.hand_skeleton import KeypointOffsets, make_hand_skeleton
+from grasp_nodes.fitting.hand_solver import HandSolution, PriorTerms, joined_planes, no_planes, solve_hand
+from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import HandParams
+from grasp_nodes.perception.evidence import HandEvidence
+
+POSTURES = (
+    ((20.0, 22.0, 14.0), (5.0, 10.0, 12.0, -15.0, 0.0)),
+    ((40.0, 45.0, 28.0), (10.0, 20.0, 25.0, -30.0, 0.0)),
+    ((4.0, 6.0, 4.0), (5.0, 5.0, 5.0, -5.0, 0.0)),
+)
+"""Relaxed, grasping and flat: three finger bends, and the thumb's bends, spread and twist; deg."""
+POSTURE_ERROR = 0.6
+COUPLING_ERROR = 0.25
+"""rad; how far hands deviate from the relaxed posture, and from bending the two outer joints together."""
+SKIN_REACHES = (0.03, 0.02, 0.012)
+"""m; how far points may lie from the skin, from round to round."""
+FRAME_TIME = 1.0 / 30.0
+MAX_GAP = 0.5
+"""s without the hand after which it is looked for anew."""
+
+
+@dataclass(frozen=True)
+class HandFitOptions:
+    """How firmly a hand is expected to go on as it did, and how its size is found."""
+
+    wrist_change: float = 0.012
+    """m; standard deviation of the wrist's unforeseen motion within 1/30 s."""
+    distance_change_without_depth: float = 0.008
+    """m; the same along the optical axis where no depth is measured."""
+    rotation_change: float = 0.15
+    """rad, the same."""
+    angle_change: float = 0.12
+    """rad, the same, of each joint angle."""
+    velocity_share: float = 0.6
+    """Share of the last motion that is expected to go on."""
+    size_spread: float = 0.06
+    """Standard deviation of the hand's size relative to the model; 0 = the model's size is the hand's."""
+    size_frames: int = 15
+    """Frames with depth after which the size is kept."""
+    worst_cost: float = 120.0
+    """Cost above which a followed hand is looked for anew."""
+
+    def __post_init__(self) -> None:
+        for name in ("wrist_change", "distance_change_without_depth", "rotation_change", "angle_change", "worst_cost"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if self.size_spread < 0 or self.size_frames < 1:
+            raise InputError(f"size_spread, size_frames: expected >= 0 and >= 1, got {self}")
+
+
+@dataclass(frozen=True)
+class HandFit:
+    """One hand in one frame.
+
+    configuration: as the solver has it. params: the same in MANO's terms, batch of one, float32.
+    landmark_error: m, root mean square, across the rays. skin_error: m, median distance of the skin points to tangent
+    planes; NaN without depth. is_initial: found anew. is_metric: the camera's focal length is known.
+    """
+
+    configuration: HandConfiguration
+    params: HandParams
+    landmark_error: float
+    skin_error: float
+    score: float
+    is_initial: bool
+    is_metric: bool
+
+
+class HandFitter:
+    """Follows one hand of one side."""
+
+    def __init__(
+        self,
+        hand_model: HandModel,
+        options: HandFitOptions | None = None,
+        offsets: KeypointOffsets | None = None,
+        betas: np.ndarray | None = None,
+    ) -> None:
+        """Prepare a hand model for fitting.
+
+        Args:
+            hand_model: of one side.
+            options: how firmly it is followed.
+            offsets: of the landmark network; None = the package's table.
+            betas: (10,), shape of the hand; None = zeros.
+        """
+        self.side = hand_model.side
+        self.options = options or HandFitOptions()
+        self.skeleton = make_hand_skeleton(hand_model, offsets, betas)
+        self._betas = np.zeros(10) if betas is None else np.asarray(betas, np.float64)
+        self._postures = [self.skeleton.angles(*posture) for posture in POSTURES]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the hand, its size included."""
+        self._last: HandConfiguration | None = None
+        self._previous: HandConfiguration | None = None
+        self._stamp, self._step = 0, FRAME_TIME
+        self._sizes: list[float] = []
+        self._size: float | None = None if self.options.size_spread > 0 else 1.0
+        self._observation: HandObservation | None = None
+        self._prior: PriorTerms | None = None
+
+    def update(
+        self, camera: CameraModel, hand: HandEvidence, depth: np.ndarray | None = None, stamp: int = 0
+    ) -> HandFit:
+        """The hand in the next frame.
+
+        Args:
+            camera: that took the image.
+            hand: landmarks and mask.
+            depth: (H, W) float32, m, 0 or NaN = no measurement; None = colour camera.
+            stamp: ns, of the image.
+
+        Raises:
+            InputError: landmarks that are not numbers, or a depth image of another size.
+        """
+        observation = observe_hand(camera, hand, depth)
+        gap = (stamp - self._stamp) * 1e-9
+        solution, is_initial = None, False
+        if self._last is not None and 0.0 <= gap <= MAX_GAP:
+            self._step = gap if gap > 0 else FRAME_TIME
+            solution = self._follow(observation)
+        if solution is None or solution.cost > self.options.worst_cost:
+            searched = self._search(observation)
+            if solution is None or searched.cost < 0.8 * solution.cost:
+                solution, is_initial = searched, True
+        self._observation, self._stamp = observation, stamp
+        self._previous = None if is_initial else self._last
+        self._last = solution.configuration
+        self._learn_size(observation)
+        return self._result(solution.configuration, hand.score, is_initial, camera.is_metric)
+
+    def refine(self, fit: HandFit, surface: ObjectSurface, rounds: int = 2) -> HandFit:
+        """The last frame's hand once more, now with the object that it handles.
+
+        Args:
+            fit: what `update` gave for this frame.
+            surface: the object's surface and pose.
+            rounds: how often distances are measured anew.
+        """
+        if self._observation is None or self._prior is None:
+            return fit
+        configuration = fit.configuration
+        terms = landmark_terms(self.skeleton, self._observation, float(configuration.wrist[2]))
+        for _ in range(rounds):
+            contact = contact_terms(self.skeleton, configuration, surface)
+            if not len(contact.vertices):
+                break
+            skin = skin_terms(self.skeleton, configuration, self._observation, SKIN_REACHES[-1])
+            planes = joined_planes(skin, contact)
+            configuration = solve_hand(self.skeleton, configuration, terms, planes, self._prior, 4).configuration
+        self._last = configuration
+        return self._result(configuration, fit.score, fit.is_initial, fit.is_metric, scored=True)
+
+    def _follow(self, observation: HandObservation) -> HandSolution:
+        """Start from where the last motion leads to."""
+        expected = self._expected()
+        options = self.options
+        spread = np.sqrt(max(self._step / FRAME_TIME, 0.25))
+        wrist = np.full(3, 1.0 / (options.wrist_change * spread))
+        if not observation.has_depth:
+            wrist[2] = 1.0 / (options.distance_change_without_depth * spread)
+        self._prior = self._prior_at(
+            expected,
+            rotation=1.0 / (options.rotation_change * spread),
+            wrist=wrist,
+            angles=1.0 / (options.angle_change * spread),
+            posture=self._postures[0],
+        )
+        solution = HandSolution(expected, np.inf, np.zeros((0, 0)))
+        return self._rounds(observation, solution.configuration, self._prior, (5, 3, 3))
+
+    def _expected(self) -> HandConfiguration:
+        assert self._last is not None
+        last, previous = self._last, self._previous
+        size = self._size if self._size is not None else last.scale
+        if previous is None:
+            return last._replace(scale=size)
+        share = self.options.velocity_share
+        turn = Rotation.from_matrix(last.rotation @ previous.rotation.T).as_rotvec()
+        rotation = Rotation.from_rotvec(share * turn).as_matrix() @ last.rotation
+        wrist = last.wrist + share * (last.wrist - previous.wrist)
+        angles = last.angles + 0.5 * share * (last.angles - previous.angles)
+        return HandConfiguration(rotation, wrist, angles, size)
+
+    def _search(self, observation: HandObservation) -> HandSolution:
+        """Several postures by the landmarks alone; the best goes on."""
+        candidates = []
+        for posture in self._postures:
+            start = self._pose_of(posture, observation)
+            if start is None:
+                continue
+            prior = self._prior_at(start, rotation=0.0, wrist=np.zeros(3), angles=0.0, posture=self._postures[0])
+            terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]))
+            candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
+        if not candidates:
+            raise InputError("keypoints: no hand in front of the camera explains them")
+        best = min(candidates, key=lambda found: found.cost)
+        self._prior = self._prior_at(
+            best.configuration, rotation=0.0, wrist=np.zeros(3), angles=0.0, posture=self._postures[0]
+        )
+        return self._rounds(observation, best.configuration, self._prior, (6, 6, 6, 6))
+
+    def _pose_of(self, posture: np.ndarray, observation: HandObservation) -> HandConfiguration | None:
+        """Where the hand is if it has this posture: perspective-n-point, moved along the ray to the measured depth."""
+        size = self._size if self._size is not None else 1.0
+        at_rest = HandConfiguration(np.eye(3), np.zeros(3), posture, size)
+        points = pose_keypoints(self.skeleton, at_rest, landmarks=True)
+        found, turn, place = cv2.solvePnP(
+            points, observation.rays[:, None], np.eye(3), np.zeros(0), flags=cv2.SOLVEPNP_SQPNP
+        )
+        if not found or not np.isfinite(place).all() or place[2, 0] <= 0:
+            return None
+        rotation, wrist = cv2.Rodrigues(turn)[0].astype(np.float64), place[:, 0].astype(np.float64)
+        measured = observation.depth > 0
+        if measured.sum() >= 4:
+            depth = (points @ rotation.T + wrist)[measured, 2]
+            wrist = wrist * float(np.median((observation.depth + self.skeleton.skin_depth)[measured] / depth))
+        return HandConfiguration(rotation, wrist, posture, size)
+
+    def _rounds(
+        self, observation: HandObservation, start: HandConfiguration, prior: PriorTerms, iterations: tuple[int, ...]
+    ) -> HandSolution:
+        """Solve, match the skin anew, and solve again."""
+        terms = landmark_terms(self.skeleton, observation, float(max(start.wrist[2], 0.05)))
+        solution = HandSolution(start, np.inf, np.zeros((0, 0)))
+        for index, count in enumerate(iterations):
+            planes = no_planes()
+            if index > 0 or self._last is not None:
+                reach = SKIN_REACHES[min(index, len(SKIN_REACHES) - 1)]
+                planes = skin_terms(self.skeleton, solution.configuration, observation, reach)
+            solution = solve_hand(self.skeleton, solution.configuration, terms, planes, prior, count)
+            if not len(observation.points):
+                break
+        return solution
+
+    def _prior_at(
+        self, expected: HandConfiguration, rotation: float, wrist: np.ndarray, angles: float, posture: np.ndarray
+    ) -> PriorTerms:
+        fixed = self._size is not None
+        return PriorTerms(
+            expected._replace(scale=self._size if self._size is not None else 1.0),
+            rotation,
+            wrist,
+            np.full(self.skeleton.num_dofs, angles),
+            1e4 if fixed else 1.0 / self.options.size_spread,
+            posture,
+            1.0 / POSTURE_ERROR,
+            1.0 / COUPLING_ERROR,
+        )
+
+    def _learn_size(self, observation: HandObservation) -> None:
+        """The size of the first frames with depth; without depth size and distance cannot be told apart."""
+        if self._size is not None or self._last is None:
+            return
+        if not observation.has_depth:
+            self._size = 1.0 if not self._sizes else float(np.median(self._sizes))
+            return
+        self._sizes.append(self._last.scale)
+        if len(self._sizes) >= self.options.size_frames:
+            self._size = float(np.median(self._sizes))
+
+    def _result(
+        self,
+        configuration: HandConfiguration,
+        evidence_score: float,
+        is_initial: bool,
+        is_metric: bool,
+        scored: bool = False,
+    ) -> HandFit:
+        assert self._observation is not None
+        marks = pose_keypoints(self.skeleton, configuration, landmarks=True)
+        across = (marks[:, :2] / marks[:, 2:] - self._observation.rays) * configuration.wrist[2]
+        landmark_error = float(np.sqrt((across**2).sum(axis=1).mean()))
+        skin = skin_terms(self.skeleton, configuration, self._observation, SKIN_REACHES[0])
+        skin_error = float("nan")
+        if len(skin.vertices):
+            skin_error = float(np.median(skin_distances(self.skeleton, configuration, skin)))
+        score = evidence_score if scored else evidence_score * float(np.exp(-((landmark_error / 0.04) ** 2)))
+        params = HandParams.zeros(1, self.side)
+        transl = configuration.wrist - configuration.scale * self.skeleton.joints[0]
+        params = replace(
+            params,
+            global_orient=_row(Rotation.from_matrix(configuration.rotation).as_rotvec()),
+            hand_pose=_row(self.skeleton.hand_pose(configuration.angles)),
+            betas=_row(self._betas),
+            transl=_row(transl),
+            scale=torch.tensor([configuration.scale], dtype=torch.float32),
+        )
+        return HandFit(configuration, params, landmark_error, skin_error, score, is_initial, is_metric)
+
+
+def _row(values: np.ndarray) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)[None]

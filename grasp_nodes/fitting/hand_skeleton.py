@@ -1,0 +1,228 @@
+"""A hand model as the pose solver reads it: bones, anatomical degrees of freedom, landmarks and sparse skinning."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.hand.keypoints import FINGER_JOINTS, FINGERS, KEYPOINT_ORDER, PARENTS, TIP_VERTICES, WRIST_LOOP
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, NUM_KEYPOINTS, NUM_POSE, Side
+
+OFFSETS_FILE = Path(__file__).resolve().parent / "keypoint_offsets.json"
+OFFSETS_VERSION = 1
+SKINNING_TERMS = 5
+"""Joints per vertex that are kept; weights are scaled to sum to one."""
+
+FINGER_BENDS = ((-5.0, 85.0), (-5.0, 100.0), (-5.0, 70.0))
+THUMB_BENDS = ((-5.0, 40.0), (-5.0, 55.0), (-5.0, 75.0))
+FINGER_SPREAD, THUMB_SPREAD, THUMB_TWIST = (-14.0, 14.0), (-57.0, 17.0), (-46.0, 46.0)
+"""deg; limits of each bend from the palm outwards, of spreading and twisting."""
+FINGER_BACK, THUMB_BACK = (0.0, 1.0, 0.0), (0.35, 0.80, 0.50)
+"""Where the nails look in the rest pose of the right hand."""
+MIRROR = np.array([-1.0, 1.0, 1.0])
+MIRROR_ROTATION = np.array([1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True)
+class KeypointOffsets:
+    """How the landmark network's points lie relative to the hand model's keypoints.
+
+    offsets: (21, 3), m, landmark less keypoint in the axes of the keypoint's joint, right hand.
+    skin_depth: (21,), m, how far the landmark lies behind the skin that the camera sees.
+    """
+
+    offsets: np.ndarray
+    skin_depth: np.ndarray
+
+
+def load_keypoint_offsets(path: Path = OFFSETS_FILE) -> KeypointOffsets:
+    """The measured table that travels with the package.
+
+    Raises:
+        InputError: not such a table.
+    """
+    table = json.loads(path.read_text())
+    if table.get("format") != "grasp_nodes/keypoint_offsets" or table.get("version") != OFFSETS_VERSION:
+        raise InputError(
+            f"{path}: expected format 'grasp_nodes/keypoint_offsets' version {OFFSETS_VERSION}, got "
+            f"{table.get('format')!r} version {table.get('version')!r}"
+        )
+    offsets, depth = np.array(table["offsets"], np.float64), np.array(table["skin_depth"], np.float64)
+    if offsets.shape != (NUM_KEYPOINTS, 3) or depth.shape != (NUM_KEYPOINTS,):
+        raise InputError(f"{path}: expected offsets (21, 3) and skin_depth (21,), got {offsets.shape}, {depth.shape}")
+    return KeypointOffsets(offsets, depth)
+
+
+@dataclass(frozen=True)
+class HandSkeleton:
+    """Everything that does not change while a hand moves. D degrees of freedom, V vertices.
+
+    joints: (16, 3), m, rest. parents: (16,). dof_axes: (D, 3), unit, in the joint's rest axes; positive bends close.
+    dof_first: (17,), degrees of freedom of joint j are dof_first[j]:dof_first[j + 1]. dof_joint: (D,).
+    low, high: (D,), rad. keypoint_joint: (21,). keypoint_local, landmark_local: (21, 3), m, in that joint's axes.
+    vertices, normals: (V, 3), rest. skin_joints, skin_weights: (V, 5). on_rim: (V,) bool, beside the wrist's rim.
+    """
+
+    side: Side
+    joints: np.ndarray
+    parents: np.ndarray
+    dof_names: tuple[str, ...]
+    dof_axes: np.ndarray
+    dof_first: np.ndarray
+    dof_joint: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    keypoint_joint: np.ndarray
+    keypoint_local: np.ndarray
+    landmark_local: np.ndarray
+    skin_depth: np.ndarray
+    vertices: np.ndarray
+    normals: np.ndarray
+    skin_joints: np.ndarray
+    skin_weights: np.ndarray
+    on_rim: np.ndarray
+
+    @property
+    def num_dofs(self) -> int:
+        """D."""
+        return len(self.low)
+
+    def hand_pose(self, dofs: np.ndarray) -> np.ndarray:
+        """MANO's (45,) axis-angle pose of (D,) angles, rad."""
+        pose = np.zeros((NUM_JOINTS, 3))
+        np.add.at(pose, self.dof_joint, dofs[:, None] * self.dof_axes)
+        return pose[1:].reshape(NUM_POSE)
+
+    def angles(
+        self, fingers: tuple[float, float, float], thumb: tuple[float, float, float, float, float]
+    ) -> np.ndarray:
+        """(D,) rad of one posture.
+
+        Args:
+            fingers: three bends of each finger, deg.
+            thumb: three bends, spread and twist, deg.
+        """
+        values = {f"{finger}_bend_{k}": fingers[k] for finger in FINGERS[1:] for k in range(3)}
+        values |= {f"thumb_bend_{k}": thumb[k] for k in range(3)}
+        values |= {"thumb_spread": thumb[3], "thumb_twist": thumb[4]}
+        return np.deg2rad([values.get(name, 0.0) for name in self.dof_names])
+
+
+def make_hand_skeleton(
+    model: HandModel, offsets: KeypointOffsets | None = None, betas: np.ndarray | None = None
+) -> HandSkeleton:
+    """Lay a hand model out for the solver.
+
+    Args:
+        model: the full hand of one side. Its pose correctives, where it has any, are not followed by the solver.
+        offsets: of the landmark network; None = the package's table.
+        betas: (10,), the hand's shape; None = zeros.
+    """
+    offsets = offsets or load_keypoint_offsets()
+    arrays = model.arrays
+    shape = np.zeros(NUM_BETAS) if betas is None else np.asarray(betas, np.float64)
+    vertices = arrays.v_template + arrays.shapedirs @ shape
+    joints = arrays.J_regressor @ vertices
+    mirror = MIRROR if model.side == "left" else np.ones(3)
+    names, axes, owners, low, high = _degrees_of_freedom(joints * mirror, vertices * mirror)
+    if model.side == "left":
+        axes = axes * MIRROR_ROTATION
+    keypoint_joint, keypoint_local = _keypoints(joints, vertices)
+    skin_joints, skin_weights = _sparse_weights(arrays.weights)
+    return HandSkeleton(
+        side=model.side,
+        joints=np.ascontiguousarray(joints),
+        parents=np.array(PARENTS, np.int64),
+        dof_names=names,
+        dof_axes=np.ascontiguousarray(axes),
+        dof_first=np.searchsorted(owners, np.arange(NUM_JOINTS + 1)).astype(np.int64),
+        dof_joint=owners,
+        low=low,
+        high=high,
+        keypoint_joint=keypoint_joint,
+        keypoint_local=keypoint_local,
+        landmark_local=np.ascontiguousarray(keypoint_local + offsets.offsets * mirror),
+        skin_depth=offsets.skin_depth,
+        vertices=np.ascontiguousarray(vertices),
+        normals=_vertex_normals(vertices, arrays.faces),
+        skin_joints=skin_joints,
+        skin_weights=skin_weights,
+        on_rim=_near_rim(arrays.faces, len(vertices)),
+    )
+
+
+def _degrees_of_freedom(
+    joints: np.ndarray, vertices: np.ndarray
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Bends, spreads and the thumb's twist of a right hand, in the order of MANO's joints."""
+    found: list[tuple[int, str, np.ndarray, tuple[float, float]]] = []
+    for finger in FINGERS:
+        thumb = finger == "thumb"
+        back = np.array(THUMB_BACK if thumb else FINGER_BACK)
+        chain = FINGER_JOINTS[finger]
+        points = np.concatenate([joints[list(chain)], vertices[TIP_VERTICES[finger]][None]])
+        bones = np.diff(points, axis=0)
+        bones /= np.linalg.norm(bones, axis=1, keepdims=True)
+        for k, joint in enumerate(chain):
+            bend = np.cross(back, bones[k])
+            bend /= np.linalg.norm(bend)
+            found.append((joint, f"{finger}_bend_{k}", bend, (THUMB_BENDS if thumb else FINGER_BENDS)[k]))
+            if k == 0:
+                spread = np.cross(bend, bones[0])
+                found.append((joint, f"{finger}_spread", spread, THUMB_SPREAD if thumb else FINGER_SPREAD))
+                if thumb:
+                    found.append((joint, "thumb_twist", bones[0], THUMB_TWIST))
+    found.sort(key=lambda entry: entry[0])
+    low, high = np.deg2rad(np.array([entry[3] for entry in found])).T
+    axes, owners = np.array([entry[2] for entry in found]), np.array([entry[0] for entry in found], np.int64)
+    return tuple(entry[1] for entry in found), axes, owners, low.copy(), high.copy()
+
+
+def _keypoints(joints: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joint that carries each of the 21 keypoints, and where it lies in that joint's axes."""
+    last = [FINGER_JOINTS[finger][-1] for finger in FINGERS]
+    tips = vertices[[TIP_VERTICES[finger] for finger in FINGERS]]
+    carrier = np.array([*range(NUM_JOINTS), *last], np.int64)
+    local = np.concatenate([np.zeros((NUM_JOINTS, 3)), tips - joints[last]])
+    order = list(KEYPOINT_ORDER)
+    return carrier[order], np.ascontiguousarray(local[order])
+
+
+def _sparse_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    chosen = np.argsort(-weights, axis=1, kind="stable")[:, :SKINNING_TERMS]
+    kept = np.take_along_axis(weights, chosen, axis=1)
+    return chosen.astype(np.int64), np.ascontiguousarray(kept / kept.sum(axis=1, keepdims=True))
+
+
+def _vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    corners = vertices[faces]
+    area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(normals, faces[:, k], area)
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+
+
+def _near_rim(faces: np.ndarray, count: int) -> np.ndarray:
+    """Vertices of the wrist's rim and the ring beside it: depth points there may belong to the forearm."""
+    rim = np.zeros(count, bool)
+    rim[list(WRIST_LOOP)] = True
+    touching = faces[rim[faces].any(axis=1)]
+    rim[touching.reshape(-1)] = True
+    return rim
+
+
+def dof_values(skeleton: HandSkeleton, hand_pose: torch.Tensor) -> np.ndarray:
+    """(D,) rad that come nearest to a MANO pose (45,), by least squares per joint; limits are not applied."""
+    pose = hand_pose.detach().cpu().numpy().astype(np.float64).reshape(NUM_JOINTS - 1, 3)
+    values = np.zeros(skeleton.num_dofs)
+    for joint in range(1, NUM_JOINTS):
+        own = slice(skeleton.dof_first[joint], skeleton.dof_first[joint + 1])
+        values[own] = np.linalg.lstsq(skeleton.dof_axes[own].T, pose[joint - 1], rcond=None)[0]
+    return values

@@ -1,0 +1,354 @@
+"""Levenberg-Marquardt over a hand's place, angles and size, compiled. A step that does not lower the cost is not taken.
+
+Landmarks are weighed as by the pseudo-Huber loss, depths and planes by Cauchy's, the rest by squares.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from grasp_nodes.fitting.hand_kinematics import (
+    ANGLES,
+    WRIST,
+    Bones,
+    HandConfiguration,
+    PosedBones,
+    Skin,
+    add_point_jacobian,
+    bones_of,
+    exponential,
+    pose_bones,
+    skin_of,
+    skinned_point,
+)
+from grasp_nodes.fitting.hand_skeleton import HandSkeleton
+
+OVERSTEP_WEIGHT = 20.0**2
+"""Inverse variance (1 / rad^2) of leaving the limits of a joint."""
+OUTER_PER_MIDDLE = 0.66
+"""Bend of a finger's outer joint per bend of its middle one, in unforced motion."""
+START_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-7, 1e5
+ENOUGH = 1e-5
+"""Relative gain below which the search ends."""
+SMALLEST_DEPTH = 0.02
+
+
+class LandmarkTerms(NamedTuple):
+    """The 21 landmarks.
+
+    rays: (21, 2), x / z and y / z. ray_weights: (21,), inverse standard deviation of these. depth: (21,), m along the
+    optical axis. depth_weights: (21,), 1 / m; 0 = not measured.
+    """
+
+    rays: np.ndarray
+    ray_weights: np.ndarray
+    depth: np.ndarray
+    depth_weights: np.ndarray
+
+
+class PlaneTerms(NamedTuple):
+    """Vertices that ought to lie on planes ``normal . x = offset``.
+
+    vertices: (M,) ids. normals: (M, 3), unit, camera axes. offsets: (M,), m. weights: (M,), 1 / m.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    offsets: np.ndarray
+    weights: np.ndarray
+
+
+class PriorTerms(NamedTuple):
+    """What is expected. Firmness is an inverse standard deviation.
+
+    expected: configuration. rotation: 1 / rad. wrist: (3,), 1 / m. angles: (D,), 1 / rad. log_scale: unitless.
+    posture: (D,), rad, the relaxed hand. posture_firmness, coupling: 1 / rad.
+    """
+
+    expected: HandConfiguration
+    rotation: float
+    wrist: np.ndarray
+    angles: np.ndarray
+    log_scale: float
+    posture: np.ndarray
+    posture_firmness: float
+    coupling: float
+
+
+class HandSolution(NamedTuple):
+    """cost: half the robust sum of squares. hessian: (7 + D, 7 + D), Gauss-Newton, at the solution."""
+
+    configuration: HandConfiguration
+    cost: float
+    hessian: np.ndarray
+
+
+class _Marks(NamedTuple):
+    carrier: np.ndarray
+    local: np.ndarray
+
+
+class _Anatomy(NamedTuple):
+    low: np.ndarray
+    high: np.ndarray
+    outer: np.ndarray
+    middle: np.ndarray
+
+
+def no_planes() -> PlaneTerms:
+    """An empty set of planes."""
+    return PlaneTerms(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0), np.zeros(0))
+
+
+def joined_planes(first: PlaneTerms, second: PlaneTerms) -> PlaneTerms:
+    """Both sets."""
+    return PlaneTerms(*(np.concatenate([a, b]) for a, b in zip(first, second, strict=True)))
+
+
+def solve_hand(
+    skeleton: HandSkeleton,
+    start: HandConfiguration,
+    landmarks: LandmarkTerms,
+    planes: PlaneTerms,
+    prior: PriorTerms,
+    iterations: int,
+) -> HandSolution:
+    """Minimise the sum of all terms.
+
+    Args:
+        skeleton: the hand.
+        start: where to begin.
+        landmarks: 2D and depth terms.
+        planes: point-to-plane terms.
+        prior: what is expected.
+        iterations: steps that are tried at most.
+    """
+    names = skeleton.dof_names
+    outer = [i for i, name in enumerate(names) if name.endswith("_bend_2") and not name.startswith("thumb")]
+    middle = [names.index(names[i].replace("_bend_2", "_bend_1")) for i in outer]
+    anatomy = _Anatomy(skeleton.low, skeleton.high, np.array(outer, np.int64), np.array(middle, np.int64))
+    rotation, wrist, angles = (np.array(value, np.float64, order="C") for value in start[:3])
+    log_scale, cost, hessian = _solve(
+        rotation,
+        wrist,
+        angles,
+        math.log(start.scale),
+        bones_of(skeleton),
+        skin_of(skeleton),
+        _Marks(skeleton.keypoint_joint, skeleton.landmark_local),
+        anatomy,
+        landmarks,
+        planes,
+        prior,
+        iterations,
+    )
+    return HandSolution(HandConfiguration(rotation, wrist, angles, math.exp(log_scale)), cost, hessian)
+
+
+@njit(cache=True)
+def _add_row(hessian: np.ndarray, gradient: np.ndarray, row: np.ndarray, residual: float, weight: float) -> None:
+    """Add one residual to the normal equations (lower triangle); zero entries of its row are skipped."""
+    for a in range(len(row)):
+        if row[a] != 0.0:
+            scaled = weight * row[a]
+            gradient[a] += scaled * residual
+            for b in range(a + 1):
+                hessian[a, b] += scaled * row[b]
+
+
+@njit(cache=True)
+def _add_landmarks(
+    hessian: np.ndarray,
+    gradient: np.ndarray,
+    posed: PosedBones,
+    bones: Bones,
+    marks: _Marks,
+    terms: LandmarkTerms,
+    with_derivatives: bool,
+) -> float:
+    cost = 0.0
+    jacobian = np.zeros((3, len(gradient)))
+    for k in range(len(marks.carrier)):
+        j = marks.carrier[k]
+        point = posed.placed[j] + posed.scale * (posed.turned[j] @ marks.local[k])
+        z = max(point[2], SMALLEST_DEPTH)
+        u, v = point[0] / z, point[1] / z
+        weight, depth_weight = terms.ray_weights[k], terms.depth_weights[k]
+        right, down = (u - terms.rays[k, 0]) * weight, (v - terms.rays[k, 1]) * weight
+        robust = math.sqrt(1.0 + right * right + down * down)
+        away = (point[2] - terms.depth[k]) * depth_weight
+        cost += robust - 1.0 + 0.5 * math.log1p(away * away)
+        if with_derivatives:
+            jacobian[:] = 0.0
+            add_point_jacobian(jacobian, 1.0, j, point, posed, bones)
+            if weight > 0.0:
+                _add_row(hessian, gradient, (jacobian[0] - u * jacobian[2]) * (weight / z), right, 1.0 / robust)
+                _add_row(hessian, gradient, (jacobian[1] - v * jacobian[2]) * (weight / z), down, 1.0 / robust)
+            if depth_weight > 0.0:
+                _add_row(hessian, gradient, jacobian[2] * depth_weight, away, 1.0 / (1.0 + away * away))
+    return cost
+
+
+@njit(cache=True)
+def _add_planes(
+    hessian: np.ndarray,
+    gradient: np.ndarray,
+    posed: PosedBones,
+    bones: Bones,
+    skin: Skin,
+    planes: PlaneTerms,
+    with_derivatives: bool,
+) -> float:
+    cost = 0.0
+    jacobian, row = np.zeros((3, len(gradient))), np.zeros(len(gradient))
+    for m in range(len(planes.vertices)):
+        jacobian[:] = 0.0
+        point = skinned_point(posed, bones, skin, planes.vertices[m], jacobian, with_derivatives)
+        nx, ny, nz = planes.normals[m]
+        weight = planes.weights[m]
+        residual = (nx * point[0] + ny * point[1] + nz * point[2] - planes.offsets[m]) * weight
+        cost += 0.5 * math.log1p(residual * residual)
+        if with_derivatives:
+            for a in range(len(row)):
+                row[a] = weight * (nx * jacobian[0, a] + ny * jacobian[1, a] + nz * jacobian[2, a])
+            _add_row(hessian, gradient, row, residual, 1.0 / (1.0 + residual * residual))
+    return cost
+
+
+@njit(cache=True)
+def _add_square(hessian: np.ndarray, gradient: np.ndarray, place: int, apart: float, firmness: float) -> float:
+    weight = firmness * firmness
+    gradient[place] += weight * apart
+    hessian[place, place] += weight
+    return 0.5 * weight * apart * apart
+
+
+@njit(cache=True)
+def _add_prior(
+    hessian: np.ndarray,
+    gradient: np.ndarray,
+    rotation: np.ndarray,
+    wrist: np.ndarray,
+    angles: np.ndarray,
+    log_scale: float,
+    prior: PriorTerms,
+    anatomy: _Anatomy,
+) -> float:
+    cost = 0.0
+    expected = prior.expected
+    for k in range(3):
+        cost += _add_square(hessian, gradient, WRIST + k, wrist[k] - expected.wrist[k], prior.wrist[k])
+    for i in range(len(angles)):
+        cost += _add_square(hessian, gradient, ANGLES + i, angles[i] - expected.angles[i], prior.angles[i])
+        cost += _add_square(hessian, gradient, ANGLES + i, angles[i] - prior.posture[i], prior.posture_firmness)
+        beyond = max(angles[i] - anatomy.high[i], 0.0) + min(angles[i] - anatomy.low[i], 0.0)
+        if beyond != 0.0:
+            cost += _add_square(hessian, gradient, ANGLES + i, beyond, math.sqrt(OVERSTEP_WEIGHT))
+    for f in range(len(anatomy.outer)):
+        outer, middle = ANGLES + anatomy.outer[f], ANGLES + anatomy.middle[f]
+        apart = angles[anatomy.outer[f]] - OUTER_PER_MIDDLE * angles[anatomy.middle[f]]
+        weight = prior.coupling * prior.coupling
+        cost += 0.5 * weight * apart * apart
+        gradient[outer] += weight * apart
+        gradient[middle] -= OUTER_PER_MIDDLE * weight * apart
+        hessian[outer, outer] += weight
+        hessian[middle, middle] += OUTER_PER_MIDDLE * OUTER_PER_MIDDLE * weight
+        hessian[max(outer, middle), min(outer, middle)] -= OUTER_PER_MIDDLE * weight
+    # The chordal distance 3 - trace is the squared angle for small turns; its gradient is the antisymmetric part.
+    turn = rotation @ expected.rotation.T
+    weight = prior.rotation * prior.rotation
+    cost += 0.5 * weight * (3.0 - turn[0, 0] - turn[1, 1] - turn[2, 2])
+    gradient[0] += 0.5 * weight * (turn[2, 1] - turn[1, 2])
+    gradient[1] += 0.5 * weight * (turn[0, 2] - turn[2, 0])
+    gradient[2] += 0.5 * weight * (turn[1, 0] - turn[0, 1])
+    for k in range(3):
+        hessian[k, k] += weight
+    return cost + _add_square(
+        hessian, gradient, len(gradient) - 1, log_scale - math.log(expected.scale), prior.log_scale
+    )
+
+
+@njit(cache=True)
+def _accumulate(
+    hessian: np.ndarray,
+    gradient: np.ndarray,
+    rotation: np.ndarray,
+    wrist: np.ndarray,
+    angles: np.ndarray,
+    log_scale: float,
+    bones: Bones,
+    skin: Skin,
+    marks: _Marks,
+    anatomy: _Anatomy,
+    landmarks: LandmarkTerms,
+    planes: PlaneTerms,
+    prior: PriorTerms,
+    with_derivatives: bool,
+) -> float:
+    """Cost; gradient and full Gauss-Newton matrix are written where they are wanted."""
+    hessian[:], gradient[:] = 0.0, 0.0
+    posed = pose_bones(rotation, wrist, angles, math.exp(log_scale), bones)
+    cost = _add_landmarks(hessian, gradient, posed, bones, marks, landmarks, with_derivatives)
+    cost += _add_planes(hessian, gradient, posed, bones, skin, planes, with_derivatives)
+    cost += _add_prior(hessian, gradient, rotation, wrist, angles, log_scale, prior, anatomy)
+    for a in range(len(gradient)):
+        for b in range(a):
+            hessian[b, a] = hessian[a, b]
+    return cost
+
+
+@njit(cache=True)
+def _solve(
+    rotation: np.ndarray,
+    wrist: np.ndarray,
+    angles: np.ndarray,
+    log_scale: float,
+    bones: Bones,
+    skin: Skin,
+    marks: _Marks,
+    anatomy: _Anatomy,
+    landmarks: LandmarkTerms,
+    planes: PlaneTerms,
+    prior: PriorTerms,
+    iterations: int,
+) -> tuple[float, float, np.ndarray]:
+    """Improve rotation, wrist and angles in place; gives log scale, cost and Gauss-Newton matrix."""
+    size = 7 + len(angles)
+    hessian, gradient = np.zeros((size, size)), np.zeros(size)
+    no_hessian, no_gradient = np.zeros((size, size)), np.zeros(size)
+    damping = START_DAMPING
+    cost = _accumulate(
+        hessian, gradient, rotation, wrist, angles, log_scale, bones, skin, marks, anatomy, landmarks, planes,
+        prior, True,
+    )  # fmt: skip
+    for _ in range(iterations):
+        damped = hessian.copy()
+        for a in range(size):
+            damped[a, a] += damping * hessian[a, a] + 1e-9
+        step = -np.linalg.solve(damped, gradient)
+        new_rotation = exponential(step[:WRIST]) @ rotation
+        new_wrist, new_angles = wrist + step[WRIST:ANGLES], angles + step[ANGLES : size - 1]
+        new_scale = log_scale + step[size - 1]
+        new_cost = _accumulate(
+            no_hessian, no_gradient, new_rotation, new_wrist, new_angles, new_scale, bones, skin, marks, anatomy,
+            landmarks, planes, prior, False,
+        )  # fmt: skip
+        if not new_cost < cost:
+            damping *= 10.0
+            if damping > MOST_DAMPING:
+                break
+            continue
+        gained = cost - new_cost
+        rotation[:], wrist[:], angles[:] = new_rotation, new_wrist, new_angles
+        log_scale, damping = new_scale, max(0.2 * damping, LEAST_DAMPING)
+        cost = _accumulate(
+            hessian, gradient, rotation, wrist, angles, log_scale, bones, skin, marks, anatomy, landmarks, planes,
+            prior, True,
+        )  # fmt: skip
+        if gained < ENOUGH * (1.0 + cost):
+            break
+    return log_scale, cost, hessian
