@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Final
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -14,7 +15,7 @@ from rosbags.typesys.store import Typestore
 from grasp_nodes.errors import InputError
 from grasp_nodes.paths import share_dir
 
-BAG_VERSION = 9
+BAG_VERSION: Final = 9
 PARTIAL = ".partial"
 
 

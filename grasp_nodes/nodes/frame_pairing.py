@@ -17,7 +17,7 @@ class StampPairing:
         on_dropped: called with a cause for each message that found no partner.
     """
 
-    def __init__(self, leader: str, slop: int, on_dropped: Callable[[str], None]) -> None:
+    def __init__(self, leader: str, slop: int, on_dropped: Callable[[str], object]) -> None:
         self._leader = leader
         self._slop = slop
         self._on_dropped = on_dropped
@@ -65,8 +65,9 @@ class StampPairing:
         wanted = tuple(wanted)
         groups = []
         for stamp in sorted(self._waiting[self._leader]):
-            partners = {topic: self._nearest(topic, stamp) for topic in wanted}
-            if any(partner is None for partner in partners.values()):
+            found = {topic: self._nearest(topic, stamp) for topic in wanted}
+            partners = {topic: partner for topic, partner in found.items() if partner is not None}
+            if len(partners) < len(found):
                 continue
             group: dict[str, Any] = {"stamp": stamp, self._leader: self._waiting[self._leader][stamp]}
             for topic, partner in partners.items():

@@ -387,21 +387,21 @@ def run_node(factory: Callable[[], GraspNode[Any]], args: list[str] | None = Non
         Exit code: 0 done or stopped, 1 failed, 2 bad parameters.
     """
     rclpy.init(args=args)
-    node: GraspNode[Any] | None = None
     try:
         node = factory()
+    except (GraspNodesError, ParameterException) as error:
+        get_logger("grasp_nodes").fatal(str(error))
+        rclpy.try_shutdown()
+        return 2
+    try:
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while rclpy.ok() and not node.finished.is_set():
             executor.spin_once(timeout_sec=0.2)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (GraspNodesError, ParameterException) as error:
-        get_logger("grasp_nodes").fatal(str(error))
-        return 2
     finally:
-        if node is not None:
-            node.close()
-            node.destroy_node()
+        node.close()
+        node.destroy_node()
         rclpy.try_shutdown()
     return node.exit_code

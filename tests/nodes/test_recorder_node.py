@@ -1,0 +1,87 @@
+"""recorder_node: the bag can be read by another reader, is whole when the node ends, and is never half there."""
+
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+
+from grasp_msgs.msg import HandObjectState
+from grasp_nodes.errors import InputError
+from grasp_nodes.nodes.conversions.fields import to_header
+from grasp_nodes.nodes.conversions.images import to_image
+from grasp_nodes.nodes.recorder_node import RecorderNode, parse_topic
+
+IMAGE, STATE = "camera/color/image_raw", "hand_object/state"
+PICTURE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+
+
+def send(bench, count):
+    for index in range(count):
+        bench.publish(to_image(PICTURE, "rgb8", 10**9 + index, "c"), IMAGE)
+        bench.publish(HandObjectState(header=to_header(10**9 + index, "c"), status_text=f"state {index}"), STATE)
+
+
+def recorded(bench, node, count):
+    bench.wait(lambda: node.statistics.inputs.get(STATE) and node.statistics.inputs[STATE].total >= count, "the states")
+    bench.wait(lambda: node.statistics.inputs[IMAGE].total >= count, "the images")
+
+
+def test_bag_holds_what_was_sent_with_its_definitions(bench, tmp_path):
+    folder = tmp_path / "bags" / "one"
+    node = bench.start(RecorderNode, output=str(folder), topics=[IMAGE, STATE])
+    send(bench, 3)
+    recorded(bench, node, 3)
+    assert not folder.exists(), "the bag appears when it is whole"
+    node.close()
+    with AnyReader([folder]) as reader:
+        # No type is given to the reader: the definitions are in the file.
+        read = [(connection.topic, reader.deserialize(data, connection.msgtype)) for connection, _, data in reader.messages()]
+    images = [message for topic, message in read if topic == f"/{IMAGE}"]
+    states = [message for topic, message in read if topic == f"/{STATE}"]
+    np.testing.assert_array_equal(images[0].data, PICTURE.reshape(-1))
+    assert [message.status_text for message in states] == ["state 0", "state 1", "state 2"]
+    assert [message.header.stamp.nanosec for message in states] == [0, 1, 2]
+    with Reader(folder) as reader:
+        assert reader.message_count == 6
+    assert not list(tmp_path.rglob("*.partial*"))
+
+
+def test_start_and_stop_services(bench, tmp_path):
+    folder = tmp_path / "two"
+    node = bench.start(RecorderNode, output=str(folder), topics=[IMAGE, STATE], autostart=False)
+    bench.publisher(Image, IMAGE)
+    bench.publisher(HandObjectState, STATE)
+    send(bench, 1)
+    recorded(bench, node, 1)
+    assert bench.call(Trigger, "/recorder_node/start").success
+    send(bench, 2)
+    recorded(bench, node, 3)
+    answer = bench.call(Trigger, "/recorder_node/stop")
+    assert answer.success
+    assert answer.message == f"wrote 4 messages to {folder}"
+    again = bench.call(Trigger, "/recorder_node/start")
+    assert not again.success
+    assert "exists already" in again.message
+
+
+def test_existing_folder_is_not_touched(bench, tmp_path):
+    folder = tmp_path / "three"
+    folder.mkdir()
+    (folder / "precious").write_text("keep")
+    with pytest.raises(InputError, match="exists already"):
+        bench.start(RecorderNode, output=str(folder), topics=[STATE])
+    assert (folder / "precious").read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"), [("joint_states", "joint_states:package/msg/Type"), ("x:Image", "topic:package/msg/Type")]
+)
+def test_topic_without_type_is_refused_with_the_remedy(entry, reason):
+    with pytest.raises(InputError, match=reason):
+        parse_topic(entry)
+
+
+def test_topic_of_another_package_is_recorded_by_its_type():
+    assert parse_topic("joint_states:sensor_msgs/msg/JointState") == ("joint_states", "sensor_msgs/msg/JointState")
