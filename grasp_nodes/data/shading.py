@@ -16,6 +16,7 @@ from grasp_nodes.geometry.rendering import (
     DEFAULT_LIGHT,
     RayScene,
     RenderMesh,
+    Shader,
     SurfaceHits,
     box_pixels,
     cone_directions,
@@ -89,24 +90,11 @@ class Studio:
         """
         scene = RayScene(meshes, threads=1)
         canvas = self._albedo * self._table_light(scene)[..., None]
-        pixels, hits = draw_meshes(scene, self.camera, canvas, self._light, self._shade, SUPERSAMPLE)
+        pixels, hits = draw_meshes(scene, self.camera, canvas, self._light, skin_shader(self._light), SUPERSAMPLE)
         depth, label_image = self._depth.copy(), self._labels.copy()
         depth[pixels[:, 1], pixels[:, 0]] = hits.depth
         label_image[pixels[:, 1], pixels[:, 0]] = _label_of_hits(hits, labels)
-        return StudioImage(self._photograph(canvas, frame), depth, label_image)
-
-    def _shade(self, hits: SurfaceHits, look: np.ndarray, normals: np.ndarray, rays: np.ndarray) -> np.ndarray:
-        """A `Shader` whose mesh 0 is skin."""
-        is_skin = hits.mesh == 0
-        wrap = np.where(is_skin, 0.25, 0.0)  # light that went through skin
-        toward = np.clip((normals @ self._light + wrap) / (1 + wrap), 0, 1) * (0.25 + 0.75 * look[:, 4])
-        ambient = (0.47 - 0.11 * normals[:, 1]) * look[:, 3] ** 1.15
-        half = self._light - rays / np.linalg.norm(rays, axis=1, keepdims=True)
-        half /= np.linalg.norm(half, axis=1, keepdims=True)
-        shine = np.clip(np.einsum("nc,nc->n", normals, half), 0, 1) ** 28 * 0.10 * look[:, 4]
-        shine *= np.where(is_skin, 1.0, 2.2)
-        tint = np.where(is_skin[:, None], np.array([1.04, 0.98, 0.95]), 1.0)
-        return look[:, :3] * (ambient[:, None] * tint + 0.78 * toward[:, None]) + shine[:, None]
+        return StudioImage(photograph(canvas, np.random.default_rng([self._seed, 1, frame])), depth, label_image)
 
     def _surroundings(self, rays: np.ndarray, grain: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Lit colour (N, 3), depth (N,) and label (N,) of table and wall along rays with z = 1."""
@@ -152,11 +140,30 @@ class Studio:
         fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
         return 1 + self._table_share * (fine - 1)
 
-    def _photograph(self, canvas: np.ndarray, frame: int) -> np.ndarray:
-        rng = np.random.default_rng([self._seed, 1, frame])
-        image = np.clip(canvas, 0, 1) ** GAMMA
-        image = cv2.GaussianBlur(image, (0, 0), BLUR)
-        return to_uint8(image + rng.normal(0, COLOR_NOISE, image.shape))
+
+def skin_shader(light: np.ndarray) -> Shader:
+    """Shading under a key light in direction `light` (3,), unit: mesh 0 is skin, others are glazed."""
+
+    def shade(hits: SurfaceHits, look: np.ndarray, normals: np.ndarray, rays: np.ndarray) -> np.ndarray:
+        is_skin = hits.mesh == 0
+        wrap = np.where(is_skin, 0.25, 0.0)  # light that went through skin
+        toward = np.clip((normals @ light + wrap) / (1 + wrap), 0, 1) * (0.25 + 0.75 * look[:, 4])
+        ambient = (0.47 - 0.11 * normals[:, 1]) * look[:, 3] ** 1.15
+        half = light - rays / np.linalg.norm(rays, axis=1, keepdims=True)
+        half /= np.linalg.norm(half, axis=1, keepdims=True)
+        shine = np.clip(np.einsum("nc,nc->n", normals, half), 0, 1) ** 28 * 0.10 * look[:, 4]
+        shine *= np.where(is_skin, 1.0, 2.2)
+        tint = np.where(is_skin[:, None], np.array([1.04, 0.98, 0.95]), 1.0)
+        return look[:, :3] * (ambient[:, None] * tint + 0.78 * toward[:, None]) + shine[:, None]
+
+    return shade
+
+
+def photograph(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What a camera makes of an image (H, W, 3) in [0, 1]: uint8 with a little blur and noise."""
+    image = np.clip(canvas, 0, 1) ** GAMMA
+    image = cv2.GaussianBlur(image, (0, 0), BLUR)
+    return to_uint8(image + rng.normal(0, COLOR_NOISE, image.shape))
 
 
 def _label_of_hits(hits: SurfaceHits, labels: Sequence[np.ndarray]) -> np.ndarray:
