@@ -124,7 +124,8 @@ class FittingNode(GraspNode[FittingParameters]):
         spec, object_id, scale = self._object
         model = load_hand_model("right", self.settings.hand_model or None)
         self._fitter = FrameFitter(
-            hand_model=model, object_model=load_object(spec, object_id or None, scale) if spec else None
+            object_model=load_object(spec, object_id or None, scale) if spec else None,
+            hand_models={"right": model, "left": load_hand_model("left", self.settings.hand_model or None)},
         )
         self.facts["hand model"] = model.model_id
         self.facts["hand model sha256"] = model.fingerprint

@@ -74,7 +74,7 @@ class ViewerNode(GraspNode[ViewerParameters]):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.hardware_id != HARDWARE_ID:
+            if status.hardware_id != HARDWARE_ID or status.name == self.get_fully_qualified_name():
                 continue
             with self._lock:
                 self._reasons[status.name.rsplit("/", 1)[-1]] = status.message

@@ -229,6 +229,8 @@ def to_camera_model(message: CameraInfo, is_metric: bool = True) -> CameraModel:
         camera_k[1, 1] /= binning[1]
         camera_k[:2, 2] = (camera_k[:2, 2] + 0.5) / binning - 0.5
         width, height = int(width // binning[0]), int(height // binning[1])
+    if width * height > MAX_PIXELS:
+        raise InputError(f"camera_info: size {width}x{height} is not usable")
     return CameraModel(
         camera_k=camera_k,
         width=int(width),
