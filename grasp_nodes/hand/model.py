@@ -79,7 +79,8 @@ class HandModel(torch.nn.Module):
         )
         self._posed_correctives = len(directions) == 2
         buffer("_basis", np.concatenate(directions, 2).transpose(2, 1, 0).reshape(-1, 3 * len(rows)))
-        buffer("_weights", arrays.weights[rows].T)
+        weights = arrays.weights[rows] / arrays.weights[rows].sum(1, keepdims=True)  # exactly 1, see `forward`
+        buffer("_weights", weights.T)
         buffer("hands_mean", arrays.hands_mean)
         buffer("hands_components", arrays.hands_components)
         faces = arrays.faces if vertex_ids is None else _faces_within(arrays.faces, chosen)
