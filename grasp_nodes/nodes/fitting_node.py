@@ -13,7 +13,7 @@ from visualization_msgs.msg import MarkerArray
 
 from grasp_nodes.nodes.depth_input import DEPTH, DepthInput
 from grasp_nodes.nodes.frame_pairing import StampPairing
-from grasp_nodes.nodes.node_base import LATCHED, GraspNode, run_node
+from grasp_nodes.nodes.node_base import GraspNode, latched, run_node
 from grasp_nodes.nodes.parameters import FittingParameters
 from grasp_nodes.nodes.source_status import watch_object
 from grasp_nodes.nodes.worker import InferenceWorker
@@ -21,6 +21,8 @@ from grasp_nodes.nodes.worker import InferenceWorker
 if TYPE_CHECKING:
     from grasp_nodes.contact.interaction import HandObjectState as HandObjectNoun
     from grasp_nodes.fitting.frame_fitter import FrameFitter
+    from grasp_nodes.hand.model import HandModel
+    from grasp_nodes.hand.parameters import Side
     from grasp_nodes.viewer.posed_hands import HandPoser
 
 EVIDENCE = "evidence"
@@ -36,6 +38,7 @@ class FittingNode(GraspNode[FittingParameters]):
         super().__init__("fitting_node", FittingParameters, **node_options)
         settings = self.settings
         self._fitter: FrameFitter | None = None
+        self._hand_models: dict[Side, HandModel] = {}
         self._poser: HandPoser | None = None
         self._object: tuple[str, str, float] = ("", "", 1.0)
         self._pairing = StampPairing(EVIDENCE, round(settings.sync_slop_s * 1e9), self.statistics.dropped)
@@ -45,7 +48,7 @@ class FittingNode(GraspNode[FittingParameters]):
             OBJECTS: self.advertise(ObjectPose, OBJECTS),
             CONTACT: self.advertise(ContactMap, CONTACT),
             MARKERS: self.advertise(MarkerArray, MARKERS),
-            MODEL_INFO: self.advertise(HandModelInfo, MODEL_INFO, LATCHED),
+            MODEL_INFO: self.advertise(HandModelInfo, MODEL_INFO, latched(2)),
         }
         self._tf = self.create_publisher(TFMessage, "/tf", TF_QOS) if settings.publish_tf else None
         self._worker: InferenceWorker[dict[str, Any]] = InferenceWorker(
@@ -100,6 +103,7 @@ class FittingNode(GraspNode[FittingParameters]):
 
         started = time.monotonic()
         torch.set_num_threads(self.settings.threads)
+        self._load_hands()
         self._build()
         self.facts["device"] = self.settings.device
         self.get_logger().info(
@@ -116,20 +120,31 @@ class FittingNode(GraspNode[FittingParameters]):
         self._build()
 
     def _build(self) -> None:
-        from grasp_nodes.fitting.frame_fitter import FrameFitter
-        from grasp_nodes.hand.files import load_hand_model
-        from grasp_nodes.nodes.conversions.hand_model import to_hand_model_info
+        from grasp_nodes.fitting.frame_fitter import FrameFitter, FrameFitterOptions
         from grasp_nodes.objects.loading import load_object
 
+        settings = self.settings
         spec, object_id, scale = self._object
-        model = load_hand_model("right", self.settings.hand_model or None)
-        self._fitter = FrameFitter(
-            object_model=load_object(spec, object_id or None, scale) if spec else None,
-            hand_models={"right": model, "left": load_hand_model("left", self.settings.hand_model or None)},
+        options = FrameFitterOptions(
+            min_hand_score=settings.min_hand_score,
+            contact_threshold=settings.contact_threshold,
+            hold_time=settings.hold_time_s,
+            seed=settings.seed,
         )
-        self.facts["hand model"] = model.model_id
-        self.facts["hand model sha256"] = model.fingerprint
-        self.publish(self._outputs[MODEL_INFO], MODEL_INFO, to_hand_model_info(model))
+        object_model = load_object(spec, object_id or None, scale) if spec else None
+        self._fitter = FrameFitter(object_model, self._hand_models, options)
+
+    def _load_hands(self) -> None:
+        from grasp_nodes.hand.files import load_hand_model
+        from grasp_nodes.nodes.conversions.hand_model import to_hand_model_info
+
+        path = self.settings.hand_model or None
+        sides: tuple[Side, ...] = ("left", "right")
+        for side in sides:
+            model = load_hand_model(side, path).to(self.settings.device)
+            self._hand_models[side] = model
+            self.facts |= {"hand model": model.model_id, f"hand model {side} sha256": model.fingerprint}
+            self.publish(self._outputs[MODEL_INFO], MODEL_INFO, to_hand_model_info(model))
 
     def _reset_fitter(self) -> None:
         if self._fitter is not None:
