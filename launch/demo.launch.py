@@ -90,7 +90,13 @@ def start_nodes(context: Any) -> list[Any]:
     given = {"object": value("object")}
     nodes = [
         node("perception_node", on_exit=Shutdown(reason="perception_node has ended"), **given),
-        node("fitting_node", on_exit=Shutdown(reason="fitting_node has ended"), device=value("device"), **given),
+        node(
+            "fitting_node",
+            on_exit=Shutdown(reason="fitting_node has ended"),
+            device=value("device"),
+            seed=int(value("seed")),
+            **given,
+        ),
         node(
             "report_node",
             on_exit=Shutdown(reason="the report is written"),

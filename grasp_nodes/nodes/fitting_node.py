@@ -80,9 +80,9 @@ class FittingNode(GraspNode[FittingParameters]):
             self._pairing.rewind(stamp)
         self._worker.call(self._reset_fitter)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Stop the worker."""
-        self._worker.stop()
+        return self._worker.stop()
 
     # -- inputs (the executor's thread)
 

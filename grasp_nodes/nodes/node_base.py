@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -39,13 +40,18 @@ REPEAT_S = 5.0
 HARDWARE_ID = "grasp_nodes"
 """What marks the diagnostics of this package's nodes."""
 
-LATCHED = QoSProfile(
-    depth=1,
-    history=HistoryPolicy.KEEP_LAST,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""For what is published once and wanted by everybody who comes later."""
+
+def latched(depth: int) -> QoSProfile:
+    """For what is published seldom and wanted by everybody who comes later: the last `depth` messages are kept."""
+    return QoSProfile(
+        depth=depth,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+
+
+LATCHED = latched(1)
 RELIABLE = QoSProfile(depth=50, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 """For small messages of which none may be missed."""
 
@@ -113,8 +119,9 @@ class GraspNode(Node, Generic[P]):
     def on_enabled(self) -> None:
         """Called after the node was enabled or disabled."""
 
-    def close(self) -> None:
-        """Stop threads and finish files; called once, before the node is destroyed."""
+    def close(self) -> bool:
+        """Stop threads and finish files, before the node is destroyed; returns whether all threads have ended."""
+        return True
 
     # -- inputs and outputs
 
@@ -401,7 +408,12 @@ def run_node(factory: Callable[[], GraspNode[Any]], args: list[str] | None = Non
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node.close()
+        has_ended = node.close()
         node.destroy_node()
         rclpy.try_shutdown()
+    if not has_ended:
+        # A thread deep inside a numerical library: the interpreter would wait for it or crash while it unloads.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(node.exit_code)
     return node.exit_code

@@ -151,6 +151,12 @@ class FittingParameters(NodeParameters):
     object: str = parameter("", "Mesh file or shape such as sphere:0.117; '' = as source/status says, if it does.")
     object_scale: float = parameter(1.0, "Factor that turns the mesh's units into m.", minimum=1e-6, maximum=1e6)
     hand_model: str = parameter("", "MANO file or folder; '' = the open hand.")
+    min_hand_score: float = parameter(0.5, "Score below which a hand is not fitted.", minimum=0.0, maximum=1.0)
+    contact_threshold: float = parameter(0.005, "m at which contact is one half.", minimum=1e-4, maximum=0.1)
+    hold_time_s: float = parameter(
+        1.0, "s for which the last answer is repeated while nothing is seen.", minimum=0.0, maximum=3600.0
+    )
+    seed: int = parameter(0, "Seed of the search for the object's pose.", minimum=0, maximum=2**31 - 1)
     use_depth: str = parameter(
         "auto", "Wait for depth of each image; auto: when somebody publishes it.", choices=("auto", "always", "never")
     )

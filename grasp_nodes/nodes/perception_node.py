@@ -89,9 +89,9 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
             self._pairing.rewind(stamp)
         self._worker.call(self._reset_perceiver)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Stop the worker."""
-        self._worker.stop()
+        return self._worker.stop()
 
     # -- inputs (the executor's thread)
 

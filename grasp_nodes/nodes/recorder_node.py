@@ -15,7 +15,7 @@ from std_srvs.srv import Trigger
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.bag_recording import BagRecording
-from grasp_nodes.nodes.node_base import LATCHED, GraspNode, qos_profile, run_node
+from grasp_nodes.nodes.node_base import GraspNode, latched, qos_profile, run_node
 from grasp_nodes.nodes.parameters import RecorderParameters
 
 TYPES = {
@@ -66,13 +66,14 @@ class RecorderNode(GraspNode[RecorderParameters]):
         else:
             self._stop()
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Finish the bag."""
         self._stop()
+        return True
 
     def _qos_of(self, topic: str) -> QoSProfile:
         if topic in LATCHED_TOPICS:
-            return LATCHED
+            return latched(DEPTH_OF_QUEUE)
         return qos_profile(self.settings.input_reliability, max(self.settings.input_depth, DEPTH_OF_QUEUE))
 
     def _writer_of(self, topic: str) -> Any:

@@ -55,10 +55,11 @@ class ReportNode(GraspNode[ReportParameters]):
         """Forget the frames of this pass."""
         self._start_pass()
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Report what there is when the node is stopped before the source has ended."""
         if self._frames and self._finished_at is None:
             self._report(final=True)
+        return True
 
     # -- inputs
 

@@ -66,12 +66,13 @@ class SourceNode(GraspNode[SourceParameters]):
         with self._changed:
             self._changed.notify_all()
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Stop the player."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join(timeout=1.5)
+        self._thread.join(timeout=1.0)
+        return not self._thread.is_alive()
 
     # -- answers
 

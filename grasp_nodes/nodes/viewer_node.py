@@ -51,11 +51,12 @@ class ViewerNode(GraspNode[ViewerParameters]):
                 return f"no message on {topic} ({self.publishers_of(topic)} publishers)"
         return "images and states stopped coming"
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Stop serving the page."""
-        self._worker.stop()
+        has_ended = self._worker.stop()
         if self._page is not None:
             self._page.close()
+        return has_ended
 
     # -- inputs (the executor's thread)
 
