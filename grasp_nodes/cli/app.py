@@ -125,8 +125,8 @@ def render(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A mesh (obj, ply, stl, off, glb), hand parameters (npz, json), a primitive such as sphere:0.04, "
-            "or hand:flat, hand:fist, hand:grasp.",
+            help="A mesh (obj, ply, stl, off, glb), hand parameters (npz, json), a clip's folder, a primitive such as "
+            "sphere:0.04, or hand:flat, hand:fist, hand:grasp.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")],
@@ -134,7 +134,7 @@ def render(
     side: Annotated[str, typer.Option(help="Side of hand:...: right or left.")] = "right",
     scale: Annotated[float, typer.Option(help="Factor from a mesh file's unit to metres.")] = 1.0,
 ) -> None:
-    """Draw a mesh or a posed hand from two sides."""
+    """Draw a mesh or a posed hand from two sides, or frames of a clip with their truth."""
     from grasp_nodes.cli.pictures import draw
 
     draw(what, output, size, side, scale)

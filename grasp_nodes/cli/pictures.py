@@ -1,4 +1,4 @@
-"""``grasp-nodes render``: a picture of a mesh or of posed hands, from two sides."""
+"""``grasp-nodes render``: a mesh or posed hands from two sides, or frames of a clip with their truth."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 
+from grasp_nodes.data.clip_readers import ClipSource
 from grasp_nodes.data.finger_bends import FingerBends, mirror_pose
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.geometry.camera import CameraModel
@@ -21,6 +22,8 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams, Side
 from grasp_nodes.objects.loading import load_object
 from grasp_nodes.viewer.colors import OBJECT, SKIN
+from grasp_nodes.viewer.overlay import draw_overlay
+from grasp_nodes.viewer.posed_hands import HandPoser
 
 HAND_PREFIX = "hand:"
 HAND_POSES = ("flat", "fist", "grasp")
@@ -35,14 +38,18 @@ VIEWS = (np.deg2rad([-55.0, 0.0, 25.0]), np.deg2rad([125.0, 0.0, -25.0]))
 """rad: turns about the camera's x, y, z, applied z first: a look at the back of a resting hand, and at its palm."""
 FIELD_OF_VIEW = np.deg2rad(30.0)
 MAX_HANDS = 16
+CLIP_FRAMES = 8
+COLUMNS = 4
 
 
 def draw(what: str, output: Path, size: int, side: str, scale: float) -> None:
     """Write a PNG.
 
     Args:
-        what: a mesh file, a primitive (``sphere:0.04``), hand parameters (.npz, .json), or hand:flat, fist, grasp.
-        output: the PNG. size: px, edge of one view. side: of hand:... scale: from a mesh file's unit to metres.
+        what: a mesh file, a primitive (``sphere:0.04``), hand parameters (.npz, .json), a clip's folder, or hand:flat,
+            fist, grasp.
+        output: the PNG. size: px, edge of one view, height of a clip's frame. side: of hand:... scale: from a mesh
+            file's unit to metres.
 
     Raises:
         InputError: `what` cannot be drawn, or `output` is not a PNG that can be written.
@@ -54,17 +61,56 @@ def draw(what: str, output: Path, size: int, side: str, scale: float) -> None:
         raise InputError(f"output {output}: there is no folder {output.parent}")
     if side not in get_args(Side):
         raise InputError(f"side: expected one of {', '.join(get_args(Side))}, got {side!r}")
-    if what.startswith(HAND_PREFIX):
-        meshes = _hand_meshes(named_hand(what.removeprefix(HAND_PREFIX), "left" if side == "left" else "right"))
-    elif Path(what).suffix.lower() in (".npz", ".json"):
-        meshes = _hand_meshes(read_hand_params(Path(what)))
+    if Path(what).is_dir():
+        picture = clip_sheet(Path(what), size)
     else:
-        item = load_object(what, scale=scale)
-        meshes = [RenderMesh(item.vertices, item.faces, OBJECT / 255, smooth=False)]
-    views = [_view(mesh, angles, size) for mesh in meshes for angles in VIEWS]
-    picture = contact_sheet(views, columns=2 if len(meshes) == 1 else 4)
+        meshes = _meshes(what, side, scale)
+        views = [_view(mesh, angles, size) for mesh in meshes for angles in VIEWS]
+        picture = contact_sheet(views, columns=2 if len(meshes) == 1 else COLUMNS)
     if not cv2.imwrite(str(output), picture[..., ::-1]):
         raise InputError(f"output {output}: could not be written")
+
+
+def clip_sheet(folder: Path, height: int) -> np.ndarray:
+    """Frames of a clip, spread evenly, with the exact hand and object drawn into them where they are known.
+
+    Args:
+        folder: of the clip. height: px, of one frame.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        MissingFileError, InputError: it is no clip, or one of its files is damaged.
+    """
+    clip = ClipSource(folder)
+    item = load_object(clip.object_spec, clip.object_id) if clip.object_spec else None
+    poser = HandPoser()
+    pictures = []
+    for index in _spread(len(clip), CLIP_FRAMES):
+        frame = clip.frame(int(index))
+        state = clip.truth(frame.stamp)
+        drawn = frame.color
+        if state is not None:
+            single = [replace(hand, params=hand.params.to(torch.float32)) for hand in state.hands]
+            hands = [poser.pose(hand, state) for hand in single]
+            drawn = draw_overlay(frame.color, frame.camera, state, hands, item)
+        pictures.append(drawn)
+    return contact_sheet(pictures, COLUMNS, height / clip.camera.height)
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """At most so many indices from 0 to count - 1, evenly spread, first and last included."""
+    return np.unique(np.linspace(0, count - 1, most).round().astype(int))
+
+
+def _meshes(what: str, side: str, scale: float) -> list[RenderMesh]:
+    if what.startswith(HAND_PREFIX):
+        return _hand_meshes(named_hand(what.removeprefix(HAND_PREFIX), "left" if side == "left" else "right"))
+    if Path(what).suffix.lower() in (".npz", ".json"):
+        return _hand_meshes(read_hand_params(Path(what)))
+    item = load_object(what, scale=scale)
+    return [RenderMesh(item.vertices, item.faces, OBJECT / 255, smooth=False)]
 
 
 def named_hand(pose: str, side: Side) -> HandParams:
@@ -140,8 +186,9 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
 
 def _hand_meshes(params: HandParams) -> list[RenderMesh]:
     model = load_hand_model(params.side)
+    shown = params[torch.from_numpy(_spread(len(params), MAX_HANDS))]
     with torch.no_grad():
-        vertices = model(params[:MAX_HANDS]).vertices.numpy()
+        vertices = model(shown).vertices.numpy()
     return [RenderMesh(hand, model.faces.numpy(), SKIN / 255) for hand in vertices]
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from grasp_nodes.cli import pictures
+from grasp_nodes.data.clip_files import ClipInfo, ClipTruth, write_clip_info, write_image, write_truth
+from grasp_nodes.data.clip_readers import ClipSource
 from grasp_nodes.errors import InputError
+from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.keypoints import KEYPOINT_NAMES
 from grasp_nodes.hand.parameters import HandParams
@@ -67,6 +72,64 @@ def test_the_left_fist_mirrors_the_right() -> None:
         tips_to_wrist(pictures.named_hand("fist", "right")),
         atol=1e-5,
     )
+
+
+def test_a_clip_is_a_sheet_of_its_frames(tmp_path: Path) -> None:
+    clip = tmp_path / "clip"
+    (clip / "color").mkdir(parents=True)
+    camera = CameraModel(np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]]), 64, 48)
+    shades = [20, 120, 220]
+    for index, shade in enumerate(shades):
+        write_image(clip / "color" / f"{index:06d}.png", np.full((48, 64, 3), shade, np.uint8))
+    write_clip_info(clip, ClipInfo(len(shades), 30.0, camera))
+    pictures.draw(str(clip), tmp_path / "sheet.png", 96, "right", 1.0)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet is not None
+    assert sheet.shape == (96, 4 * 128, 3)
+    assert sheet[48, 64::128].tolist() == [[shade] * 3 for shade in [*shades, 0]]
+
+
+def test_the_truth_is_drawn_where_it_projects_to(tmp_path: Path, truth_clip: Path) -> None:
+    clip = ClipSource(truth_clip)
+    state = clip.truth(clip.first_stamp)
+    assert state is not None
+    sheet = pictures.clip_sheet(truth_clip, clip.camera.height)
+    drawn = (sheet[:, : clip.camera.width] != 128).any(axis=2)
+    u, v = clip.camera.project(state.hands[0].keypoints).round().astype(int).T
+    assert drawn[v, u].all()
+    assert 0.02 < drawn.mean() < 0.5
+
+
+@pytest.fixture
+def truth_clip(tmp_path: Path) -> Path:
+    """One grey frame with a flat hand half a metre in front of the camera."""
+    folder = tmp_path / "clip"
+    (folder / "color").mkdir(parents=True)
+    camera = CameraModel(np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]]), 320, 240)
+    write_image(folder / "color" / "000000.png", np.full((240, 320, 3), 128, np.uint8))
+    write_clip_info(folder, ClipInfo(1, 30.0, camera))
+    model = load_hand_model("right")
+    params = replace(
+        HandParams.zeros(1), transl=torch.tensor([[0.0, 0.0, 0.5]]), global_orient=torch.tensor([[1.5, 0.0, 0.0]])
+    )
+    frames = model(params).joint_frames[0].numpy().astype(np.float64)
+    poses = np.concatenate([frames[:, :3, 3], Rotation.from_matrix(frames[:, :3, :3]).as_quat()], axis=1)
+    write_truth(
+        folder,
+        ClipTruth(
+            stamps=np.array([1_000_000_000]),
+            **{name: getattr(params, name).numpy().astype(np.float64) for name in pictures.FIELDS},
+            side="right",
+            keypoints=model(params).keypoints.numpy().astype(np.float64),
+            T_camera_object=np.eye(4)[None],
+            object_id="none",
+            hand_visible=np.ones(1),
+            model_id=model.model_id,
+            model_fingerprint=model.fingerprint,
+            joint_poses=poses[None],
+        ),
+    )
+    return folder
 
 
 def some_hands(count: int) -> HandParams:
