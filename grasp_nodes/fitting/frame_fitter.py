@@ -188,10 +188,7 @@ class FrameFitter:
         if followed is None:
             followed = _FollowedHand(HandFitter(model, self.options.hand), evidence.stamp)
             self._forget_other_side(key)
-        fit = followed.fitter.update(evidence.camera, hand, depth, evidence.stamp)
-        surface = self._surface(estimate)
-        if surface is not None:
-            fit = followed.fitter.refine(fit, surface)
+        fit = followed.fitter.update(evidence.camera, hand, depth, evidence.stamp, self._surface(estimate))
         followed.stamp = evidence.stamp
         followed.state, followed.vertices = self._hand_state(model, fit, hand.track_id)
         self._hands[key] = followed

@@ -127,10 +127,14 @@ class HandFitter:
         self._sizes: list[float] = []
         self._size: float | None = None if self.options.size_spread > 0 else 1.0
         self._observation: HandObservation | None = None
-        self._prior: PriorTerms | None = None
 
     def update(
-        self, camera: CameraModel, hand: HandEvidence, depth: np.ndarray | None = None, stamp: int = 0
+        self,
+        camera: CameraModel,
+        hand: HandEvidence,
+        depth: np.ndarray | None = None,
+        stamp: int = 0,
+        surface: ObjectSurface | None = None,
     ) -> HandFit:
         """The hand in the next frame.
 
@@ -139,6 +143,7 @@ class HandFitter:
             hand: landmarks and mask.
             depth: (H, W) float32, m, 0 or NaN = no measurement; None = colour camera.
             stamp: ns, of the image.
+            surface: the object that the hand may touch, where its pose is known.
 
         Raises:
             InputError: landmarks that are not numbers, or a depth image of another size.
@@ -148,9 +153,9 @@ class HandFitter:
         solution, is_initial = None, False
         if self._last is not None and 0.0 <= gap <= MAX_GAP:
             self._step = gap if gap > 0 else FRAME_TIME
-            solution = self._follow(observation)
+            solution = self._follow(observation, surface)
         if solution is None or solution.cost > self.options.worst_cost:
-            searched = self._search(observation)
+            searched = self._search(observation, surface)
             if solution is None or searched.cost < 0.8 * solution.cost:
                 solution, is_initial = searched, True
         self._observation, self._stamp = observation, stamp
@@ -159,29 +164,7 @@ class HandFitter:
         self._learn_size(observation)
         return self._result(solution.configuration, hand.score, is_initial, camera.is_metric)
 
-    def refine(self, fit: HandFit, surface: ObjectSurface, rounds: int = 2) -> HandFit:
-        """The last frame's hand once more, now with the object that it handles.
-
-        Args:
-            fit: what `update` gave for this frame.
-            surface: the object's surface and pose.
-            rounds: how often distances are measured anew.
-        """
-        if self._observation is None or self._prior is None:
-            return fit
-        configuration = fit.configuration
-        terms = landmark_terms(self.skeleton, self._observation, float(configuration.wrist[2]))
-        for _ in range(rounds):
-            contact = contact_terms(self.skeleton, configuration, surface)
-            if not len(contact.vertices):
-                break
-            skin = skin_terms(self.skeleton, configuration, self._observation, SKIN_REACHES[-1])
-            planes = joined_planes(skin, contact)
-            configuration = solve_hand(self.skeleton, configuration, terms, planes, self._prior, 4).configuration
-        self._last = configuration
-        return self._result(configuration, fit.score, fit.is_initial, fit.is_metric, scored=True)
-
-    def _follow(self, observation: HandObservation) -> HandSolution:
+    def _follow(self, observation: HandObservation, surface: ObjectSurface | None) -> HandSolution:
         """Start from where the last motion leads to."""
         expected = self._expected()
         options = self.options
@@ -189,15 +172,13 @@ class HandFitter:
         wrist = np.full(3, 1.0 / (options.wrist_change * spread))
         if not observation.has_depth:
             wrist[2] = 1.0 / (options.distance_change_without_depth * spread)
-        self._prior = self._prior_at(
+        prior = self._prior_at(
             expected,
             rotation=1.0 / (options.rotation_change * spread),
             wrist=wrist,
             angles=1.0 / (options.angle_change * spread),
-            posture=self._postures[0],
         )
-        solution = HandSolution(expected, np.inf, np.zeros((0, 0)))
-        return self._rounds(observation, solution.configuration, self._prior, (5, 3, 3))
+        return self._rounds(observation, expected, prior, surface, (4, 3, 3))
 
     def _expected(self) -> HandConfiguration:
         assert self._last is not None
@@ -212,23 +193,21 @@ class HandFitter:
         angles = last.angles + 0.5 * share * (last.angles - previous.angles)
         return HandConfiguration(rotation, wrist, angles, size)
 
-    def _search(self, observation: HandObservation) -> HandSolution:
+    def _search(self, observation: HandObservation, surface: ObjectSurface | None) -> HandSolution:
         """Several postures by the landmarks alone; the best goes on."""
         candidates = []
         for posture in self._postures:
             start = self._pose_of(posture, observation)
             if start is None:
                 continue
-            prior = self._prior_at(start, rotation=0.0, wrist=np.zeros(3), angles=0.0, posture=self._postures[0])
+            prior = self._prior_at(start, rotation=0.0, wrist=np.zeros(3), angles=0.0)
             terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]))
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
         if not candidates:
             raise InputError("keypoints: no hand in front of the camera explains them")
         best = min(candidates, key=lambda found: found.cost)
-        self._prior = self._prior_at(
-            best.configuration, rotation=0.0, wrist=np.zeros(3), angles=0.0, posture=self._postures[0]
-        )
-        return self._rounds(observation, best.configuration, self._prior, (6, 6, 6, 6))
+        prior = self._prior_at(best.configuration, rotation=0.0, wrist=np.zeros(3), angles=0.0)
+        return self._rounds(observation, best.configuration, prior, surface, (6, 6, 6, 6))
 
     def _pose_of(self, posture: np.ndarray, observation: HandObservation) -> HandConfiguration | None:
         """Where the hand is if it has this posture: perspective-n-point, moved along the ray to the measured depth."""
@@ -248,24 +227,27 @@ class HandFitter:
         return HandConfiguration(rotation, wrist, posture, size)
 
     def _rounds(
-        self, observation: HandObservation, start: HandConfiguration, prior: PriorTerms, iterations: tuple[int, ...]
+        self,
+        observation: HandObservation,
+        start: HandConfiguration,
+        prior: PriorTerms,
+        surface: ObjectSurface | None,
+        iterations: tuple[int, ...],
     ) -> HandSolution:
-        """Solve, match the skin anew, and solve again."""
+        """Solve, match skin and object anew, and solve again."""
         terms = landmark_terms(self.skeleton, observation, float(max(start.wrist[2], 0.05)))
         solution = HandSolution(start, np.inf, np.zeros((0, 0)))
         for index, count in enumerate(iterations):
-            planes = no_planes()
-            if index > 0 or self._last is not None:
-                reach = SKIN_REACHES[min(index, len(SKIN_REACHES) - 1)]
-                planes = skin_terms(self.skeleton, solution.configuration, observation, reach)
+            reach = SKIN_REACHES[min(index, len(SKIN_REACHES) - 1)]
+            planes = skin_terms(self.skeleton, solution.configuration, observation, reach)
+            if surface is not None and index > 0:
+                planes = joined_planes(planes, contact_terms(self.skeleton, solution.configuration, surface))
             solution = solve_hand(self.skeleton, solution.configuration, terms, planes, prior, count)
-            if not len(observation.points):
+            if surface is None and not len(observation.points):
                 break
         return solution
 
-    def _prior_at(
-        self, expected: HandConfiguration, rotation: float, wrist: np.ndarray, angles: float, posture: np.ndarray
-    ) -> PriorTerms:
+    def _prior_at(self, expected: HandConfiguration, rotation: float, wrist: np.ndarray, angles: float) -> PriorTerms:
         fixed = self._size is not None
         return PriorTerms(
             expected._replace(scale=self._size if self._size is not None else 1.0),
@@ -273,7 +255,7 @@ class HandFitter:
             wrist,
             np.full(self.skeleton.num_dofs, angles),
             1e4 if fixed else 1.0 / self.options.size_spread,
-            posture,
+            self._postures[0],
             1.0 / POSTURE_ERROR,
             1.0 / COUPLING_ERROR,
         )
@@ -295,7 +277,6 @@ class HandFitter:
         evidence_score: float,
         is_initial: bool,
         is_metric: bool,
-        scored: bool = False,
     ) -> HandFit:
         assert self._observation is not None
         marks = pose_keypoints(self.skeleton, configuration, landmarks=True)
@@ -305,7 +286,7 @@ class HandFitter:
         skin_error = float("nan")
         if len(skin.vertices):
             skin_error = float(np.median(skin_distances(self.skeleton, configuration, skin)))
-        score = evidence_score if scored else evidence_score * float(np.exp(-((landmark_error / 0.04) ** 2)))
+        score = evidence_score * float(np.exp(-((landmark_error / 0.04) ** 2)))
         params = HandParams.zeros(1, self.side)
         transl = configuration.wrist - configuration.scale * self.skeleton.joints[0]
         params = replace(

@@ -162,7 +162,7 @@ def add_point_jacobian(
     jacobian: np.ndarray, weight: float, joint: int, point: np.ndarray, posed: PosedBones, bones: Bones
 ) -> None:
     """Add, times a weight, the derivatives (3, 7 + D) of a point (3,) that a joint carries."""
-    x, y, z = point - posed.placed[0]
+    x, y, z = point[0] - posed.placed[0, 0], point[1] - posed.placed[0, 1], point[2] - posed.placed[0, 2]
     last = jacobian.shape[1] - 1
     jacobian[0, 1] += weight * z
     jacobian[0, 2] -= weight * y
@@ -177,9 +177,9 @@ def add_point_jacobian(
     jacobian[2, last] += weight * z
     j = joint
     while j > 0:
-        ax, ay, az = point - posed.placed[j]
+        ax, ay, az = point[0] - posed.placed[j, 0], point[1] - posed.placed[j, 1], point[2] - posed.placed[j, 2]
         for i in range(bones.first[j], bones.first[j + 1]):
-            wx, wy, wz = posed.axes[i]
+            wx, wy, wz = posed.axes[i, 0], posed.axes[i, 1], posed.axes[i, 2]
             jacobian[0, ANGLES + i] += weight * (wy * az - wz * ay)
             jacobian[1, ANGLES + i] += weight * (wz * ax - wx * az)
             jacobian[2, ANGLES + i] += weight * (wx * ay - wy * ax)
@@ -191,13 +191,19 @@ def skinned_point(
     posed: PosedBones, bones: Bones, skin: Skin, vertex: int, jacobian: np.ndarray, with_derivatives: bool
 ) -> np.ndarray:
     """Place (3,) of a vertex by linear blend skinning; its derivatives are added to `jacobian` (3, 7 + D)."""
-    point = np.zeros(3)
+    # Written out by component: this runs for hundreds of vertices per step, and small arrays would dominate its time.
+    point, carried = np.zeros(3), np.empty(3)
     for s in range(skin.joints.shape[1]):
         weight = skin.weights[vertex, s]
         if weight > 0.0:
             j = skin.joints[vertex, s]
-            carried = posed.placed[j] + posed.scale * (posed.turned[j] @ (skin.vertices[vertex] - bones.joints[j]))
-            point += weight * carried
+            x = skin.vertices[vertex, 0] - bones.joints[j, 0]
+            y = skin.vertices[vertex, 1] - bones.joints[j, 1]
+            z = skin.vertices[vertex, 2] - bones.joints[j, 2]
+            for a in range(3):
+                turned = posed.turned[j, a, 0] * x + posed.turned[j, a, 1] * y + posed.turned[j, a, 2] * z
+                carried[a] = posed.placed[j, a] + posed.scale * turned
+                point[a] += weight * carried[a]
             if with_derivatives:
                 add_point_jacobian(jacobian, weight, j, carried, posed, bones)
     return point

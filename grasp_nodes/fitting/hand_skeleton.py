@@ -18,6 +18,7 @@ OFFSETS_FILE = Path(__file__).resolve().parent / "keypoint_offsets.json"
 OFFSETS_VERSION = 1
 SKINNING_TERMS = 5
 """Joints per vertex that are kept; weights are scaled to sum to one."""
+SMALLEST_WEIGHT = 0.02
 
 FINGER_BENDS = ((-5.0, 85.0), (-5.0, 100.0), (-5.0, 70.0))
 THUMB_BENDS = ((-5.0, 40.0), (-5.0, 55.0), (-5.0, 75.0))
@@ -197,6 +198,7 @@ def _keypoints(joints: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np
 def _sparse_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.argsort(-weights, axis=1, kind="stable")[:, :SKINNING_TERMS]
     kept = np.take_along_axis(weights, chosen, axis=1)
+    kept = np.where(kept < SMALLEST_WEIGHT, 0.0, kept)
     return chosen.astype(np.int64), np.ascontiguousarray(kept / kept.sum(axis=1, keepdims=True))
 
 

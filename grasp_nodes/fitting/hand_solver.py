@@ -208,7 +208,7 @@ def _add_planes(
     for m in range(len(planes.vertices)):
         jacobian[:] = 0.0
         point = skinned_point(posed, bones, skin, planes.vertices[m], jacobian, with_derivatives)
-        nx, ny, nz = planes.normals[m]
+        nx, ny, nz = planes.normals[m, 0], planes.normals[m, 1], planes.normals[m, 2]
         weight = planes.weights[m]
         residual = (nx * point[0] + ny * point[1] + nz * point[2] - planes.offsets[m]) * weight
         cost += 0.5 * math.log1p(residual * residual)
