@@ -94,8 +94,8 @@ def test_smplx_reads_the_written_files(tmp_path_factory: pytest.TempPathFactory)
 def test_gradients_against_finite_differences(correctives: bool, at_zero: bool) -> None:
     arrays = load_hand_arrays()
     arrays = with_correctives(arrays) if correctives else arrays
-    model = HandModel(arrays, torch.float64).vertex_subset([0, 100, 320, 500])
-    params = HandParams.zeros(2, dtype=torch.float64) if at_zero else some_params("right", 2, torch.float64)
+    model = HandModel(arrays, torch.float64).vertex_subset([100, 500])
+    params = HandParams.zeros(1, dtype=torch.float64) if at_zero else some_params("right", 1, torch.float64)
     names = ("global_orient", "hand_pose", "betas", "transl", "scale")
 
     def outputs(orient: Tensor, pose: Tensor, betas: Tensor, transl: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
@@ -125,10 +125,10 @@ def test_gradients_of_the_full_hand_equal_a_directional_difference() -> None:
 
 def test_skinning_has_second_derivatives_and_works_under_func_transforms() -> None:
     generator = torch.Generator().manual_seed(0)
-    weights = torch.rand(16, 5, generator=generator, dtype=torch.float64)
+    weights = torch.rand(3, 4, generator=generator, dtype=torch.float64)
     turned, offset, shaped = (
         torch.randn(2, *shape, generator=generator, dtype=torch.float64, requires_grad=True)
-        for shape in ((16, 3, 3), (16, 3), (3, 5))
+        for shape in ((3, 3, 3), (3, 3), (3, 4))
     )
     assert torch.autograd.gradgradcheck(lambda t, o, s: blend_skin(t, o, s, weights), (turned, offset, shaped))
     assert torch.autograd.gradgradcheck(lambda t: blend_skin(t, offset.detach(), shaped.detach(), weights), (turned,))
