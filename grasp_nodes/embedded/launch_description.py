@@ -519,7 +519,10 @@ def evaluate_parameter(value: Any, context: LaunchContext) -> Any:
     is_list = isinstance(value, (list, tuple)) and not any(isinstance(item, Substitution) for item in value)
     if is_list:
         return [evaluate_parameter(item, context) for item in value]
-    return parse_value(to_text(value, context))
+    try:
+        return parse_value(to_text(value, context))
+    except ValueError as error:
+        raise LaunchError(f"{error}; if it is meant as text, use ParameterValue(value, value_type=str)") from error
 
 
 def _flatten(parameters: Mapping[Any, Any], context: LaunchContext, prefix: str = "") -> dict[str, Any]:

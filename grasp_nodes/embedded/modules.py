@@ -218,7 +218,14 @@ _MODULES: dict[str, dict[str, Any]] = {
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds and makes the modules of the embedded runtime."""
+    """Finds and makes the modules of the embedded runtime.
+
+    Args:
+        packages: names of the message packages; collected beforehand, because a finder must not import anything.
+    """
+
+    def __init__(self, packages: set[str]) -> None:
+        self._packages = packages
 
     def find_spec(self, fullname: str, _path: object = None, _target: object = None) -> Any:
         """The spec of one of our modules, or None."""
@@ -226,7 +233,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if top in ("rclpy", "ament_index_python"):
             if fullname not in _MODULES:
                 raise NotSupportedByEmbeddedRuntime(f"the module {fullname}")
-        elif top not in types.packages() or rest not in ("", "msg", "srv"):
+        elif top not in self._packages or rest not in ("", "msg", "srv"):
             return None
         return importlib.machinery.ModuleSpec(fullname, self, origin="embedded ROS runtime", is_package=True)
 
@@ -262,6 +269,7 @@ def _interface(module: ModuleType, attribute: str) -> Any:
 
 
 def install_finder() -> None:
-    """Put the finder on ``sys.meta_path``, once."""
-    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, Finder())
+    """Put the finder, for all message packages that are known now, first on ``sys.meta_path``."""
+    packages = types.packages()
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, Finder)]
+    sys.meta_path.insert(0, Finder(packages))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
@@ -196,7 +197,7 @@ class ParameterMixin:
             raise InvalidParameterException(f"parameter name {name!r} is not allowed")
         if name in self.__parameters:
             raise ParameterAlreadyDeclaredException(f"parameter {name!r} is already declared")
-        descriptor = _rcl("ParameterDescriptor")() if descriptor is None else descriptor
+        descriptor = _rcl("ParameterDescriptor")() if descriptor is None else copy.copy(descriptor)
         kind = value if isinstance(value, ParameterType) else ParameterType.from_parameter_value(value)
         if kind == ParameterType.NOT_SET and not descriptor.dynamic_typing:
             raise ValueError(f"parameter {name!r} needs a default value, a type, or a descriptor with dynamic_typing")
