@@ -284,7 +284,7 @@ def test_a_process_that_ignores_every_polite_signal_is_killed(launch, monkeypatc
     monkeypatch.setattr(launcher, "PATIENCE_S", 0.3)
     stubborn = "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (2, 15)]; print('up'); time.sleep(60)"
     code, output = launch(f"""
-        return LaunchDescription([python({stubborn!r}), 
+        return LaunchDescription([python({stubborn!r}),
             TimerAction(period=1.5, actions=[Shutdown(reason="enough")])])""")
     assert code == 1
     sent = [line.split("'")[1] for line in output.splitlines() if "sending signal" in line]
