@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from grasp_msgs.msg import ContactMap, Evidence, HandModelInfo, HandObjectState, HandPoseArray, ObjectPose
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     from grasp_nodes.fitting.frame_fitter import FrameFitter
     from grasp_nodes.hand.model import HandModel
     from grasp_nodes.hand.parameters import Side
+    from grasp_nodes.objects.model import ObjectModel
+    from grasp_nodes.perception.evidence import Evidence as EvidenceNoun
     from grasp_nodes.viewer.posed_hands import HandPoser
 
 EVIDENCE = "evidence"
 STATE, HANDS, OBJECTS, CONTACT = "hand_object/state", "hands", "objects/pose", "contact_map"
 MARKERS, MODEL_INFO = "markers", "hand_model_info"
 TF_QOS = QoSProfile(depth=100)
+REHEARSAL_STEP = 33_000_000
+"""ns."""
 
 
 class FittingNode(GraspNode[FittingParameters]):
@@ -40,7 +45,8 @@ class FittingNode(GraspNode[FittingParameters]):
         self._fitter: FrameFitter | None = None
         self._hand_models: dict[Side, HandModel] = {}
         self._poser: HandPoser | None = None
-        self._object: tuple[str, str, float] = ("", "", 1.0)
+        self._rehearsed = False
+        self._object_model: ObjectModel | None = None
         self._pairing = StampPairing(EVIDENCE, round(settings.sync_slop_s * 1e9), self.statistics.dropped)
         self._outputs = {
             STATE: self.advertise(HandObjectState, STATE),
@@ -104,11 +110,11 @@ class FittingNode(GraspNode[FittingParameters]):
         started = time.monotonic()
         torch.set_num_threads(self.settings.threads)
         self._load_hands()
-        self._build()
+        self._fitter = self._make_fitter()
         self.facts["device"] = self.settings.device
         self.get_logger().info(
             f"ready after {time.monotonic() - started:.1f} s: hand {self.facts['hand model']}, object "
-            f"{self._object[0] or 'as source/status says'}, depth {self.settings.use_depth}, device "
+            f"{self.settings.object or 'as source/status says'}, depth {self.settings.use_depth}, device "
             f"{self.settings.device}, {'working' if self.enabled else 'disabled: call ~/enable'}"
         )
 
@@ -116,23 +122,23 @@ class FittingNode(GraspNode[FittingParameters]):
         self._worker.call(lambda: self.guard("object", self._change_object, spec, object_id, scale))
 
     def _change_object(self, spec: str, object_id: str, scale: float) -> None:
-        self._object = (spec, object_id, scale)
-        self._build()
-
-    def _build(self) -> None:
-        from grasp_nodes.fitting.frame_fitter import FrameFitter, FrameFitterOptions
         from grasp_nodes.objects.loading import load_object
 
+        self._object_model = load_object(spec, object_id or None, scale)
+        self._fitter = self._make_fitter()
+        self.get_logger().info(f"object {self._object_model.object_id} from {spec}")
+
+    def _make_fitter(self) -> FrameFitter:
+        from grasp_nodes.fitting.frame_fitter import FrameFitter, FrameFitterOptions
+
         settings = self.settings
-        spec, object_id, scale = self._object
         options = FrameFitterOptions(
             min_hand_score=settings.min_hand_score,
             contact_threshold=settings.contact_threshold,
             hold_time=settings.hold_time_s,
             seed=settings.seed,
         )
-        object_model = load_object(spec, object_id or None, scale) if spec else None
-        self._fitter = FrameFitter(object_model, self._hand_models, options)
+        return FrameFitter(self._object_model, self._hand_models, options)
 
     def _load_hands(self) -> None:
         from grasp_nodes.hand.files import load_hand_model
@@ -160,16 +166,26 @@ class FittingNode(GraspNode[FittingParameters]):
             return
         evidence = from_evidence(group[EVIDENCE])
         depth = self._depth.read(group.get(DEPTH), evidence.camera.width, evidence.camera.height)
+        if evidence.hands and not self._rehearsed:
+            self._rehearse(evidence, depth)
         state = self._fitter.update(evidence, depth)
         self._publish_state(state)
         self.statistics.latency(time.monotonic() - group["arrived"])
         self.useful("" if state.status == 0 else state.status_text or "neither a hand nor an object was fitted")
+
+    def _rehearse(self, evidence: EvidenceNoun, depth: Any) -> None:
+        """Fit the first hand twice and throw that away: code that is compiled at its first use is then ready."""
+        fitter = self._make_fitter()
+        for number in range(2):
+            fitter.update(replace(evidence, stamp=evidence.stamp + number * REHEARSAL_STEP), depth)
+        self._rehearsed = True
 
     def _publish_state(self, state: HandObjectNoun) -> None:
         from grasp_nodes.nodes.conversions.hands import to_hand_pose_array
         from grasp_nodes.nodes.conversions.states import to_state
 
         message = to_state(state)
+        self.publish(self._outputs[STATE], STATE, message)
         self.publish(self._outputs[HANDS], HANDS, to_hand_pose_array(state.hands, message.header))
         for found in message.objects:
             self.publish(self._outputs[OBJECTS], OBJECTS, found)
@@ -179,7 +195,6 @@ class FittingNode(GraspNode[FittingParameters]):
             self._publish_transforms(state, message.header)
         if self.settings.publish_markers and self._outputs[MARKERS].get_subscription_count():
             self._publish_markers(state, message.header)
-        self.publish(self._outputs[STATE], STATE, message)
 
     def _publish_transforms(self, state: HandObjectNoun, header: Any) -> None:
         from grasp_nodes.nodes.conversions.scene import to_transforms

@@ -94,7 +94,10 @@ class SourceParameters(NodeParameters):
         5.0, "s after which an unanswered frame counts as lost.", minimum=0.1, maximum=600.0
     )
     start_timeout_s: float = parameter(
-        60.0, "s to wait for the graph to be ready and for the first answer.", minimum=0.0, maximum=3600.0
+        300.0,
+        "s to wait for the graph to be ready and for the first answers; numerical code is compiled at the first run.",
+        minimum=0.0,
+        maximum=3600.0,
     )
     field_of_view: float = parameter(
         60.0, "Horizontal field of view in degrees, assumed where the camera is not known.", minimum=5.0, maximum=160.0

@@ -84,16 +84,16 @@ class SourceNode(GraspNode[SourceParameters]):
             self._changed.notify_all()
 
     def _count_lost(self) -> None:
-        """Give up on frames whose answer is overdue; the first answers may take long, while models load."""
-        allowed = self.settings.answer_timeout_s
-        if not self._answered:
-            allowed = max(allowed, self.settings.start_timeout_s)
+        """Give up on frames whose answer is overdue."""
         now = time.monotonic()
-        for stamp in [stamp for stamp, sent in self._in_flight.items() if now - sent > allowed]:
+        for stamp in [stamp for stamp, deadline in self._in_flight.items() if now > deadline]:
             self._in_flight.pop(stamp)
-            self.drop(
-                ANSWERS, "unanswered frame", f"no answer to the frame of {stamp / 1e9:.6f} s within {allowed:g} s"
-            )
+            self.drop(ANSWERS, "unanswered frame", f"no answer in time to the frame of {stamp / 1e9:.6f} s")
+
+    def _deadline(self) -> float:
+        """When the answer to a frame that is sent now is overdue; the first ones may take long, while models load."""
+        first = 0.0 if self._answered else self.settings.start_timeout_s
+        return time.monotonic() + max(self.settings.answer_timeout_s, first)
 
     # -- the player's thread
 
@@ -199,7 +199,7 @@ class SourceNode(GraspNode[SourceParameters]):
         stamp = time.time_ns() if self.settings.restamp else frame.stamp + offset
         camera = frame.camera
         with self._changed:
-            self._in_flight[stamp] = time.monotonic()
+            self._in_flight[stamp] = self._deadline()
             if len(self._in_flight) > 1000:
                 self._in_flight.popitem(last=False)
         truth = source.truth(frame.stamp) if self._truth is not None else None

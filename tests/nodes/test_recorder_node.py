@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from grasp_msgs.msg import HandObjectState
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from grasp_msgs.msg import HandObjectState
 from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.conversions.fields import to_header
 from grasp_nodes.nodes.conversions.images import to_image
@@ -37,7 +37,10 @@ def test_bag_holds_what_was_sent_with_its_definitions(bench, tmp_path):
     node.close()
     with AnyReader([folder]) as reader:
         # No type is given to the reader: the definitions are in the file.
-        read = [(connection.topic, reader.deserialize(data, connection.msgtype)) for connection, _, data in reader.messages()]
+        read = [
+            (connection.topic, reader.deserialize(data, connection.msgtype))
+            for connection, _, data in reader.messages()
+        ]
     images = [message for topic, message in read if topic == f"/{IMAGE}"]
     states = [message for topic, message in read if topic == f"/{STATE}"]
     np.testing.assert_array_equal(images[0].data, PICTURE.reshape(-1))

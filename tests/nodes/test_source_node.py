@@ -139,7 +139,7 @@ def test_unanswered_frames_are_lost_and_counted(bench, play, capfd):
     assert node.finished.wait(20)
     assert len(images) == 3
     assert node.statistics.drops["unanswered frame"] == 3
-    assert "no answer to the frame" in "".join(capfd.readouterr())
+    assert "no answer in time to the frame" in "".join(capfd.readouterr())
 
 
 def test_loop_goes_on_with_rising_stamps(bench, play):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from grasp_msgs.msg import HandObjectState
 from sensor_msgs.msg import CameraInfo, Image
 
-from grasp_msgs.msg import HandObjectState
 from grasp_nodes.contact.interaction import FitStatus
 from grasp_nodes.contact.interaction import HandObjectState as State
 from grasp_nodes.geometry.camera import CameraModel
@@ -65,7 +65,9 @@ def state(stamp):
 
 def test_image_camera_state_and_object_reach_the_page(bench, paper):
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    bench.publish(to_message(SourceStatus(source="x", object="sphere:0.05", object_id="ball")), "source/status", latched=True)
+    bench.publish(
+        to_message(SourceStatus(source="x", object="sphere:0.05", object_id="ball")), "source/status", latched=True
+    )
     bench.publish(to_camera_info(CAMERA, 10**9), INFO)
     bench.publish(to_image(picture, "rgb8", 10**9, "c"), COLOR)
     bench.publish(state(10**9), STATE)

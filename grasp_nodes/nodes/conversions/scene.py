@@ -16,6 +16,12 @@ from grasp_nodes.nodes.conversions.states import object_frame
 
 SKIN = np.array([0.87, 0.68, 0.58])
 TOUCHED = np.array([0.85, 0.10, 0.08])
+PRIMITIVE_MARKERS = {
+    "sphere": Marker.SPHERE,
+    "box": Marker.CUBE,
+    "cylinder": Marker.CYLINDER,
+    "capsule": Marker.CYLINDER,
+}
 OBJECT_COLOR = (0.45, 0.60, 0.75)
 
 
@@ -77,15 +83,17 @@ def to_object_marker(header: Header, marker_id: int, found: ObjectState) -> Mark
         pose=to_pose(matrix_to_pose(found.T_camera_object)),
         color=ColorRGBA(r=OBJECT_COLOR[0], g=OBJECT_COLOR[1], b=OBJECT_COLOR[2], a=0.8),
     )
-    size = [float(value) * found.scale for value in sizes.split(",")] if shape in ("sphere", "box", "cylinder") else []
-    if shape == "sphere" and len(size) == 1:
-        marker.type, extent = Marker.SPHERE, [2 * size[0]] * 3
-    elif shape == "box" and len(size) == 3:
-        marker.type, extent = Marker.CUBE, size
-    elif shape == "cylinder" and len(size) == 2:
-        marker.type, extent = Marker.CYLINDER, [2 * size[0], 2 * size[0], size[1]]
+    size = [float(value) * found.scale for value in sizes.split(",")] if shape in PRIMITIVE_MARKERS else []
+    marker.type = PRIMITIVE_MARKERS.get(shape, Marker.MESH_RESOURCE)
+    if shape == "sphere":
+        extent = [2 * size[0]] * 3
+    elif shape == "box":
+        extent = size
+    elif shape in PRIMITIVE_MARKERS:
+        # There is no marker for a capsule: its cylinder, with the caps' length added, has its extent.
+        extent = [2 * size[0], 2 * size[0], size[1] + (2 * size[0] if shape == "capsule" else 0.0)]
     else:
-        marker.type, extent = Marker.MESH_RESOURCE, [found.scale] * 3
+        extent = [found.scale] * 3
         marker.mesh_resource = mesh_uri(found.mesh_resource)
     marker.scale = Vector3(x=extent[0], y=extent[1], z=extent[2])
     return marker

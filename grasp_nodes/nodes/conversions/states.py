@@ -16,7 +16,7 @@ from grasp_nodes.nodes.conversions.objects import from_object_pose, to_object_po
 
 def object_frame(object_id: str) -> str:
     """Name of an object's TF frame; characters that TF and topic tools do not take become underscores."""
-    return "object_" + "".join(letter if letter.isalnum() else "_" for letter in object_id)
+    return "object_" + "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in object_id)
 
 
 def to_state(state: HandObjectState) -> HandObjectStateMessage:
