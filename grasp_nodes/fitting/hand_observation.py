@@ -18,12 +18,19 @@ from grasp_nodes.perception.evidence import HandEvidence
 
 LANDMARK_ERROR = 0.0055
 """m; standard deviation of a landmark across the viewing ray, at the hand's distance."""
+LANDMARK_ERROR_BESIDE_SKIN = 0.011
+"""m; the same where the skin was measured: points of the skin err independently, landmarks of one image do not."""
+HIDDEN = 0.3
+"""Weight of a landmark that does not lie on the hand's visible pixels: there the network guesses."""
+HIDDEN_MARGIN = 5
+"""px."""
 LANDMARK_DEPTH_ERROR = 0.006
+LANDMARK_DEPTH_ERROR_BESIDE_SKIN = 0.02
 """m; of a landmark's depth, given the depth at its pixel."""
 SKIN_POINTS = 320
 SKIN_ERROR = 0.003
 """m; of a measured skin point to the model's skin, along its normal."""
-SKIN_VOTES = 80.0
+SKIN_VOTES = 200.0
 """Neighbouring depth pixels err together: all of them count as this many independent ones."""
 EDGE = 3
 """px; border of the hand's mask that is left out: depth mixes there."""
@@ -35,11 +42,18 @@ class HandObservation:
 
     rays: (21, 2), x / z and y / z of the landmarks. depth: (21,), m, of the skin at the landmarks, 0 = not measured.
     points: (N, 3), m, camera frame, visible skin (forearm included); empty without depth.
+    on_hand: (21,) bool, landmarks on the hand's visible pixels; all of them where no mask tells.
     """
 
     rays: np.ndarray
     depth: np.ndarray
     points: np.ndarray
+    on_hand: np.ndarray
+
+    @property
+    def has_skin(self) -> bool:
+        """Whether enough of the skin was measured to place the hand by it."""
+        return len(self.points) >= 100
 
     @property
     def has_depth(self) -> bool:
@@ -63,12 +77,25 @@ def observe_hand(camera: CameraModel, hand: HandEvidence, depth: np.ndarray | No
     if keypoints.shape != (NUM_KEYPOINTS, 2) or not np.isfinite(keypoints).all():
         raise InputError(f"keypoints: expected finite ({NUM_KEYPOINTS}, 2), got shape {keypoints.shape}")
     rays = np.ascontiguousarray(camera.normalise(keypoints))
+    on_hand = np.ones(NUM_KEYPOINTS, bool) if hand.mask is None else _on_mask(keypoints, hand.mask)
     if depth is None:
-        return HandObservation(rays, np.zeros(NUM_KEYPOINTS), np.zeros((0, 3)))
+        return HandObservation(rays, np.zeros(NUM_KEYPOINTS), np.zeros((0, 3)), on_hand)
     if depth.shape != (camera.height, camera.width):
         raise InputError(f"depth: expected the camera's size {(camera.height, camera.width)}, got {depth.shape}")
     at_landmarks = _depth_at(keypoints, depth, hand.mask)
-    return HandObservation(rays, at_landmarks, _skin_points(camera, hand, depth, seed))
+    return HandObservation(rays, at_landmarks, _skin_points(camera, hand, depth, seed), on_hand)
+
+
+def _on_mask(keypoints: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(21,) bool: within a few pixels of the mask."""
+    height, width = mask.shape
+    columns, rows = np.round(keypoints).astype(int).T
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * HIDDEN_MARGIN + 1, 2 * HIDDEN_MARGIN + 1))
+    near = cv2.dilate(mask.astype(np.uint8), brush) > 0
+    found = np.zeros(len(keypoints), bool)
+    found[inside] = near[rows[inside], columns[inside]]
+    return found
 
 
 def _depth_at(keypoints: np.ndarray, depth: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -106,11 +133,13 @@ def _skin_points(camera: CameraModel, hand: HandEvidence, depth: np.ndarray, see
 def landmark_terms(skeleton: HandSkeleton, observation: HandObservation, distance: float) -> LandmarkTerms:
     """Terms of the 21 landmarks; `distance`: m, about where the hand is."""
     measured = observation.depth > 0
+    across = LANDMARK_ERROR_BESIDE_SKIN if observation.has_skin else LANDMARK_ERROR
+    along = LANDMARK_DEPTH_ERROR_BESIDE_SKIN if observation.has_skin else LANDMARK_DEPTH_ERROR
     return LandmarkTerms(
         observation.rays,
-        np.full(NUM_KEYPOINTS, distance / LANDMARK_ERROR),
+        np.where(observation.on_hand, 1.0, HIDDEN) * (distance / across),
         observation.depth + skeleton.skin_depth,
-        np.where(measured, 1.0 / LANDMARK_DEPTH_ERROR, 0.0),
+        np.where(measured, 1.0 / along, 0.0),
     )
 
 
