@@ -109,6 +109,13 @@ def test_node_parameters_of_the_pages_exist(page: Path) -> None:
             assert set(re.findall(r"-p (\w+):=", arguments)) <= known, f"{page.name}: {line}"
 
 
+def test_the_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    pages = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")]
+    missing = [str(path) for path in pages if path.name != "index.md" and f"({path})" not in index]
+    assert not missing, f"docs/index.md does not link to {missing}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
