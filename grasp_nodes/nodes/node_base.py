@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import sys
 import threading
@@ -416,4 +417,6 @@ def run_node(factory: Callable[[], GraspNode[Any]], args: list[str] | None = Non
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(node.exit_code)
+    # The collector's last rounds over torch's objects would take most of the time that the process needs to end.
+    gc.freeze()
     return node.exit_code
