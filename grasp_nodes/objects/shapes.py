@@ -1,4 +1,4 @@
-"""Meshes made by code: a mug with a handle, and plain primitives. All watertight, outward normals, m."""
+"""Meshes made by code: a mug with a handle; watertight, outward normals, m."""
 
 from __future__ import annotations
 
@@ -41,21 +41,6 @@ def mug(
     joined = trimesh.boolean.union([body, handle], engine="manifold")
     joined.apply_transform(trimesh.transformations.rotation_matrix(handle_angle, [0, 0, 1]))
     return joined
-
-
-def cylinder(radius: float, height: float, sections: int = 64) -> trimesh.Trimesh:
-    """A solid cylinder about z, centred at the origin."""
-    return trimesh.creation.cylinder(radius, height, sections=sections)
-
-
-def sphere(radius: float, subdivisions: int = 4) -> trimesh.Trimesh:
-    """A sphere centred at the origin."""
-    return trimesh.creation.icosphere(subdivisions, radius)
-
-
-def box(extents: tuple[float, float, float]) -> trimesh.Trimesh:
-    """A box centred at the origin, edges along the axes."""
-    return trimesh.creation.box(extents)
 
 
 def _mug_profile(radius: float, height: float, wall: float) -> np.ndarray:
