@@ -12,7 +12,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Tests and benchmarks count on one thread per process: torch and numba would take the cores from each other.
 ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2
 
-.PHONY: demo test bench lint venv models packages clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint venv models packages clean
+
+help:
+	@sed -n '1p' Makefile | cut -c3-
 
 demo: venv models
 	@$(BIN)/grasp-nodes demo $(ARGS)
