@@ -49,7 +49,8 @@ class StampPairing:
             return
         messages[stamp] = message
         while len(messages) > KEPT:
-            messages.pop(min(messages))
+            # The one that came first, not the one with the lowest stamp: a stamp from the future would stay for ever.
+            messages.pop(next(iter(messages)))
             if topic == self._leader:
                 self._on_dropped(f"unpaired {topic}")
 

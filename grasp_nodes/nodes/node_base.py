@@ -267,9 +267,12 @@ class GraspNode(Node, Generic[P]):
         def report(event: Any) -> None:
             self.statistics.dropped(f"incompatible QoS {topic}")
             policy = QOS_POLICIES.get(int(event.last_policy_kind), "policy")
+            remedy = f"set this node's {direction}_reliability, or the other side's QoS"
+            if policy == "durability":
+                remedy = "the publisher has to be transient local"
             self.warn_sometimes(
-                f"{topic}: a {who} a {policy} that does not go with this node's, so nothing passes: set this node's "
-                f"{direction}_reliability, or the other side's QoS ('ros2 topic info -v {topic}' shows both)",
+                f"{topic}: a {who} a {policy} that does not go with this node's, so nothing passes: {remedy} "
+                f"('ros2 topic info -v {topic}' shows both)",
                 (topic, "qos"),
             )
 
