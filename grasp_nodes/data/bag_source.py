@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+import struct
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -99,15 +102,19 @@ class BagSource(FrameSourceBase):
                 except InputError as error:
                     raise InputError(f"{self.path} {self._color} at {stamp} ns: {error}") from error
 
-    def _reader(self) -> Any:
+    @contextmanager
+    def _reader(self) -> Iterator[Any]:
+        """The open recording; whatever a damaged one makes rosbags raise becomes an InputError."""
         from rosbags.highlevel import AnyReader, AnyReaderError
         from rosbags.typesys import Stores, get_typestore
 
-        paths = [self.path]
         try:
-            return AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_JAZZY))
-        except (AnyReaderError, OSError, ValueError) as error:
-            raise InputError(f"{self.path}: cannot be read as a recording: {error}") from error
+            with AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
+                yield reader
+        except InputError:
+            raise
+        except (AnyReaderError, OSError, ValueError, LookupError, struct.error, sqlite3.Error, AssertionError) as error:
+            raise InputError(f"{self.path}: cannot be read as a recording: {type(error).__name__}: {error}") from error
 
     def _choose(self, asked: str, fits: Any, what: str, required: bool = True, near: str = "") -> str:
         listing = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(self._topics.items())) or "none"

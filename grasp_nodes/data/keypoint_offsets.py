@@ -53,7 +53,9 @@ MAX_MEAN_ERROR = 25.0
 RIDGE = 1e-3
 """Weight of zero offsets against one view of one px error at 1 px/mm."""
 ROBUST_PX = 2.0
-MAX_SKIN_DEPTH = 0.025
+PALM_DEPTH, KNUCKLE_DEPTH, FINGER_DEPTH = 0.026, 0.018, 0.013
+"""m: a keypoint that is deeper behind the skin in front of it is hidden by another part of the hand."""
+VISIBLE_DEPTH = np.array([PALM_DEPTH] * 3 + [KNUCKLE_DEPTH, FINGER_DEPTH] + 4 * ([KNUCKLE_DEPTH] + 3 * [FINGER_DEPTH]))
 
 _log = logging.getLogger(__name__)
 
@@ -64,12 +66,14 @@ class View:
 
     keypoints: (21, 3), m. frames: (21, 3, 3), orientation of each keypoint's joint. seen: (21, 2), px, the network's
     points. depth: (21,), m, of the skin that is seen there, NaN where it is not the hand.
+    visible: (21,) bool, keypoints that nothing hides; where the network has to guess, it says nothing about offsets.
     """
 
     keypoints: np.ndarray
     frames: np.ndarray
     seen: np.ndarray
     depth: np.ndarray
+    visible: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,14 @@ class OffsetStudio:
         seen = self._ask(color, mirrored)
         if seen is None:
             return None
+        keypoints = _placed(T_camera_hand, output.keypoints[0].double().numpy())
+        in_front = keypoints[:, 2] - _sample(depth, self._camera.project(keypoints))
         return View(
-            _placed(T_camera_hand, output.keypoints[0].double().numpy()),
+            keypoints,
             T_camera_hand[:3, :3] @ frames[list(KEYPOINT_JOINTS), :3, :3],
             seen,
             _sample(depth, seen),
+            in_front < VISIBLE_DEPTH,
         )
 
     def _grasp(self, radius: float) -> tuple[HandGrasp, np.ndarray, np.ndarray]:
@@ -193,6 +200,7 @@ def fit_offsets(views: Sequence[View], camera_k: np.ndarray) -> np.ndarray:
     keypoints = np.stack([view.keypoints for view in views])
     frames = np.stack([view.frames for view in views])
     seen = np.stack([view.seen for view in views])
+    visible = np.stack([view.visible for view in views])
     focal = camera_k[[0, 1], [0, 1]]
     offsets = np.zeros((keypoints.shape[1], 3))
     for _ in range(12):
@@ -203,7 +211,7 @@ def fit_offsets(views: Sequence[View], camera_k: np.ndarray) -> np.ndarray:
         project[..., 0, 0], project[..., 1, 1] = focal[0] / depth[..., 0], focal[1] / depth[..., 0]
         project[..., 2] = -points[..., :2] * focal / depth**2
         jacobian = np.einsum("vkpi,vkij->vkpj", project, frames)
-        weight = 1 / (1 + (np.linalg.norm(residual, axis=-1) / (2 * ROBUST_PX)) ** 2)
+        weight = visible / (1 + (np.linalg.norm(residual, axis=-1) / (2 * ROBUST_PX)) ** 2)
         normal = np.einsum("vk,vkpi,vkpj->kij", weight, jacobian, jacobian)
         normal += RIDGE * len(views) * 1e6 * np.eye(3)
         right = np.einsum("vk,vkpi,vkp->ki", weight, jacobian, residual) - RIDGE * len(views) * 1e6 * offsets
@@ -215,16 +223,16 @@ def fit_skin_depth(views: Sequence[View], offsets: np.ndarray) -> np.ndarray:
     """(21,) m: median distance along the optical axis from the seen skin to the point behind it."""
     points = np.stack([view.keypoints + np.einsum("kij,kj->ki", view.frames, offsets) for view in views])
     behind = points[..., 2] - np.stack([view.depth for view in views])
-    # What is far in front hides the point: another finger, not its own skin.
-    behind = np.where(np.abs(behind) < 2 * MAX_SKIN_DEPTH, behind, np.nan)
-    return np.clip(np.nanmedian(behind, axis=0), 0, MAX_SKIN_DEPTH)
+    behind = np.where(np.stack([view.visible for view in views]), behind, np.nan)
+    return np.clip(np.nanmedian(behind, axis=0), 0, VISIBLE_DEPTH)
 
 
 def residual_px(views: Sequence[View], offsets: np.ndarray, camera_k: np.ndarray) -> float:
-    """Mean distance (px) between the network's points and the keypoints moved by `offsets`."""
+    """Mean distance (px) between the network's visible points and the keypoints moved by `offsets`."""
     points = np.stack([view.keypoints + np.einsum("kij,kj->ki", view.frames, offsets) for view in views])
     pixels = points[..., :2] / points[..., 2:] * camera_k[[0, 1], [0, 1]] + camera_k[:2, 2]
-    return float(np.linalg.norm(pixels - np.stack([view.seen for view in views]), axis=-1).mean())
+    distance = np.linalg.norm(pixels - np.stack([view.seen for view in views]), axis=-1)
+    return float(distance[np.stack([view.visible for view in views])].mean())
 
 
 def measure(views: Sequence[View], camera_k: np.ndarray) -> OffsetFit:
