@@ -20,9 +20,9 @@ from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoint
 from grasp_nodes.fitting.hand_observation import (
     HandObservation,
     landmark_terms,
+    match_skin,
     observe_hand,
     skin_distances,
-    skin_terms,
 )
 from grasp_nodes.fitting.hand_skeleton import KeypointOffsets, make_hand_skeleton
 from grasp_nodes.fitting.hand_solver import HandSolution, PriorTerms, joined_planes, no_planes, solve_hand
@@ -37,11 +37,15 @@ POSTURES = (
     ((4.0, 6.0, 4.0), (5.0, 5.0, 5.0, -5.0, 0.0)),
 )
 """Relaxed, grasping and flat: three finger bends, and the thumb's bends, spread and twist; deg."""
-POSTURE_ERROR = 0.6
+POSTURE_ERROR = 0.45
 COUPLING_ERROR = 0.25
 """rad; how far hands deviate from the relaxed posture, and from bending the two outer joints together."""
 SKIN_REACHES = (0.03, 0.02, 0.012)
 """m; how far points may lie from the skin, from round to round."""
+MISSED_COST = 1.5
+"""Cost of a skin point that no part of the model explains."""
+CANDIDATES = 3
+"""Poses that explain the landmarks best and are tried on the skin."""
 FRAME_TIME = 1.0 / 30.0
 MAX_GAP = 0.5
 """s without the hand after which it is looked for anew."""
@@ -65,7 +69,7 @@ class HandFitOptions:
     """Standard deviation of the hand's size relative to the model; 0 = the model's size is the hand's."""
     size_frames: int = 15
     """Frames with depth after which the size is kept."""
-    worst_cost: float = 120.0
+    worst_cost: float = 70.0
     """Cost above which a followed hand is looked for anew."""
 
     def __post_init__(self) -> None:
@@ -194,37 +198,55 @@ class HandFitter:
         return HandConfiguration(rotation, wrist, angles, size)
 
     def _search(self, observation: HandObservation, surface: ObjectSurface | None) -> HandSolution:
-        """Several postures by the landmarks alone; the best goes on."""
+        """Several postures and directions by the landmarks alone; the best go on to the skin."""
         candidates = []
-        for posture in self._postures:
-            start = self._pose_of(posture, observation)
-            if start is None:
-                continue
-            prior = self._prior_at(start, rotation=0.0, wrist=np.zeros(3), angles=0.0)
+        for start in self._starts(observation):
+            prior = self._prior_at(start, rotation=0.0, wrist=np.zeros(3), angles=0.0, new=True)
             terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]))
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
         if not candidates:
             raise InputError("keypoints: no hand in front of the camera explains them")
-        best = min(candidates, key=lambda found: found.cost)
-        prior = self._prior_at(best.configuration, rotation=0.0, wrist=np.zeros(3), angles=0.0)
-        return self._rounds(observation, best.configuration, prior, surface, (6, 6, 6, 6))
+        candidates.sort(key=lambda found: found.cost)
+        solutions = []
+        for found in candidates[: CANDIDATES if observation.has_skin else 1]:
+            prior = self._prior_at(found.configuration, rotation=0.0, wrist=np.zeros(3), angles=0.0, new=True)
+            solutions.append(self._rounds(observation, found.configuration, prior, surface, (6, 6, 6, 6)))
+        return min(solutions, key=lambda found: found.cost)
 
-    def _pose_of(self, posture: np.ndarray, observation: HandObservation) -> HandConfiguration | None:
-        """Where the hand is if it has this posture: perspective-n-point, moved along the ray to the measured depth."""
+    def _starts(self, observation: HandObservation) -> list[HandConfiguration]:
+        """Configurations from which the landmarks can be reached: by perspective, and as the network's shape turns."""
         size = self._size if self._size is not None else 1.0
-        at_rest = HandConfiguration(np.eye(3), np.zeros(3), posture, size)
-        points = pose_keypoints(self.skeleton, at_rest, landmarks=True)
-        found, turn, place = cv2.solvePnP(
-            points, observation.rays[:, None], np.eye(3), np.zeros(0), flags=cv2.SOLVEPNP_SQPNP
-        )
-        if not found or not np.isfinite(place).all() or place[2, 0] <= 0:
-            return None
-        rotation, wrist = cv2.Rodrigues(turn)[0].astype(np.float64), place[:, 0].astype(np.float64)
+        starts = []
+        for posture in self._postures:
+            at_rest = HandConfiguration(np.eye(3), np.zeros(3), posture, size)
+            points = pose_keypoints(self.skeleton, at_rest, landmarks=True)
+            found, turn, place = cv2.solvePnP(
+                points, observation.rays[:, None], np.eye(3), np.zeros(0), flags=cv2.SOLVEPNP_SQPNP
+            )
+            if found and np.isfinite(place).all() and place[2, 0] > 0:
+                rotation = cv2.Rodrigues(turn)[0].astype(np.float64)
+                starts.append(self._at_depth(observation, points, rotation, place[:, 0].astype(np.float64), at_rest))
+            if observation.relative is not None:
+                rotation = _aligned(points, observation.relative)
+                wrist = _place_on_rays(points @ rotation.T, observation.rays)
+                if wrist[2] > 0:
+                    starts.append(self._at_depth(observation, points, rotation, wrist, at_rest))
+        return starts
+
+    def _at_depth(
+        self,
+        observation: HandObservation,
+        points: np.ndarray,
+        rotation: np.ndarray,
+        wrist: np.ndarray,
+        at_rest: HandConfiguration,
+    ) -> HandConfiguration:
+        """Move a start along the ray to the measured depth, where there is any."""
         measured = observation.depth > 0
         if measured.sum() >= 4:
             depth = (points @ rotation.T + wrist)[measured, 2]
             wrist = wrist * float(np.median((observation.depth + self.skeleton.skin_depth)[measured] / depth))
-        return HandConfiguration(rotation, wrist, posture, size)
+        return at_rest._replace(rotation=rotation, wrist=wrist)
 
     def _rounds(
         self,
@@ -239,16 +261,21 @@ class HandFitter:
         solution = HandSolution(start, np.inf, np.zeros((0, 0)))
         for index, count in enumerate(iterations):
             reach = SKIN_REACHES[min(index, len(SKIN_REACHES) - 1)]
-            planes = skin_terms(self.skeleton, solution.configuration, observation, reach)
+            planes = match_skin(self.skeleton, solution.configuration, observation, reach).planes
             if surface is not None and index > 0:
                 planes = joined_planes(planes, contact_terms(self.skeleton, solution.configuration, surface))
             solution = solve_hand(self.skeleton, solution.configuration, terms, planes, prior, count)
             if surface is None and not len(observation.points):
                 break
-        return solution
+        # A pose that leaves points unexplained must not look better for it.
+        match = match_skin(self.skeleton, solution.configuration, observation, SKIN_REACHES[-1])
+        return solution._replace(cost=solution.cost + match.missed * MISSED_COST)
 
-    def _prior_at(self, expected: HandConfiguration, rotation: float, wrist: np.ndarray, angles: float) -> PriorTerms:
-        fixed = self._size is not None
+    def _prior_at(
+        self, expected: HandConfiguration, rotation: float, wrist: np.ndarray, angles: float, new: bool = False
+    ) -> PriorTerms:
+        """What is expected; a new hand has the model's size until it was seen a few times."""
+        fixed = self._size is not None or new
         return PriorTerms(
             expected._replace(scale=self._size if self._size is not None else 1.0),
             rotation,
@@ -282,7 +309,7 @@ class HandFitter:
         marks = pose_keypoints(self.skeleton, configuration, landmarks=True)
         across = (marks[:, :2] / marks[:, 2:] - self._observation.rays) * configuration.wrist[2]
         landmark_error = float(np.sqrt((across**2).sum(axis=1).mean()))
-        skin = skin_terms(self.skeleton, configuration, self._observation, SKIN_REACHES[0])
+        skin = match_skin(self.skeleton, configuration, self._observation, SKIN_REACHES[0]).planes
         skin_error = float("nan")
         if len(skin.vertices):
             skin_error = float(np.median(skin_distances(self.skeleton, configuration, skin)))
@@ -298,6 +325,21 @@ class HandFitter:
             scale=torch.tensor([configuration.scale], dtype=torch.float32),
         )
         return HandFit(configuration, params, landmark_error, skin_error, score, is_initial, is_metric)
+
+
+def _aligned(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Rotation (3, 3) that turns points (N, 3) on to the target's directions (Kabsch 1976)."""
+    left, _, right = np.linalg.svd((points - points.mean(axis=0)).T @ (target - target.mean(axis=0)))
+    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(right.T @ left.T))])
+    return right.T @ sign @ left.T
+
+
+def _place_on_rays(points: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    """Translation (3,) that brings points (N, 3) nearest to rays (N, 2), x / z and y / z, by linear least squares."""
+    zeros, ones = np.zeros(len(points)), np.ones(len(points))
+    rows = np.concatenate([np.stack([ones, zeros, -rays[:, 0]], 1), np.stack([zeros, ones, -rays[:, 1]], 1)])
+    right = np.concatenate([rays[:, k] * points[:, 2] - points[:, k] for k in range(2)])
+    return np.linalg.lstsq(rows, right, rcond=None)[0]
 
 
 def _row(values: np.ndarray) -> torch.Tensor:

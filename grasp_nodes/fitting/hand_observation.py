@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.parameters import NUM_KEYPOINTS
 from grasp_nodes.perception.evidence import HandEvidence
 
-LANDMARK_ERROR = 0.0055
+LANDMARK_ERROR = 0.010
 """m; standard deviation of a landmark across the viewing ray, at the hand's distance."""
 LANDMARK_ERROR_BESIDE_SKIN = 0.011
 """m; the same where the skin was measured: points of the skin err independently, landmarks of one image do not."""
@@ -25,8 +26,10 @@ HIDDEN = 0.3
 HIDDEN_MARGIN = 5
 """px."""
 LANDMARK_DEPTH_ERROR = 0.006
-LANDMARK_DEPTH_ERROR_BESIDE_SKIN = 0.02
 """m; of a landmark's depth, given the depth at its pixel."""
+PALM_DEPTH_ERROR_BESIDE_SKIN = 0.012
+"""m; the same for the palm's landmarks where the skin was measured; those of fingers may lie far behind."""
+PALM = (0, 1, 2, 5, 9, 13, 17)
 SKIN_POINTS = 320
 SKIN_ERROR = 0.003
 """m; of a measured skin point to the model's skin, along its normal."""
@@ -43,12 +46,14 @@ class HandObservation:
     rays: (21, 2), x / z and y / z of the landmarks. depth: (21,), m, of the skin at the landmarks, 0 = not measured.
     points: (N, 3), m, camera frame, visible skin (forearm included); empty without depth.
     on_hand: (21,) bool, landmarks on the hand's visible pixels; all of them where no mask tells.
+    relative: (21, 3), m, camera axes, the landmarks' shape as the network guesses it, or None.
     """
 
     rays: np.ndarray
     depth: np.ndarray
     points: np.ndarray
     on_hand: np.ndarray
+    relative: np.ndarray | None = None
 
     @property
     def has_skin(self) -> bool:
@@ -78,12 +83,13 @@ def observe_hand(camera: CameraModel, hand: HandEvidence, depth: np.ndarray | No
         raise InputError(f"keypoints: expected finite ({NUM_KEYPOINTS}, 2), got shape {keypoints.shape}")
     rays = np.ascontiguousarray(camera.normalise(keypoints))
     on_hand = np.ones(NUM_KEYPOINTS, bool) if hand.mask is None else _on_mask(keypoints, hand.mask)
+    relative = None if hand.keypoints_3d is None else np.asarray(hand.keypoints_3d, np.float64)
     if depth is None:
-        return HandObservation(rays, np.zeros(NUM_KEYPOINTS), np.zeros((0, 3)), on_hand)
+        return HandObservation(rays, np.zeros(NUM_KEYPOINTS), np.zeros((0, 3)), on_hand, relative)
     if depth.shape != (camera.height, camera.width):
         raise InputError(f"depth: expected the camera's size {(camera.height, camera.width)}, got {depth.shape}")
     at_landmarks = _depth_at(keypoints, depth, hand.mask)
-    return HandObservation(rays, at_landmarks, _skin_points(camera, hand, depth, seed), on_hand)
+    return HandObservation(rays, at_landmarks, _skin_points(camera, hand, depth, seed), on_hand, relative)
 
 
 def _on_mask(keypoints: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -134,41 +140,56 @@ def landmark_terms(skeleton: HandSkeleton, observation: HandObservation, distanc
     """Terms of the 21 landmarks; `distance`: m, about where the hand is."""
     measured = observation.depth > 0
     across = LANDMARK_ERROR_BESIDE_SKIN if observation.has_skin else LANDMARK_ERROR
-    along = LANDMARK_DEPTH_ERROR_BESIDE_SKIN if observation.has_skin else LANDMARK_DEPTH_ERROR
+    front = np.where(measured, 1.0 / LANDMARK_DEPTH_ERROR, 0.0)
+    behind = front
+    if observation.has_skin:
+        behind = np.zeros(NUM_KEYPOINTS)
+        behind[list(PALM)] = np.where(measured[list(PALM)], 1.0 / PALM_DEPTH_ERROR_BESIDE_SKIN, 0.0)
     return LandmarkTerms(
         observation.rays,
         np.where(observation.on_hand, 1.0, HIDDEN) * (distance / across),
         observation.depth + skeleton.skin_depth,
-        np.where(measured, 1.0 / along, 0.0),
+        front,
+        behind,
     )
 
 
-def skin_terms(
+class SkinMatch(NamedTuple):
+    """planes: terms of the points that were matched. missed: points that nothing of the hand explains."""
+
+    planes: PlaneTerms
+    missed: int
+
+
+def match_skin(
     skeleton: HandSkeleton, configuration: HandConfiguration, observation: HandObservation, reach: float
-) -> PlaneTerms:
+) -> SkinMatch:
     """Each measured point draws the nearest vertex that faces the camera on to its tangent plane.
 
     Args:
         skeleton: the hand.
         configuration: where the hand is now.
         observation: the points.
-        reach: m; points farther from every such vertex are of something else.
+        reach: m; points farther from every such vertex are missed. Those beyond the wrist are forearm.
     """
     if not len(observation.points):
-        return no_planes()
+        return SkinMatch(no_planes(), 0)
     vertices, normals = pose_vertices(skeleton, configuration)
     nearest, distance = _nearest_facing(observation.points, vertices, normals)
-    used = (nearest >= 0) & (distance < reach)
-    # A point beyond the wrist's rim is forearm, which the model does not have.
-    used[used] &= ~skeleton.on_rim[nearest[used]]
+    if nearest[0] < 0:
+        return SkinMatch(no_planes(), len(nearest))
+    on_hand, near = ~skeleton.on_rim[nearest], distance < reach
+    used = on_hand & near
     ids = nearest[used]
     toward = normals[ids]
     weight = np.sqrt(min(1.0, SKIN_VOTES / max(len(ids), 1))) / SKIN_ERROR
-    return PlaneTerms(ids, toward, (toward * observation.points[used]).sum(axis=1), np.full(len(ids), weight))
+    offsets = (toward * observation.points[used]).sum(axis=1)
+    planes = PlaneTerms(ids, toward, offsets, np.full(len(ids), weight))
+    return SkinMatch(planes, int((on_hand & ~near).sum()))
 
 
 def skin_distances(skeleton: HandSkeleton, configuration: HandConfiguration, terms: PlaneTerms) -> np.ndarray:
-    """(M,) m: how far the vertices lie from the planes that `skin_terms` gave them."""
+    """(M,) m: how far the vertices lie from the planes that `match_skin` gave them."""
     vertices, _ = pose_vertices(skeleton, configuration)
     return np.abs((terms.normals * vertices[terms.vertices]).sum(axis=1) - terms.offsets)
 

@@ -41,13 +41,15 @@ class LandmarkTerms(NamedTuple):
     """The 21 landmarks.
 
     rays: (21, 2), x / z and y / z. ray_weights: (21,), inverse standard deviation of these. depth: (21,), m along the
-    optical axis. depth_weights: (21,), 1 / m; 0 = not measured.
+    optical axis. front_weights, behind_weights: (21,), 1 / m, for a landmark before and behind that depth; 0 = none.
+    A landmark may well lie behind the surface that is seen at its pixel, but never before it.
     """
 
     rays: np.ndarray
     ray_weights: np.ndarray
     depth: np.ndarray
-    depth_weights: np.ndarray
+    front_weights: np.ndarray
+    behind_weights: np.ndarray
 
 
 class PlaneTerms(NamedTuple):
@@ -177,7 +179,8 @@ def _add_landmarks(
         point = posed.placed[j] + posed.scale * (posed.turned[j] @ marks.local[k])
         z = max(point[2], SMALLEST_DEPTH)
         u, v = point[0] / z, point[1] / z
-        weight, depth_weight = terms.ray_weights[k], terms.depth_weights[k]
+        weight = terms.ray_weights[k]
+        depth_weight = terms.front_weights[k] if point[2] < terms.depth[k] else terms.behind_weights[k]
         right, down = (u - terms.rays[k, 0]) * weight, (v - terms.rays[k, 1]) * weight
         robust = math.sqrt(1.0 + right * right + down * down)
         away = (point[2] - terms.depth[k]) * depth_weight
