@@ -29,10 +29,8 @@ bench: venv models
 	@for name in $$($(BIN)/python -c 'from benchmarks.__main__ import names; print(*names())'); do $(BIN)/python -m benchmarks $$name $(ARGS) || exit 1; done
 
 lint: venv
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache --no-logo
+	@status=0; for check in "ruff check ." "ruff format --check ." mypy "lint-imports --no-cache --no-logo"; do \
+		$(BIN)/$$check || status=1; done; exit $$status
 
 venv: packages $(INSTALLED)
 
