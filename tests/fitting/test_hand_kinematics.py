@@ -59,8 +59,8 @@ def test_kinematics_agree_with_the_hand_model(hand, seed):
     np.testing.assert_allclose(keypoints, truth, atol=2e-3)  # tips are skinned vertices in the model
     vertices, normals = pose_vertices(skeleton, configuration)
     error = np.linalg.norm(vertices - output.vertices[0].numpy(), axis=1)
-    assert error.max() < 1e-3  # five joints per vertex are kept
-    assert np.median(error) < 1e-6
+    assert error.max() < 2e-3  # joints with the smallest weights are left out
+    assert np.median(error) < 3e-4
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1.0, atol=1e-9)
 
 
