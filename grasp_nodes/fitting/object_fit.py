@@ -14,21 +14,26 @@ from grasp_nodes.fitting.object_initialise import (
 )
 from grasp_nodes.fitting.object_observation import ObjectObservation, check_images, observe_object
 from grasp_nodes.fitting.pose_residuals import SolverMesh
-from grasp_nodes.fitting.pose_solver import compare_masks, refine_poses
+from grasp_nodes.fitting.pose_solver import PosePrior, PoseProblem
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.mesh import mesh_edges
 from grasp_nodes.objects.model import ObjectModel
 
 LOST_OVERLAP = 0.5
 """Below this intersection over union the pose is searched anew."""
+LOST_SHARE = 0.7
+"""The same below this share of the score that is usual."""
 _LARGEST_MESH = 6000
 _TRACKING_STAGES = ((8.0, 0.03, 6), (2.5, 0.012, 8))
 """Per level: outline scale in window pixels, depth scale in m, evaluations."""
-_NO_PRIOR = (np.eye(3), np.zeros(3))
 _SEARCH_MARGIN = 0.03
 _WINNING_MARGIN = 0.005
 _PRIOR_TRANSLATION = 0.03
+"""m; how far an object is expected to move between frames."""
 _PRIOR_ROTATION = 0.1
+"""rad; how far it is expected to turn."""
+_WEAK_ROTATION = 20.0
+"""1/rad^2; what an image says of a rotation below this information is the mesh's facets and noise."""
 _VELOCITY_SHARE = 0.7
 
 
@@ -104,6 +109,7 @@ class ObjectPoseFitter:
         self._previous: tuple[np.ndarray, np.ndarray] | None = None
         self._last: ObjectPoseEstimate | None = None
         self._hypotheses = PoseHypotheses(self._mesh, self._seed)
+        self._usual_score = 0.0
 
     def update(
         self,
@@ -146,12 +152,13 @@ class ObjectPoseFitter:
         if coarse is None:
             return self._hold()
         estimate = None if self._pose is None else self._follow(fine)
-        if estimate is None or estimate.iou < LOST_OVERLAP:
+        if estimate is None or estimate.iou < LOST_OVERLAP or estimate.score < LOST_SHARE * self._usual_score:
             estimate = self._search(coarse, fine, estimate)
         else:
             estimate = self._challenge(coarse, fine, estimate)
         if estimate is None:
             return self._hold()
+        self._usual_score = estimate.score if estimate.is_initial else 0.9 * self._usual_score + 0.1 * estimate.score
         self._last = estimate
         return estimate
 
@@ -163,26 +170,23 @@ class ObjectPoseFitter:
         """Start from the better of the last pose and the one that the last motion leads to."""
         assert self._pose is not None
         rotation, centre = self._pose
-        rotations, centres = np.stack([rotation] * 2), np.stack([centre] * 2)
+        starts = [self._pose]
         if self._previous is not None:
-            before_rotation, before_centre = self._previous
-            rotations[1] = _part_of_rotation(rotation @ before_rotation.T, _VELOCITY_SHARE) @ rotation
-            centres[1] = centre + _VELOCITY_SHARE * (centre - before_centre)
-        normal = np.eye(6)
-        for level, (contour_scale, depth_scale, iterations) in enumerate(_TRACKING_STAGES):
-            weights = solver_weights(observation, contour_scale, depth_scale, _PRIOR_TRANSLATION, _PRIOR_ROTATION)
-            if level == 0:
-                costs, _ = refine_poses(
-                    rotations, centres, rotation, centre, self._mesh, observation.image, weights, 0, 1e-5
-                )
-                start = int(np.argmin(costs))
-                rotations, centres = rotations[start : start + 1], centres[start : start + 1]
-            _, normals = refine_poses(
-                rotations, centres, rotation, centre, self._mesh, observation.image, weights, iterations, 1e-5
-            )
-            normal = normals[0]
+            turn = _part_of_rotation(rotation @ self._previous[0].T, _VELOCITY_SHARE)
+            starts.append((turn @ rotation, centre + _VELOCITY_SHARE * (centre - self._previous[1])))
+        problem = PoseProblem(self._mesh, observation.image)
+        weights = [
+            solver_weights(observation, contour_scale, depth_scale)
+            for contour_scale, depth_scale, _ in _TRACKING_STAGES
+        ]
+        evaluated = [problem.evaluate(*start, weights[0]) for start in starts]
+        best = int(np.argmin([cost for cost, _, _ in evaluated]))
+        prior = PosePrior(rotation, centre, _prior_information(evaluated[best][1]))
+        rotation, centre = starts[best]
+        for level, (_, _, iterations) in enumerate(_TRACKING_STAGES):
+            rotation, centre, _, normal = problem.refine(rotation, centre, weights[level], iterations, 1e-5, prior)
         ambiguity = self._last.rotation_ambiguity if self._last is not None else 0.0
-        return self._accept(rotations[0], centres[0], normal, observation, ambiguity, is_initial=False)
+        return self._accept(rotation, centre, normal - prior.information, problem, ambiguity, is_initial=False)
 
     def _search(
         self, coarse: ObjectObservation, fine: ObjectObservation, followed: ObjectPoseEstimate | None
@@ -215,20 +219,20 @@ class ObjectPoseFitter:
         self, rotation: np.ndarray, centre: np.ndarray, fine: ObjectObservation, ambiguity: float
     ) -> ObjectPoseEstimate | None:
         """Refine a pose that has no past."""
-        rotations, centres = rotation[None].copy(), centre[None].copy()
+        problem = PoseProblem(self._mesh, fine.image)
         weights = solver_weights(fine, *_TRACKING_STAGES[-1][:2])
-        costs, normals = refine_poses(rotations, centres, *_NO_PRIOR, self._mesh, fine.image, weights, 12, 1e-5)
-        if not np.isfinite(costs[0]):
+        rotation, centre, cost, normal = problem.refine(rotation, centre, weights, 12, 1e-5)
+        if not np.isfinite(cost):
             return None
         self._pose = None
-        return self._accept(rotations[0], centres[0], normals[0], fine, ambiguity, is_initial=True)
+        return self._accept(rotation, centre, normal, problem, ambiguity, is_initial=True)
 
     def _accept(
         self,
         rotation: np.ndarray,
         centre: np.ndarray,
         normal: np.ndarray,
-        observation: ObjectObservation,
+        problem: PoseProblem,
         ambiguity: float,
         *,
         is_initial: bool,
@@ -236,9 +240,7 @@ class ObjectPoseFitter:
         # Rounding of many small turns would slowly leave the rotation group.
         left, _, right = np.linalg.svd(rotation)
         rotation = left @ right
-        overlap, agreement, rms = compare_masks(
-            rotation[None], centre[None], self._mesh, observation.image, DEPTH_AGREEMENT_SCALE
-        )
+        overlap, agreement, rms = problem.explain(rotation, centre, DEPTH_AGREEMENT_SCALE)
         self._previous, self._pose = self._pose, (rotation, centre)
         pose = np.eye(4)
         pose[:3, :3] = rotation
@@ -247,12 +249,26 @@ class ObjectPoseFitter:
         return ObjectPoseEstimate(
             T_camera_object=pose,
             covariance=_covariance_of_origin(normal, lever),
-            iou=float(overlap[0]),
-            depth_rms=float(rms[0]),
-            score=float(overlap[0] * agreement[0]),
+            iou=float(overlap),
+            depth_rms=float(rms),
+            score=float(overlap * agreement),
             is_initial=is_initial,
             rotation_ambiguity=ambiguity,
         )
+
+
+def _prior_information(normal: np.ndarray) -> np.ndarray:
+    """How strongly the next pose is held near the last one, (6, 6).
+
+    Loosely where the image knows better; firmly about axes that it says nothing of, so that a ball does not spin.
+    """
+    information = np.diag([1 / _PRIOR_TRANSLATION**2] * 3 + [0.0] * 3)
+    translation = normal[:3, :3] + information[:3, :3]
+    left_over = normal[3:, 3:] - normal[3:, :3] @ np.linalg.solve(translation, normal[:3, 3:])
+    strength, axes = np.linalg.eigh(0.5 * (left_over + left_over.T))
+    hold = (1 + 15 / (1 + (np.maximum(strength, 0) / _WEAK_ROTATION) ** 2)) / _PRIOR_ROTATION**2
+    information[3:, 3:] = axes @ np.diag(hold) @ axes.T
+    return information
 
 
 def _covariance_of_origin(normal: np.ndarray, lever: np.ndarray) -> np.ndarray:

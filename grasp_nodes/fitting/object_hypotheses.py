@@ -87,9 +87,7 @@ class PoseHypotheses:
     ) -> None:
         contour_scale, depth_scale, iterations = stage
         weights = solver_weights(observation, contour_scale, depth_scale)
-        refine_poses(
-            rotations, centres, np.eye(3), np.zeros(3), self._mesh, observation.image, weights, iterations, 1e-4
-        )
+        refine_poses(rotations, centres, self._mesh, observation.image, weights, iterations, 1e-4)
 
     @staticmethod
     def _distinct(followed: np.ndarray, rotations: np.ndarray, mean: np.ndarray, advantage: np.ndarray) -> np.ndarray:

@@ -13,11 +13,13 @@ import torch
 
 from grasp_nodes.fitting.object_observation import ObjectObservation
 from grasp_nodes.fitting.pose_residuals import SolverMesh, SolverWeights
-from grasp_nodes.fitting.pose_solver import compare_masks, refine_poses
+from grasp_nodes.fitting.pose_solver import PoseProblem, refine_poses
 from grasp_nodes.geometry.rotations import random_rotations
 
 DEPTH_AGREEMENT_SCALE = 0.005
 """m; a depth point this far from the surface counts half."""
+VISIBLE_FACE_SCALE = 0.015
+"""m; below this robust scale depth points are compared with the face that their pixel shows."""
 _STAGES = ((12.0, 0.06, 6, 12), (5.0, 0.03, 8, 8), (2.5, 0.012, 15, 8))
 """Per level: outline scale in window pixels, depth scale in m, evaluations, candidates that go on."""
 
@@ -43,8 +45,6 @@ def solver_weights(
     observation: ObjectObservation,
     contour_scale: float,
     depth_scale: float,
-    prior_translation: float = 0.0,
-    prior_rotation: float = 0.0,
 ) -> SolverWeights:
     """Weights for an image.
 
@@ -54,7 +54,6 @@ def solver_weights(
     Args:
         observation: its window's scale and its depth points set the standard deviations.
         contour_scale: px of the window. depth_scale: m.
-        prior_translation: m. prior_rotation: rad. 0 = no prior.
     """
     points = observation.image.points
     distance = float(np.median(points[:, 2])) if len(points) else 1.0
@@ -66,8 +65,8 @@ def solver_weights(
         depth_scale=depth_scale,
         contour_count=60.0,
         depth_count=100.0,
-        prior_translation=prior_translation,
-        prior_rotation=prior_rotation,
+        # Far from the solution the face that a pixel shows is a random one.
+        use_visible=depth_scale <= VISIBLE_FACE_SCALE,
     )
 
 
@@ -75,8 +74,9 @@ def pose_scores(
     rotations: np.ndarray, centres: np.ndarray, mesh: SolverMesh, observation: ObjectObservation
 ) -> np.ndarray:
     """Overlap of silhouette and mask times agreement with the depth: (B,) in [0, 1]."""
-    overlap, agreement, _ = compare_masks(rotations, centres, mesh, observation.image, DEPTH_AGREEMENT_SCALE)
-    return overlap * agreement
+    problem = PoseProblem(mesh, observation.image)
+    explained = [problem.explain(r, c, DEPTH_AGREEMENT_SCALE)[:2] for r, c in zip(rotations, centres, strict=True)]
+    return np.prod(explained, axis=1)
 
 
 def initialise_object_pose(
@@ -103,9 +103,7 @@ def initialise_object_pose(
     for level, (contour_scale, depth_scale, iterations, keep) in enumerate(_STAGES):
         observation = coarse if level == 0 else fine
         weights = solver_weights(observation, contour_scale, depth_scale)
-        costs, _ = refine_poses(
-            rotations, centres, np.eye(3), np.zeros(3), mesh, observation.image, weights, iterations, 1e-4
-        )
+        costs = refine_poses(rotations, centres, mesh, observation.image, weights, iterations, 1e-4)
         order = np.argsort(costs, kind="stable")[:keep]
         rotations, centres = rotations[order], centres[order]
     scores = pose_scores(rotations, centres, mesh, fine)

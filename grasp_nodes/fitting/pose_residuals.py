@@ -4,7 +4,8 @@ Three robust residuals, each in units of its standard deviation, so that the nor
 
 1. points on the projected outline of the mesh, in the distance field of the mask;
 2. points on the mask's outline, along the normal of the nearest projected outline point;
-3. depth points, moved to the object's frame, in its signed distance field.
+3. depth points: far from the solution in the object's signed distance field; near it, in front of the plane of the face
+   that the point's pixel shows. Only the latter knows the two sides of a thin wall apart.
 
 A step is (x, y, z, rotation about x, y, z), m and rad, along the camera's axes, the rotation about the mesh's centre.
 """
@@ -17,10 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from grasp_nodes.geometry.silhouette import cover_pixels
-
-_MAX_SAMPLES = 4096
+MAX_SAMPLES = 4096
 _NEAREST_DEPTH = 0.02
+_FORESHORTENED = 0.3
 
 
 class SolverMesh(NamedTuple):
@@ -64,7 +64,7 @@ class SolverWeights(NamedTuple):
     contour_sigma, contour_scale: px; beyond the scale an outline point loses its pull (Cauchy).
     depth_sigma, depth_scale: m; beyond the scale a depth point is an outlier (Geman-McClure).
     contour_count, depth_count: how many independent observations each kind is worth.
-    prior_translation (m), prior_rotation (rad): standard deviations of the pose given as prior; 0 = no prior.
+    use_visible: depth points are compared with the face that is seen, where there is one.
     """
 
     contour_sigma: float
@@ -73,36 +73,27 @@ class SolverWeights(NamedTuple):
     depth_scale: float
     contour_count: float
     depth_count: float
-    prior_translation: float
-    prior_rotation: float
+    use_visible: bool
 
 
 class SolverWork(NamedTuple):
-    """Memory that is used again: vertices in the camera's frame and in pixels, and the samples of the outline."""
+    """Memory that is used again for every pose.
+
+    camera (V, 3), m, and pixels (V, 2): the projected vertices. front (F,): which faces look away or towards.
+    cover (H, W) uint8, inverse (H, W) 1/m, face_of (H, W): what the mesh covers, its inverse depth, and the face.
+    sample (S, 2), normal (S, 2), jacobian (S, 2, 6), length (S,): points on the outline, px.
+    """
 
     camera: np.ndarray
     pixels: np.ndarray
     front: np.ndarray
     cover: np.ndarray
+    inverse: np.ndarray
+    face_of: np.ndarray
     sample: np.ndarray
     normal: np.ndarray
     jacobian: np.ndarray
     length: np.ndarray
-
-
-@njit(cache=True)
-def make_work(mesh: SolverMesh, image: SolverImage) -> SolverWork:
-    """Room for one mesh and one window."""
-    return SolverWork(
-        np.empty((len(mesh.vertices), 3)),
-        np.empty((len(mesh.vertices), 2)),
-        np.empty(len(mesh.faces), np.bool_),
-        np.zeros(image.mask.shape, np.uint8),
-        np.empty((_MAX_SAMPLES, 2)),
-        np.empty((_MAX_SAMPLES, 2)),
-        np.empty((_MAX_SAMPLES, 2, 6)),
-        np.empty(_MAX_SAMPLES),
-    )
 
 
 @njit(cache=True)
@@ -134,10 +125,8 @@ def _covered(cover: np.ndarray, x: float, y: float) -> int:
 
 
 @njit(cache=True)
-def _sample_outline(centre: np.ndarray, mesh: SolverMesh, image: SolverImage, work: SolverWork) -> int:
-    """Points on the visible outline of the projected mesh, about two pixels apart."""
-    work.cover.fill(0)
-    cover_pixels(work.pixels, work.camera[:, 2], mesh.faces, work.cover, True)
+def sample_outline(centre: np.ndarray, mesh: SolverMesh, image: SolverImage, work: SolverWork) -> int:
+    """Points on the visible outline of the projected and covered mesh, about two pixels apart."""
     for i in range(len(mesh.faces)):
         a, b, c = work.pixels[mesh.faces[i, 0]], work.pixels[mesh.faces[i, 1]], work.pixels[mesh.faces[i, 2]]
         work.front[i] = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1]) > 0
@@ -151,12 +140,18 @@ def _sample_outline(centre: np.ndarray, mesh: SolverMesh, image: SolverImage, wo
         dx = work.pixels[b, 0] - work.pixels[a, 0]
         dy = work.pixels[b, 1] - work.pixels[a, 1]
         length = math.sqrt(dx * dx + dy * dy)
-        if length < 1e-6:
+        whole = math.sqrt(
+            (work.camera[b, 0] - work.camera[a, 0]) ** 2
+            + (work.camera[b, 1] - work.camera[a, 1]) ** 2
+            + (work.camera[b, 2] - work.camera[a, 2]) ** 2
+        )
+        # An edge that runs along the line of sight shows in no direction that means anything.
+        if length < 1e-6 or length < _FORESHORTENED * whole * fx / work.camera[a, 2]:
             continue
         nx, ny = dy / length, -dx / length
         parts = min(16, 1 + int(0.5 * length))
         for k in range(parts):
-            if count == _MAX_SAMPLES:
+            if count == MAX_SAMPLES:
                 return count
             s = (k + 0.5) / parts
             x = work.camera[a, 0] * (1 - s) + work.camera[b, 0] * s
@@ -222,8 +217,11 @@ def _add_outline(
         ratio = 1 + residual * residual / scale2
         part = unit * work.length[i]
         cost += part * scale2 * math.log(ratio)
+        # An outline that slides along itself changes nothing: only the part along its normal counts.
+        nx, ny = work.normal[i, 0], work.normal[i, 1]
+        slope = gx * nx + gy * ny
         for k in range(6):
-            row[k] = gx * work.jacobian[i, 0, k] + gy * work.jacobian[i, 1, k]
+            row[k] = slope * (nx * work.jacobian[i, 0, k] + ny * work.jacobian[i, 1, k])
         _add(normal, gradient, row, residual, part / ratio)
     return cost
 
@@ -257,16 +255,46 @@ def _add_mask_outline(
 
 
 @njit(cache=True)
+def _visible_distance(
+    point: np.ndarray,
+    rotation: np.ndarray,
+    centre: np.ndarray,
+    mesh: SolverMesh,
+    image: SolverImage,
+    work: SolverWork,
+    slope: np.ndarray,
+) -> float:
+    """Distance (m) of a point in front of the face that its pixel shows; of the nearest surface if it shows none.
+
+    `slope` gets its gradient, camera axes. The window must be covered with faces.
+    """
+    column = math.floor(image.intrinsics[0] * point[0] / point[2] + image.intrinsics[2] + 0.5)
+    row = math.floor(image.intrinsics[1] * point[1] / point[2] + image.intrinsics[3] + 0.5)
+    inside = 0 <= column < work.cover.shape[1] and 0 <= row < work.cover.shape[0]
+    if not inside or not work.cover[row, column]:
+        return _point_distance(point, rotation, centre, mesh, slope)
+    face = work.face_of[row, column]
+    a, b, c = work.camera[mesh.faces[face, 0]], work.camera[mesh.faces[face, 1]], work.camera[mesh.faces[face, 2]]
+    ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    length = math.sqrt(nx * nx + ny * ny + nz * nz)
+    slope[0], slope[1], slope[2] = nx / length, ny / length, nz / length
+    return slope[0] * (point[0] - a[0]) + slope[1] * (point[1] - a[1]) + slope[2] * (point[2] - a[2])
+
+
+@njit(cache=True)
 def _add_depth(
     rotation: np.ndarray,
     centre: np.ndarray,
     mesh: SolverMesh,
     image: SolverImage,
     weights: SolverWeights,
+    work: SolverWork,
     normal: np.ndarray,
     gradient: np.ndarray,
 ) -> float:
-    """Residual 3: depth points in the object's signed distance field."""
+    """Residual 3: depth points and the object's surface."""
     if not len(image.points):
         return 0.0
     scale2 = weights.depth_scale**2
@@ -274,11 +302,12 @@ def _add_depth(
     cost, row = 0.0, np.empty(6)
     slope = np.empty(3)
     for i in range(len(image.points)):
-        residual = point_distance(image.points[i], rotation, centre, mesh, slope)
+        if weights.use_visible:
+            residual = _visible_distance(image.points[i], rotation, centre, mesh, image, work, slope)
+        else:
+            residual = _point_distance(image.points[i], rotation, centre, mesh, slope)
         px, py, pz = image.points[i, 0] - centre[0], image.points[i, 1] - centre[1], image.points[i, 2] - centre[2]
-        nx = rotation[0, 0] * slope[0] + rotation[0, 1] * slope[1] + rotation[0, 2] * slope[2]
-        ny = rotation[1, 0] * slope[0] + rotation[1, 1] * slope[1] + rotation[1, 2] * slope[2]
-        nz = rotation[2, 0] * slope[0] + rotation[2, 1] * slope[1] + rotation[2, 2] * slope[2]
+        nx, ny, nz = slope[0], slope[1], slope[2]
         row[0], row[1], row[2] = -nx, -ny, -nz
         row[3], row[4], row[5] = ny * pz - nz * py, nz * px - nx * pz, nx * py - ny * px
         squared = residual * residual
@@ -289,15 +318,20 @@ def _add_depth(
 
 
 @njit(cache=True)
-def point_distance(
+def _point_distance(
     point: np.ndarray, rotation: np.ndarray, centre: np.ndarray, mesh: SolverMesh, slope: np.ndarray
 ) -> float:
-    """Signed distance (m) of a point, camera frame, to the posed mesh; `slope` gets its gradient, object frame."""
+    """Signed distance (m) of a point, camera frame, to the posed mesh; `slope` gets its gradient, camera axes."""
     x, y, z = point[0] - centre[0], point[1] - centre[1], point[2] - centre[2]
     a = rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z + mesh.centre[0]
     b = rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z + mesh.centre[1]
     c = rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2] * z + mesh.centre[2]
-    return _look_up_distance(mesh.grid, mesh.grid_origin, mesh.grid_spacing, a, b, c, slope)
+    value = _look_up_distance(mesh.grid, mesh.grid_origin, mesh.grid_spacing, a, b, c, slope)
+    x, y, z = slope[0], slope[1], slope[2]
+    slope[0] = rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z
+    slope[1] = rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z
+    slope[2] = rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z
+    return value
 
 
 @njit(cache=True)
@@ -332,29 +366,9 @@ def _look_up_distance(
 
 
 @njit(cache=True)
-def _rotation_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Axis times angle, well below pi, of second @ first.T."""
-    m = np.zeros((3, 3))
-    for i in range(3):
-        for j in range(3):
-            for k in range(3):
-                m[i, j] += second[i, k] * first[j, k]
-    vector = np.empty(3)
-    vector[0], vector[1], vector[2] = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
-    sine = 0.5 * math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
-    angle = math.atan2(sine, 0.5 * (m[0, 0] + m[1, 1] + m[2, 2] - 1))
-    factor = 0.5 * angle / sine if sine > 1e-9 else 0.5
-    for k in range(3):
-        vector[k] *= factor
-    return vector
-
-
-@njit(cache=True)
-def assemble(
+def accumulate(
     rotation: np.ndarray,
     centre: np.ndarray,
-    prior_rotation: np.ndarray,
-    prior_centre: np.ndarray,
     mesh: SolverMesh,
     image: SolverImage,
     weights: SolverWeights,
@@ -362,36 +376,46 @@ def assemble(
     normal: np.ndarray,
     gradient: np.ndarray,
 ) -> float:
-    """Normal matrix, gradient and cost at a pose; infinite cost where the pose is behind the camera."""
-    for i in range(6):
-        gradient[i] = 0.0
-        for j in range(6):
-            normal[i, j] = 0.0
-    if not project_mesh(rotation, centre, mesh, image, work):
-        return np.inf
+    """Cost of a projected and covered pose; half of its derivatives go to `normal` (6, 6) and `gradient` (6,)."""
     cost = 0.0
     if weights.contour_count > 0:
-        count = _sample_outline(centre, mesh, image, work)
+        count = sample_outline(centre, mesh, image, work)
         if count == 0:
             return np.inf
         cost += _add_outline(image, weights, work, count, normal, gradient)
         cost += _add_mask_outline(image, weights, work, count, normal, gradient)
-    cost += _add_depth(rotation, centre, mesh, image, weights, normal, gradient)
-    if weights.prior_translation > 0:
-        weight = 1 / weights.prior_translation**2
-        for k in range(3):
-            difference = centre[k] - prior_centre[k]
-            cost += weight * difference**2
-            gradient[k] += weight * difference
-            normal[k, k] += weight
-    if weights.prior_rotation > 0:
-        weight = 1 / weights.prior_rotation**2
-        turn = _rotation_between(prior_rotation, rotation)
-        for k in range(3):
-            cost += weight * turn[k] ** 2
-            gradient[3 + k] += weight * turn[k]
-            normal[3 + k, 3 + k] += weight
+    cost += _add_depth(rotation, centre, mesh, image, weights, work, normal, gradient)
     for i in range(6):
         for j in range(i):
             normal[j, i] = normal[i, j]
     return cost
+
+
+@njit(cache=True)
+def explain(
+    rotation: np.ndarray,
+    centre: np.ndarray,
+    mesh: SolverMesh,
+    image: SolverImage,
+    work: SolverWork,
+    depth_scale: float,
+) -> tuple[float, float, float]:
+    """Overlap with the mask, agreement and root mean square of the depth points, of a projected and covered pose."""
+    both, either = 0, 0
+    for y in range(image.mask.shape[0]):
+        for x in range(image.mask.shape[1]):
+            if image.mask[y, x] or (work.cover[y, x] and not image.ignored[y, x]):
+                either += 1
+                both += image.mask[y, x] and work.cover[y, x]
+    count = len(image.points)
+    if count == 0:
+        return both / max(either, 1), 1.0, np.nan
+    total, squares, inliers = 0.0, 0.0, 0
+    slope = np.empty(3)
+    for i in range(count):
+        d = _visible_distance(image.points[i], rotation, centre, mesh, image, work, slope)
+        total += 1 / (1 + (d / depth_scale) ** 2)
+        if abs(d) < 3 * depth_scale:
+            squares += d * d
+            inliers += 1
+    return both / max(either, 1), total / count, math.sqrt(squares / inliers) if inliers else np.nan

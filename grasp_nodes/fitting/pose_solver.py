@@ -1,192 +1,170 @@
-"""Rigid pose of a mesh by Levenberg-Marquardt on its outline and on depth points, compiled.
+"""Rigid pose of a mesh by Levenberg-Marquardt on its outline and on depth points.
 
 A step is kept only if it lowers the cost, so that no candidate diverges.
 """
 
+# The loop over steps stays in Python: numba's cache does not notice a change in a compiled function of another file.
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from scipy.spatial.transform import Rotation
 
 from grasp_nodes.fitting.pose_residuals import (
+    MAX_SAMPLES,
     SolverImage,
     SolverMesh,
     SolverWeights,
-    assemble,
-    make_work,
-    point_distance,
+    SolverWork,
+    accumulate,
+    explain,
     project_mesh,
 )
-from grasp_nodes.geometry.silhouette import cover_pixels
+from grasp_nodes.geometry.silhouette import cover_pixels, nearest_surface
 
 _MAX_ROTATION_STEP = 0.4
 """rad."""
 _MAX_TRANSLATION_STEP = 0.2
 """Share of the distance to the camera."""
+_UNSEEN = np.array([1.0, 1.0, 1.0, 1e-2, 1e-2, 1e-2])
+"""Added to the normal matrix: a direction that nothing was seen of must not take a huge step."""
 
 
-@njit(cache=True)
+class PosePrior(NamedTuple):
+    """A pose to stay near: rotation (3, 3), centre (3,), m, and information (6, 6), 1/m^2 and 1/rad^2."""
+
+    rotation: np.ndarray
+    centre: np.ndarray
+    information: np.ndarray
+
+
+class PoseProblem:
+    """Evaluates poses of one mesh in one image.
+
+    A pose is a rotation (3, 3), object to camera, and the mesh's centre (3,), m, in the camera's frame.
+    """
+
+    def __init__(self, mesh: SolverMesh, image: SolverImage) -> None:
+        self._mesh, self._image = mesh, image
+        window = image.mask.shape
+        self._work = SolverWork(
+            camera=np.empty((len(mesh.vertices), 3)),
+            pixels=np.empty((len(mesh.vertices), 2)),
+            front=np.empty(len(mesh.faces), np.bool_),
+            cover=np.zeros(window, np.uint8),
+            inverse=np.zeros(window, np.float32),
+            face_of=np.zeros(window, np.int32),
+            sample=np.empty((MAX_SAMPLES, 2)),
+            normal=np.empty((MAX_SAMPLES, 2)),
+            jacobian=np.empty((MAX_SAMPLES, 2, 6)),
+            length=np.empty(MAX_SAMPLES),
+        )
+
+    def _place(self, rotation: np.ndarray, centre: np.ndarray, *, with_faces: bool) -> bool:
+        """Project the mesh and cover the window; false where it is behind the camera."""
+        mesh, work = self._mesh, self._work
+        if not project_mesh(rotation, centre, mesh, self._image, work):
+            return False
+        depths = work.camera[:, 2]
+        if with_faces:
+            work.inverse.fill(0)
+            nearest_surface(work.pixels, depths, mesh.faces, work.inverse, work.face_of, True)
+            np.greater(work.inverse, 0, out=work.cover.view(np.bool_))
+        else:
+            work.cover.fill(0)
+            cover_pixels(work.pixels, depths, mesh.faces, work.cover, True)
+        return True
+
+    def evaluate(
+        self,
+        rotation: np.ndarray,
+        centre: np.ndarray,
+        weights: SolverWeights,
+        prior: PosePrior | None = None,
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Cost, normal matrix (6, 6) and half of the gradient (6,); infinite cost behind the camera.
+
+        Args:
+            prior: a pose to stay near.
+        """
+        normal, gradient = np.zeros((6, 6)), np.zeros(6)
+        if not self._place(rotation, centre, with_faces=weights.use_visible and len(self._image.points) > 0):
+            return np.inf, normal, gradient
+        cost = accumulate(rotation, centre, self._mesh, self._image, weights, self._work, normal, gradient)
+        if prior is not None:
+            turn = Rotation.from_matrix(rotation @ prior.rotation.T).as_rotvec()
+            difference = np.concatenate([centre - prior.centre, turn])
+            pull = prior.information @ difference
+            cost += float(difference @ pull)
+            gradient += pull
+            normal += prior.information
+        return cost, normal, gradient
+
+    def refine(
+        self,
+        rotation: np.ndarray,
+        centre: np.ndarray,
+        weights: SolverWeights,
+        iterations: int,
+        tolerance: float,
+        prior: PosePrior | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+        """Improve a pose by at most `iterations` evaluations.
+
+        Args:
+            tolerance: a step shorter than this (m, and rad times 0.1 m) ends the search.
+
+        Returns:
+            rotation, centre, cost, and normal matrix, 1/m^2 and 1/rad^2.
+        """
+        best, normal, gradient = self.evaluate(rotation, centre, weights, prior)
+        damping = 1e-3
+        for _ in range(iterations):
+            if not np.isfinite(best):
+                break
+            step = -np.linalg.solve(normal + np.diag(damping * normal.diagonal() + _UNSEEN), gradient)
+            move, turn = np.sqrt(step[:3] @ step[:3]), np.sqrt(step[3:] @ step[3:])
+            step[:3] *= min(1.0, _MAX_TRANSLATION_STEP * centre[2] / max(move, 1e-12))
+            step[3:] *= min(1.0, _MAX_ROTATION_STEP / max(turn, 1e-12))
+            new_rotation, new_centre = Rotation.from_rotvec(step[3:]).as_matrix() @ rotation, centre + step[:3]
+            cost, new_normal, new_gradient = self.evaluate(new_rotation, new_centre, weights, prior)
+            if cost < best:
+                rotation, centre, best, normal, gradient = new_rotation, new_centre, cost, new_normal, new_gradient
+                damping = max(0.3 * damping, 1e-6)
+            else:
+                damping *= 10
+            if max(move, 0.1 * turn) < tolerance or damping > 1e4:
+                break
+        return rotation, centre, best, normal
+
+    def explain(self, rotation: np.ndarray, centre: np.ndarray, depth_scale: float) -> tuple[float, float, float]:
+        """How well a pose explains what was seen.
+
+        Returns:
+            Intersection over union of silhouette and mask where nothing hides the object; mean of
+            ``1 / (1 + (d / depth_scale)^2)`` over the depth points (1 where there are none); and the root mean square
+            (m) of their distances below three `depth_scale` (NaN where there are none).
+        """
+        if not self._place(rotation, centre, with_faces=len(self._image.points) > 0):
+            return 0.0, 0.0, np.nan
+        return explain(rotation, centre, self._mesh, self._image, self._work, depth_scale)
+
+
 def refine_poses(
     rotations: np.ndarray,
     centres: np.ndarray,
-    prior_rotation: np.ndarray,
-    prior_centre: np.ndarray,
     mesh: SolverMesh,
     image: SolverImage,
     weights: SolverWeights,
     iterations: int,
     tolerance: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Improve candidate poses in place, each by at most `iterations` evaluations.
-
-    Args:
-        rotations: (B, 3, 3), object to camera. centres: (B, 3), m: the mesh's centre in the camera's frame.
-        prior_rotation (3, 3), prior_centre (3,): of the prior pose, if the weights have one.
-        tolerance: a step shorter than this (m, and rad times 0.1 m) ends the search.
-
-    Returns:
-        cost (B,), and normal matrix (B, 6, 6) at each pose, in 1/m^2 and 1/rad^2.
-    """
-    work = make_work(mesh, image)
-    count = len(rotations)
-    costs, normals = np.empty(count), np.zeros((count, 6, 6))
-    normal, gradient, damped, step = np.zeros((6, 6)), np.zeros(6), np.zeros((6, 6)), np.zeros(6)
-    best_gradient, new_rotation, new_centre = np.zeros(6), np.zeros((3, 3)), np.zeros(3)
-    for b in range(count):
-        damping = 1e-3
-        rotation, centre, best_normal = rotations[b], centres[b], normals[b]
-        best = assemble(
-            rotation, centre, prior_rotation, prior_centre, mesh, image, weights, work, best_normal, best_gradient
+) -> np.ndarray:
+    """Improve candidate poses (B, 3, 3) and (B, 3) in place, see :meth:`PoseProblem.refine`; their costs (B,)."""
+    problem = PoseProblem(mesh, image)
+    costs = np.empty(len(rotations))
+    for b in range(len(rotations)):
+        rotations[b], centres[b], costs[b], _ = problem.refine(
+            rotations[b].copy(), centres[b].copy(), weights, iterations, tolerance
         )
-        for _ in range(iterations):
-            if not best < np.inf:
-                break
-            for i in range(6):
-                for j in range(6):
-                    damped[i, j] = best_normal[i, j]
-                # A direction that nothing was seen of must not take a huge step.
-                damped[i, i] += damping * best_normal[i, i] + (1.0 if i < 3 else 1e-2)
-                step[i] = -best_gradient[i]
-            _solve(damped, step)
-            move = math.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
-            turn = math.sqrt(step[3] ** 2 + step[4] ** 2 + step[5] ** 2)
-            move_share = min(1.0, _MAX_TRANSLATION_STEP * centre[2] / max(move, 1e-12))
-            turn_share = min(1.0, _MAX_ROTATION_STEP / max(turn, 1e-12))
-            for k in range(3):
-                new_centre[k] = centre[k] + move_share * step[k]
-            _rotate(turn_share * step[3], turn_share * step[4], turn_share * step[5], rotation, new_rotation)
-            cost = assemble(
-                new_rotation, new_centre, prior_rotation, prior_centre, mesh, image, weights, work, normal, gradient
-            )
-            if cost < best:
-                best = cost
-                _copy_state(new_rotation, new_centre, normal, gradient, rotation, centre, best_normal, best_gradient)
-                damping = max(damping * 0.3, 1e-6)
-            else:
-                damping *= 10.0
-            if max(move, 0.1 * turn) < tolerance or damping > 1e4:
-                break
-        costs[b] = best
-    return costs, normals
-
-
-@njit(cache=True)
-def _copy_state(
-    rotation: np.ndarray,
-    centre: np.ndarray,
-    normal: np.ndarray,
-    gradient: np.ndarray,
-    to_rotation: np.ndarray,
-    to_centre: np.ndarray,
-    to_normal: np.ndarray,
-    to_gradient: np.ndarray,
-) -> None:
-    for i in range(3):
-        to_centre[i] = centre[i]
-        for j in range(3):
-            to_rotation[i, j] = rotation[i, j]
-    for i in range(6):
-        to_gradient[i] = gradient[i]
-        for j in range(6):
-            to_normal[i, j] = normal[i, j]
-
-
-@njit(cache=True)
-def _solve(matrix: np.ndarray, vector: np.ndarray) -> None:
-    """Solve a symmetric positive definite system in place by Cholesky's factorisation."""
-    size = len(vector)
-    for i in range(size):
-        for j in range(i + 1):
-            total = matrix[i, j]
-            for k in range(j):
-                total -= matrix[i, k] * matrix[j, k]
-            matrix[i, j] = math.sqrt(max(total, 1e-12)) if i == j else total / matrix[j, j]
-    for i in range(size):
-        for k in range(i):
-            vector[i] -= matrix[i, k] * vector[k]
-        vector[i] /= matrix[i, i]
-    for i in range(size - 1, -1, -1):
-        for k in range(i + 1, size):
-            vector[i] -= matrix[k, i] * vector[k]
-        vector[i] /= matrix[i, i]
-
-
-@njit(cache=True)
-def _rotate(x: float, y: float, z: float, rotation: np.ndarray, out: np.ndarray) -> None:
-    """Set `out` to exp([x, y, z]) @ rotation, by the unit quaternion."""
-    angle = math.sqrt(x * x + y * y + z * z)
-    factor = math.sin(0.5 * angle) / angle if angle > 1e-12 else 0.5
-    a, b, c, w = factor * x, factor * y, factor * z, math.cos(0.5 * angle)
-    m00, m01, m02 = 1 - 2 * (b * b + c * c), 2 * (a * b - c * w), 2 * (a * c + b * w)
-    m10, m11, m12 = 2 * (a * b + c * w), 1 - 2 * (a * a + c * c), 2 * (b * c - a * w)
-    m20, m21, m22 = 2 * (a * c - b * w), 2 * (b * c + a * w), 1 - 2 * (a * a + b * b)
-    for k in range(3):
-        p, q, r = rotation[0, k], rotation[1, k], rotation[2, k]
-        out[0, k] = m00 * p + m01 * q + m02 * r
-        out[1, k] = m10 * p + m11 * q + m12 * r
-        out[2, k] = m20 * p + m21 * q + m22 * r
-
-
-@njit(cache=True)
-def compare_masks(
-    rotations: np.ndarray, centres: np.ndarray, mesh: SolverMesh, image: SolverImage, depth_scale: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How well poses explain what was seen.
-
-    Returns:
-        For each of the (B,) poses: intersection over union of silhouette and mask where nothing hides the object;
-        mean of ``1 / (1 + (d / depth_scale)^2)`` over the depth points (1 where there are none); and the root mean
-        square (m) of their distances below three `depth_scale` (NaN where there are none).
-    """
-    work = make_work(mesh, image)
-    count = len(rotations)
-    overlap, agreement, rms = np.zeros(count), np.ones(count), np.full(count, np.nan)
-    slope = np.empty(3)
-    for b in range(count):
-        rotation, centre = rotations[b], centres[b]
-        if not project_mesh(rotation, centre, mesh, image, work):
-            agreement[b] = 0.0
-            continue
-        work.cover.fill(0)
-        cover_pixels(work.pixels, work.camera[:, 2], mesh.faces, work.cover, True)
-        both, either = 0, 0
-        for y in range(image.mask.shape[0]):
-            for x in range(image.mask.shape[1]):
-                if image.mask[y, x] or (work.cover[y, x] and not image.ignored[y, x]):
-                    either += 1
-                    both += image.mask[y, x] and work.cover[y, x]
-        overlap[b] = both / max(either, 1)
-        if len(image.points):
-            total, squares, inliers = 0.0, 0.0, 0
-            for i in range(len(image.points)):
-                d = point_distance(image.points[i], rotation, centre, mesh, slope)
-                total += 1 / (1 + (d / depth_scale) ** 2)
-                if abs(d) < 3 * depth_scale:
-                    squares += d * d
-                    inliers += 1
-            agreement[b] = total / len(image.points)
-            if inliers:
-                rms[b] = math.sqrt(squares / inliers)
-    return overlap, agreement, rms
+    return costs

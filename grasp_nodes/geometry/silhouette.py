@@ -50,13 +50,23 @@ def rasterise_depth(
     pixels, faces = np.ascontiguousarray(pixels, np.float64), np.ascontiguousarray(faces, np.int64)
     depths = np.ascontiguousarray(depths, np.float64)
     for k in range(len(pixels)):
-        _nearest_surface(pixels[k], depths[k], faces, inverse[k], face_of[k])
+        nearest_surface(pixels[k], depths[k], faces, inverse[k], face_of[k], False)
     return np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > 0).astype(np.float32), face_of
 
 
 @njit(cache=True, inline="always")
 def _in_front(first: float, second: float, third: float) -> bool:
     return first >= _NEAR and second >= _NEAR and third >= _NEAR
+
+
+@njit(cache=True)
+def _clip_row(low: float, high: float, y: float, ax: float, ay: float, by: float, slope: float) -> tuple[float, float]:
+    """The part of a row that lies inside the edge from a to b of a triangle of positive area."""
+    if by > ay:
+        return low, min(high, ax + slope * (y - ay))
+    if by < ay:
+        return max(low, ax + slope * (y - ay)), high
+    return low, high
 
 
 @njit(cache=True)
@@ -86,51 +96,55 @@ def cover_pixels(
         low_y, high_y = max(0, math.ceil(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
         left, right = max(0.0, min(ax, bx, cx)), min(width - 1.0, max(ax, bx, cx))
         for y in range(low_y, high_y + 1):
-            low, high = left, right
-            # Each edge bounds the row on the side that its direction says.
-            if by > ay:
-                high = min(high, ax + slope_a * (y - ay))
-            elif by < ay:
-                low = max(low, ax + slope_a * (y - ay))
-            if cy > by:
-                high = min(high, bx + slope_b * (y - by))
-            elif cy < by:
-                low = max(low, bx + slope_b * (y - by))
-            if ay > cy:
-                high = min(high, cx + slope_c * (y - cy))
-            elif ay < cy:
-                low = max(low, cx + slope_c * (y - cy))
+            low, high = _clip_row(left, right, y, ax, ay, by, slope_a)
+            low, high = _clip_row(low, high, y, bx, by, cy, slope_b)
+            low, high = _clip_row(low, high, y, cx, cy, ay, slope_c)
             # The margin closes the crack that rounding could leave between two neighbours.
             for x in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1):
                 image[y, x] = 1
 
 
 @njit(cache=True)
-def _nearest_surface(
-    pixels: np.ndarray, depths: np.ndarray, faces: np.ndarray, inverse: np.ndarray, face_of: np.ndarray
+def nearest_surface(
+    pixels: np.ndarray,
+    depths: np.ndarray,
+    faces: np.ndarray,
+    inverse: np.ndarray,
+    face_of: np.ndarray,
+    front_only: bool,
 ) -> None:
-    """Greatest inverse depth per pixel: inverse depth is linear in the image."""
+    """Greatest inverse depth and its face per pixel; the compiled core of :func:`rasterise_depth`.
+
+    Args:
+        inverse: (H, W), 1/m, zeros at first. face_of: (H, W) int32. The others as for :func:`cover_pixels`.
+    """
     height, width = inverse.shape
     for i in range(len(faces)):
         a, b, c = faces[i, 0], faces[i, 1], faces[i, 2]
-        if not _in_front(depths[a], depths[b], depths[c]):
-            continue
         ax, ay, bx, by = pixels[a, 0], pixels[a, 1], pixels[b, 0], pixels[b, 1]
         cx, cy = pixels[c, 0], pixels[c, 1]
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if area == 0:
+        if area == 0 or (front_only and area > 0) or not _in_front(depths[a], depths[b], depths[c]):
             continue
         za, zb, zc = 1 / depths[a], 1 / depths[b], 1 / depths[c]
-        low_x, high_x = max(0, math.ceil(min(ax, bx, cx))), min(width - 1, math.floor(max(ax, bx, cx)))
+        if area < 0:
+            bx, by, zb, cx, cy, zc = cx, cy, zc, bx, by, zb
+            area = -area
+        # Inverse depth is linear in the image.
+        step_x = ((zb - za) * (cy - ay) - (zc - za) * (by - ay)) / area
+        step_y = ((zc - za) * (bx - ax) - (zb - za) * (cx - ax)) / area
+        slope_a = (bx - ax) / (by - ay) if by != ay else 0.0
+        slope_b = (cx - bx) / (cy - by) if cy != by else 0.0
+        slope_c = (ax - cx) / (ay - cy) if ay != cy else 0.0
         low_y, high_y = max(0, math.ceil(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
+        left, right = max(0.0, min(ax, bx, cx)), min(width - 1.0, max(ax, bx, cx))
         for y in range(low_y, high_y + 1):
-            for x in range(low_x, high_x + 1):
-                u = ((bx - x) * (cy - y) - (cx - x) * (by - y)) / area
-                v = ((cx - x) * (ay - y) - (ax - x) * (cy - y)) / area
-                w = 1 - u - v
-                if u < 0 or v < 0 or w < 0:
-                    continue
-                z = u * za + v * zb + w * zc
+            low, high = _clip_row(left, right, y, ax, ay, by, slope_a)
+            low, high = _clip_row(low, high, y, bx, by, cy, slope_b)
+            low, high = _clip_row(low, high, y, cx, cy, ay, slope_c)
+            row = za + step_y * (y - ay)
+            for x in range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1):
+                z = row + step_x * (x - ax)
                 if z > inverse[y, x]:
                     inverse[y, x] = z
                     face_of[y, x] = i
