@@ -227,13 +227,20 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self, packages: set[str]) -> None:
         self._packages = packages
 
-    def find_spec(self, fullname: str, _path: object = None, _target: object = None) -> Any:
-        """The spec of one of our modules, or None."""
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None, _target: object = None) -> Any:
+        """The spec of one of our modules, or None.
+
+        Raises:
+            NotSupportedByEmbeddedRuntime: a part of rclpy that is not here.
+            ModuleNotFoundError: messages of a ROS installation that is not in use.
+        """
         top, _, rest = fullname.partition(".")
         if top in ("rclpy", "ament_index_python"):
             if fullname not in _MODULES:
                 raise NotSupportedByEmbeddedRuntime(f"the module {fullname}")
         elif top not in self._packages or rest not in ("", "msg", "srv"):
+            if rest and any(any(Path(folder).glob("*_s__rosidl_typesupport_*")) for folder in path or ()):
+                raise ModuleNotFoundError(f"the embedded ROS runtime does not know {fullname}", name=fullname)
             return None
         return importlib.machinery.ModuleSpec(fullname, self, origin="embedded ROS runtime", is_package=True)
 
