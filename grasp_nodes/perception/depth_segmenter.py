@@ -7,7 +7,7 @@ its place in space, its size and its colours say which pixels are its own, also 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -97,19 +97,21 @@ class DepthObjectSegmenter:
         """The object's visible pixels; without depth there is no answer."""
         if frame.depth is None:
             return ()
-        cells = color_cells(frame.color)
         candidates = self._foreground(frame).mask
         hand_mask = np.zeros(candidates.shape, bool)
         for hand in hands:
             if hand.mask is not None:
                 hand_mask |= hand.mask
         if self._target is None:
-            mask = self._choose(frame, candidates & ~hand_mask)
-        else:
-            mask = self._follow(frame, candidates, hands, hand_mask, cells)
+            chosen = self._choose(frame, candidates & ~hand_mask)
+            if chosen is None:
+                return self._missed()
+            self._remember(frame, chosen, hand_mask)
+        # Also in the first image: what belongs to the object but hangs on it loosely is found by place and colour.
+        mask = self._follow(frame, candidates, hands, hand_mask)
         if mask is None:
             return self._missed()
-        self._remember(frame, mask, hand_mask, cells)
+        self._remember(frame, mask, hand_mask)
         return self._evidence(mask)
 
     def _choose(self, frame: Frame, candidates: np.ndarray) -> np.ndarray | None:
@@ -153,7 +155,6 @@ class DepthObjectSegmenter:
         candidates: np.ndarray,
         hands: Sequence[HandEvidence],
         hand_mask: np.ndarray,
-        cells: np.ndarray,
     ) -> np.ndarray | None:
         assert frame.depth is not None
         assert self._target is not None
@@ -164,15 +165,16 @@ class DepthObjectSegmenter:
         if x_stop - x_start < 4 or y_stop - y_start < 4:
             return None
         window = np.s_[y_start:y_stop, x_start:x_stop]
-        depth, cells = frame.depth[window], cells[window]
+        depth, cells = frame.depth[window], color_cells(frame.color[window])
         points = np.dstack([rays[window] * depth[..., None], depth])
         near = ((points - center.astype(np.float32)) ** 2).sum(axis=-1) < (REACH * target.radius) ** 2
-        before = self._moved(frame, target, center)[window]
+        before = self._moved(frame, target, center, (x_start, y_start, x_stop, y_stop))
         votes = COLOR_VOTE * self._color_votes(cells)
         votes += SAME_PLACE_VOTE * (2.0 * before - 1.0)
         for hand in hands:
             # The drawing of the skeleton says where the hand is only if the depth there agrees: hand.mask does both.
-            drawn = draw_skeleton(hand, *candidates.shape).region[window]
+            moved = replace(hand, keypoints=hand.keypoints - np.array([x_start, y_start], np.float32))
+            drawn = draw_skeleton(moved, y_stop - y_start, x_stop - x_start).region
             votes -= SKELETON_VOTE * (drawn & hand_mask[window])
         # What was not the object before has to look like it: a stand or a neighbour must not be taken in.
         alike = self._object_color.log_likelihood(cells) > UNIFORM
@@ -198,12 +200,13 @@ class DepthObjectSegmenter:
         return cv2.blur(np.clip(self._odds(cells), -4.0, 4.0), (3, 3))
 
     @staticmethod
-    def _moved(frame: Frame, target: _Target, center: np.ndarray) -> np.ndarray:
-        """The last mask, shifted as the object is expected to have moved; (H, W) float32 in [0, 1]."""
+    def _moved(frame: Frame, target: _Target, center: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+        """The last mask, shifted as the object is expected to have moved; the window of it, float32 in [0, 1]."""
+        x_start, y_start, x_stop, y_stop = window
         before, after = frame.camera.project(np.stack([target.center, center]))
-        shift = np.array([[1.0, 0.0, after[0] - before[0]], [0.0, 1.0, after[1] - before[1]]])
-        height, width = target.mask.shape
-        return cv2.warpAffine(target.mask.astype(np.float32), shift, (width, height))
+        right, down = np.nan_to_num(after - before)
+        shift = np.array([[1.0, 0.0, right - x_start], [0.0, 1.0, down - y_start]])
+        return cv2.warpAffine(target.mask.astype(np.float32), shift, (x_stop - x_start, y_stop - y_start))
 
     @staticmethod
     def _window(frame: Frame, center: np.ndarray, radius: float) -> tuple[int, int, int, int]:
@@ -214,7 +217,7 @@ class DepthObjectSegmenter:
         reach = 1.1 * radius * camera.camera_k[[0, 1], [0, 1]] / (center[2] - radius)
         return clip_box(np.concatenate([middle - reach, middle + reach]), camera.width, camera.height)
 
-    def _remember(self, frame: Frame, mask: np.ndarray, hand_mask: np.ndarray, cells: np.ndarray) -> None:
+    def _remember(self, frame: Frame, mask: np.ndarray, hand_mask: np.ndarray) -> None:
         """Update place, size and colours from the pixels that were just found."""
         assert frame.depth is not None
         center, radius = _place(mask, self._foreground(frame).rays, frame.depth)
@@ -235,7 +238,12 @@ class DepthObjectSegmenter:
                 target.radius = float(np.clip(radius, target.radius, grown))
             target.pixels = max(0.995 * target.pixels, pixels)
             target.mask, target.missed = mask, 0
-        self._learn_colors(mask, hand_mask & ~mask, cells)
+        box = box_of_mask(mask | hand_mask)
+        if box is not None:
+            x_start, y_start, x_stop, y_stop = clip_box(box, frame.camera.width, frame.camera.height)
+            window = np.s_[y_start:y_stop, x_start:x_stop]
+            cells = color_cells(frame.color[window])
+            self._learn_colors(mask[window], (hand_mask & ~mask)[window], cells)
 
     def _learn_colors(self, mask: np.ndarray, hand: np.ndarray, cells: np.ndarray) -> None:
         """Learn from inside the two masks; once both are known, from pixels that do not look like the other's."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.perception.boxes import box_of_mask, box_of_points, clip_box
 from grasp_nodes.perception.color_model import ColorModel, color_cells
 from grasp_nodes.perception.evidence import HandEvidence
 
@@ -83,19 +84,21 @@ def draw_bones(hand: HandEvidence, scale: float, height: int, width: int) -> np.
     return mask > 0
 
 
-def draw_forearm(hand: HandEvidence, scale: float, height: int, width: int) -> np.ndarray:
-    """(H, W) bool: where the forearm can be, a trapezoid beyond the wrist; scale: px / m."""
+def forearm_corners(hand: HandEvidence, scale: float) -> np.ndarray:
+    """(4, 2) px: a trapezoid beyond the wrist, where the forearm can be; scale: px / m."""
     wrist = hand.keypoints[0].astype(np.float64)
     direction = wrist - hand.keypoints[[5, 9, 13, 17]].mean(axis=0)
-    length = np.linalg.norm(direction)
+    direction /= max(float(np.linalg.norm(direction)), 1e-6)
+    across = np.array([-direction[1], direction[0]])
+    elbow = wrist + direction * ARM_LENGTH * scale
+    half_wrist, half_elbow = across * ARM_WIDTH_WRIST * scale / 2, across * ARM_WIDTH_ELBOW * scale / 2
+    return np.array([wrist - half_wrist, wrist + half_wrist, elbow + half_elbow, elbow - half_elbow])
+
+
+def draw_forearm(hand: HandEvidence, scale: float, height: int, width: int) -> np.ndarray:
+    """(H, W) bool: the forearm's trapezoid; scale: px / m."""
     mask = np.zeros((height, width), np.uint8)
-    if length > 1e-6:
-        direction /= length
-        across = np.array([-direction[1], direction[0]])
-        elbow = wrist + direction * ARM_LENGTH * scale
-        half_wrist, half_elbow = across * ARM_WIDTH_WRIST * scale / 2, across * ARM_WIDTH_ELBOW * scale / 2
-        corners = np.array([wrist - half_wrist, wrist + half_wrist, elbow + half_elbow, elbow - half_elbow])
-        cv2.fillConvexPoly(mask, np.round(corners).astype(np.int32), 1)
+    cv2.fillConvexPoly(mask, np.round(forearm_corners(hand, scale)).astype(np.int32), 1)
     return mask > 0
 
 
@@ -127,52 +130,64 @@ class HandMasker:
         self._colors: dict[int, ColorModel] = {}
         self._others: dict[int, ColorModel] = {}
 
-    def learn_object(self, cells: np.ndarray) -> None:
-        """Take in the colours (N,) of an object's pixels: they are not skin, whatever the drawing covers."""
+    def learn_object(self, frame: Frame, mask: np.ndarray) -> None:
+        """Take in the colours of an object, mask (H, W): they are not skin, whatever the drawing covers."""
+        box = box_of_mask(mask)
+        if box is None or not self._others:
+            return
+        x_start, y_start, x_stop, y_stop = clip_box(box, frame.camera.width, frame.camera.height)
+        window = np.s_[y_start:y_stop, x_start:x_stop]
+        cells = color_cells(frame.color[window])[mask[window]]
         for others in self._others.values():
             others.learn(cells)
 
-    def mask(
-        self,
-        frame: Frame,
-        hand: HandEvidence,
-        cells: np.ndarray | None = None,
-        foreground: np.ndarray | None = None,
-    ) -> np.ndarray:
+    def mask(self, frame: Frame, hand: HandEvidence, foreground: np.ndarray | None = None) -> np.ndarray:
         """Visible pixels of the hand and of the forearm behind it.
 
         Args:
             frame: colour, and depth where there is any.
             hand: landmarks; a mask that it brings is ignored.
-            cells: (H, W) colour cells of the frame, where they were computed already.
             foreground: (H, W) bool, pixels off the table, where a depth camera tells; keeps the table out.
 
         Returns:
             (H, W) bool.
         """
         height, width = frame.color.shape[:2]
-        drawing = draw_skeleton(hand, height, width)
-        cells = color_cells(frame.color) if cells is None else cells
-        distance = hand_distance(frame, hand)
+        mask = np.zeros((height, width), bool)
+        scale = pixels_per_metre(hand)
+        corners = np.concatenate([hand.keypoints, forearm_corners(hand, scale)])
+        box = box_of_points(corners, 0.0) + np.array([-1, -1, 1, 1], np.float32) * (2 * PALM_MARGIN * scale)
+        x_start, y_start, x_stop, y_stop = clip_box(box, width, height)
+        window = np.s_[y_start:y_stop, x_start:x_stop]
+        if min(x_stop - x_start, y_stop - y_start) < 8:
+            return mask
+        # Everything happens in the window, in its own pixel coordinates.
+        inside = replace(hand, keypoints=hand.keypoints - np.array([x_start, y_start], np.float32))
+        depth = None if frame.depth is None else np.nan_to_num(frame.depth[window], nan=0.0, posinf=0.0)
+        mask[window] = self._in_window(frame.color[window], depth, inside, hand_distance(frame, hand))
+        return mask if foreground is None else mask & foreground
+
+    def _in_window(
+        self, color: np.ndarray, depth: np.ndarray | None, hand: HandEvidence, distance: float | None
+    ) -> np.ndarray:
+        drawing = draw_skeleton(hand, *color.shape[:2])
         core = drawing.region
-        if distance is not None:
-            core &= self._near(frame, drawing.depth + distance, DEPTH_TOLERANCE)
-        arm = draw_forearm(hand, drawing.pixels_per_metre, height, width)
+        if depth is not None and distance is not None:
+            core &= (np.abs(depth - drawing.depth - distance) < DEPTH_TOLERANCE) | (depth == 0)
+        arm = draw_forearm(hand, drawing.pixels_per_metre, *color.shape[:2])
         border = 2 * max(round(BORDER * drawing.pixels_per_metre), 1) + 1
         brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (border, border))
-        bones = core & draw_bones(hand, drawing.pixels_per_metre, height, width)
-        odds = self._skin_odds(hand.track_id, cells, bones, cv2.dilate((core | arm).astype(np.uint8), brush) == 0)
+        bones = core & draw_bones(hand, drawing.pixels_per_metre, *color.shape[:2])
+        outside = cv2.dilate((core | arm).astype(np.uint8), brush) == 0
+        odds = self._skin_odds(hand.track_id, color_cells(color), bones, outside)
         mask = core & (odds > CORE_ODDS)
-        skin = odds > 0.0
-        grown = cv2.dilate(mask.astype(np.uint8), brush) > 0
-        mask |= grown & skin & self._continues(frame, distance)
-        if distance is not None:
-            mask |= arm & self._on_arm(frame, hand, drawing.pixels_per_metre, distance)
+        grown = (cv2.dilate(mask.astype(np.uint8), brush) > 0) & (odds > 0.0)
+        if depth is not None and distance is not None:
+            grown &= np.abs(depth - np.float32(distance)) < 3 * DEPTH_TOLERANCE
+            arm &= self._on_arm(depth, hand, drawing.pixels_per_metre, distance)
         else:
-            mask |= arm & skin
-        if foreground is not None:
-            mask &= foreground
-        return cv2.medianBlur(mask.astype(np.uint8), 5) > 0
+            arm &= odds > 0.0
+        return cv2.medianBlur((mask | grown | arm).astype(np.uint8), 5) > 0
 
     def _skin_odds(self, track_id: int, cells: np.ndarray, bones: np.ndarray, outside: np.ndarray) -> np.ndarray:
         """Log odds of skin against everything else in the image, learned on the bones and outside the drawing."""
@@ -186,24 +201,11 @@ class HandMasker:
         return cv2.blur(skin.log_likelihood(cells) - others.log_likelihood(cells), (3, 3))
 
     @staticmethod
-    def _near(frame: Frame, expected: np.ndarray, tolerance: float) -> np.ndarray:
-        assert frame.depth is not None
-        return (np.abs(frame.depth - expected) < tolerance) | ((frame.depth == 0) & np.isfinite(expected))
-
-    @staticmethod
-    def _continues(frame: Frame, distance: float | None) -> np.ndarray | bool:
-        if distance is None or frame.depth is None:
-            return True
-        return np.abs(frame.depth - np.float32(distance)) < 3 * DEPTH_TOLERANCE
-
-    @staticmethod
-    def _on_arm(frame: Frame, hand: HandEvidence, scale: float, distance: float) -> np.ndarray:
+    def _on_arm(depth: np.ndarray, hand: HandEvidence, scale: float, distance: float) -> np.ndarray:
         """Pixels whose depth agrees with a limb that starts at the wrist."""
-        assert frame.depth is not None
-        height, width = frame.depth.shape
+        height, width = depth.shape
         wrist_depth = distance + (0.0 if hand.keypoints_3d is None else float(hand.keypoints_3d[0, 2]))
         columns = np.arange(width, dtype=np.float32)[None] - hand.keypoints[0, 0]
         rows = np.arange(height, dtype=np.float32)[:, None] - hand.keypoints[0, 1]
         away = np.sqrt(columns**2 + rows**2) / np.float32(scale)
-        deviation = np.abs(frame.depth - np.float32(wrist_depth))
-        return (deviation < DEPTH_TOLERANCE + ARM_SLOPE * away) & (frame.depth > 0)
+        return (np.abs(depth - np.float32(wrist_depth)) < DEPTH_TOLERANCE + ARM_SLOPE * away) & (depth > 0)

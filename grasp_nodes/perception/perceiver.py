@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from grasp_nodes.geometry.camera import Frame
-from grasp_nodes.perception.color_model import color_cells
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, HandLandmarker, ObjectEvidence, ObjectSegmenter
 from grasp_nodes.perception.foreground import ForegroundFinder
 from grasp_nodes.perception.hand_mask import HandMasker
@@ -44,22 +43,21 @@ class Perceiver:
 
     def perceive(self, frame: Frame) -> Evidence:
         """Hands with masks and the object of a frame."""
-        cells = color_cells(frame.color)
-        hands = self._masked(frame, self._landmarker.detect(frame), cells)
+        hands = self._masked(frame, self._landmarker.detect(frame))
         objects: Sequence[ObjectEvidence] = ()
         if self._segmenter is not None:
             objects = self._segmenter.segment(frame, hands)
             hands = [self._without_objects(hand, objects) for hand in hands]
             for found in objects:
                 if found.mask is not None:
-                    self._masker.learn_object(cells[found.mask])
+                    self._masker.learn_object(frame, found.mask)
         return Evidence(frame.stamp, frame.camera, tuple(hands), tuple(objects))
 
-    def _masked(self, frame: Frame, hands: Sequence[HandEvidence], cells: np.ndarray) -> list[HandEvidence]:
+    def _masked(self, frame: Frame, hands: Sequence[HandEvidence]) -> list[HandEvidence]:
         if not hands:
             return []
         foreground = None if frame.depth is None else self._foreground(frame).mask
-        return [replace(hand, mask=self._masker.mask(frame, hand, cells, foreground)) for hand in hands]
+        return [replace(hand, mask=self._masker.mask(frame, hand, foreground)) for hand in hands]
 
     @staticmethod
     def _without_objects(hand: HandEvidence, objects: Sequence[ObjectEvidence]) -> HandEvidence:
