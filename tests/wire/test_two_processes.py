@@ -180,7 +180,7 @@ def test_remaps_namespaces_and_discovery(node, start_peer, eventually):
     assert client.wait_for_service(10)
     publisher = node.create_publisher(ContactMap, "/left/contact", 1)
     assert eventually(lambda: publisher.get_subscription_count() == 1)
-    # 2 subscriptions, 4 publishers (with /parameter_events), and both topics of 7 services (6 for parameters) and 1 client
+    # 2 subscriptions, 4 publishers (with /parameter_events), both topics of 7 services (6 for parameters) and 1 client
     assert read_graph(node, info_class, eventually)["/left/other"] == (2 + 8, 4 + 8)
 
 
