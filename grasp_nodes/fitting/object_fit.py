@@ -14,7 +14,7 @@ from grasp_nodes.fitting.object_initialise import (
 )
 from grasp_nodes.fitting.object_observation import ObjectObservation, check_images, observe_object
 from grasp_nodes.fitting.pose_residuals import SolverMesh
-from grasp_nodes.fitting.pose_solver import PosePrior, PoseProblem
+from grasp_nodes.fitting.pose_solver import PosePrior, PoseProblem, rotation_matrix, rotation_vector
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.mesh import mesh_edges
 from grasp_nodes.objects.model import ObjectModel
@@ -172,7 +172,7 @@ class ObjectPoseFitter:
         rotation, centre = self._pose
         starts = [self._pose]
         if self._previous is not None:
-            turn = _part_of_rotation(rotation @ self._previous[0].T, _VELOCITY_SHARE)
+            turn = rotation_matrix(_VELOCITY_SHARE * rotation_vector(rotation @ self._previous[0].T))
             starts.append((turn @ rotation, centre + _VELOCITY_SHARE * (centre - self._previous[1])))
         problem = PoseProblem(self._mesh, observation.image)
         weights = [
@@ -279,10 +279,3 @@ def _covariance_of_origin(normal: np.ndarray, lever: np.ndarray) -> np.ndarray:
     carry[:3, 3:] = [[0, -lever[2], lever[1]], [lever[2], 0, -lever[0]], [-lever[1], lever[0], 0]]
     covariance = carry @ covariance @ carry.T
     return 0.5 * (covariance + covariance.T)
-
-
-def _part_of_rotation(rotation: np.ndarray, share: float) -> np.ndarray:
-    """The rotation about the same axis by a share of the angle."""
-    from scipy.spatial.transform import Rotation
-
-    return Rotation.from_rotvec(share * Rotation.from_matrix(rotation).as_rotvec()).as_matrix()

@@ -25,6 +25,9 @@ _MEMORY = 0.8
 _SHARE_TO_WIN = 0.012
 _FRAMES_TO_WIN = 5
 _SHARE_TO_WIN_AT_ONCE = 0.05
+_RIVAL = -0.03
+_DECIDED_AFTER = 15
+_QUIET_INTERVAL = 3
 
 
 class PoseHypotheses:
@@ -43,6 +46,7 @@ class PoseHypotheses:
         """Begin with poses (N, 3, 3) and (N, 3), m; forget the others."""
         self._rotations, self._centres = rotations.copy(), centres.copy()
         self._advantage, self._age = np.zeros(len(rotations)), np.zeros(len(rotations), int)
+        self._frame = 0
 
     def update(
         self, rotation: np.ndarray, centre: np.ndarray, observation: ObjectObservation
@@ -55,6 +59,10 @@ class PoseHypotheses:
         Returns:
             Rotation and centre of a competitor that explains the images better, or None.
         """
+        self._frame += 1
+        open_question = (self._advantage > _RIVAL) & (self._age < _DECIDED_AFTER)
+        if self._frame > _DECIDED_AFTER and not open_question.any() and self._frame % _QUIET_INTERVAL:
+            return None
         followed = np.concatenate([rotation[None], self._rotations])
         followed_centres = np.concatenate([centre[None], self._centres])
         self._refine(followed, followed_centres, observation, _FOLLOW)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from grasp_nodes.fitting.pose_residuals import (
     MAX_SAMPLES,
@@ -29,6 +28,24 @@ _MAX_TRANSLATION_STEP = 0.2
 """Share of the distance to the camera."""
 _UNSEEN = np.array([1.0, 1.0, 1.0, 1e-2, 1e-2, 1e-2])
 """Added to the normal matrix: a direction that nothing was seen of must not take a huge step."""
+
+
+def rotation_matrix(vector: np.ndarray) -> np.ndarray:
+    """Rodrigues' formula for one vector (3,), rad; the batched torch form costs ten times as much for one."""
+    angle = float(np.sqrt(vector @ vector))
+    x, y, z = vector
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    half = 0.5 * angle
+    cosine = 0.5 * (np.sin(half) / half) ** 2 if angle > 1e-8 else 0.5
+    sine = np.sin(angle) / angle if angle > 1e-8 else 1.0
+    return np.eye(3) + sine * cross + cosine * (cross @ cross)
+
+
+def rotation_vector(matrix: np.ndarray) -> np.ndarray:
+    """Axis times angle (3,), rad, of one rotation (3, 3) well below pi."""
+    axis = 0.5 * np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]])
+    sine = float(np.sqrt(axis @ axis))
+    return axis * (np.arctan2(sine, 0.5 * (np.trace(matrix) - 1)) / sine if sine > 1e-9 else 1.0)
 
 
 class PosePrior(NamedTuple):
@@ -93,7 +110,7 @@ class PoseProblem:
             return np.inf, normal, gradient
         cost = accumulate(rotation, centre, self._mesh, self._image, weights, self._work, normal, gradient)
         if prior is not None:
-            turn = Rotation.from_matrix(rotation @ prior.rotation.T).as_rotvec()
+            turn = rotation_vector(rotation @ prior.rotation.T)
             difference = np.concatenate([centre - prior.centre, turn])
             pull = prior.information @ difference
             cost += float(difference @ pull)
@@ -127,7 +144,7 @@ class PoseProblem:
             move, turn = np.sqrt(step[:3] @ step[:3]), np.sqrt(step[3:] @ step[3:])
             step[:3] *= min(1.0, _MAX_TRANSLATION_STEP * centre[2] / max(move, 1e-12))
             step[3:] *= min(1.0, _MAX_ROTATION_STEP / max(turn, 1e-12))
-            new_rotation, new_centre = Rotation.from_rotvec(step[3:]).as_matrix() @ rotation, centre + step[:3]
+            new_rotation, new_centre = rotation_matrix(step[3:]) @ rotation, centre + step[:3]
             cost, new_normal, new_gradient = self.evaluate(new_rotation, new_centre, weights, prior)
             if cost < best:
                 rotation, centre, best, normal, gradient = new_rotation, new_centre, cost, new_normal, new_gradient

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from grasp_nodes.fitting import pose_residuals
 from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.pose_residuals import SolverImage, SolverMesh, SolverWeights
-from grasp_nodes.fitting.pose_solver import PosePrior, PoseProblem, refine_poses
+from grasp_nodes.fitting.pose_solver import PosePrior, PoseProblem, refine_poses, rotation_matrix, rotation_vector
 from grasp_nodes.geometry.silhouette import mask_contour, mask_signed_distance, rasterise_depth
 from grasp_nodes.objects.loading import load_object
 
@@ -201,3 +201,11 @@ def test_the_two_sides_of_a_thin_wall_are_told_apart(tmp_path_factory):
         offsets.append(abs(centre[2] - 0.3))
     assert offsets[0] < 0.0005
     assert offsets[1] > 2 * offsets[0]
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-10, 1e-6, 0.5, 3.0])
+def test_single_rotations_agree_with_scipy(angle):
+    vector = angle * np.array([0.6, -0.64, 0.48])
+    matrix = rotation_matrix(vector)
+    np.testing.assert_allclose(matrix, Rotation.from_rotvec(vector).as_matrix(), atol=1e-12)
+    np.testing.assert_allclose(rotation_vector(matrix), vector, atol=1e-9)
