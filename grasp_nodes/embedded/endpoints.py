@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grasp_nodes.embedded import dds, types
 from grasp_nodes.embedded.clock import Clock
-from grasp_nodes.embedded.errors import MalformedPayload
+from grasp_nodes.embedded.errors import MalformedPayload, NotSupportedByEmbeddedRuntime
 from grasp_nodes.embedded.executor import CallbackGroup, Future, check_callback
 from grasp_nodes.embedded.qos import (
     IncompatibleQoSInfo,
@@ -277,6 +277,10 @@ class Client(_ServiceEnd):
         future.add_done_callback(lambda _: self._pending.pop(request_id, None))
         self._send(request_id, request)
         return future
+
+    def call(self, _request: Any, timeout_sec: float | None = None) -> None:  # noqa: ARG002 - rclpy's signature
+        """Not supported: in a callback it would wait for itself."""
+        raise NotSupportedByEmbeddedRuntime("Client.call", "use call_async and add_done_callback")
 
     def remove_pending_request(self, future: Future) -> None:
         """Do not wait for a response any more."""

@@ -421,6 +421,7 @@ def test_loggers_print_as_rcl_does_and_throttle(capfd):
     ("use", "name"),
     [
         (lambda node: node.create_rate(1), "Node.create_rate"),
+        (lambda node: node.create_client(trigger(), "x").call(None), "Client.call"),
         (lambda node: __import__("rclpy.action"), "rclpy.action"),
         (lambda node: __import__("rclpy").create_guard, "rclpy.create_guard"),
         (lambda node: node.create_timer(1, coroutine), "coroutine"),
@@ -437,6 +438,12 @@ def test_what_is_missing_says_so(node, use, name):
 
     with pytest.raises(NotSupportedByEmbeddedRuntime, match=f"{name}.* is not supported by the embedded ROS runtime: "):
         use(node)
+
+
+def trigger():
+    from std_srvs.srv import Trigger
+
+    return Trigger
 
 
 async def coroutine():
