@@ -31,8 +31,49 @@ def winding_number_grid(
     return crossings[:, :, ::-1].cumsum(axis=2, dtype=np.int32)[:, :, ::-1][:, :, 1:]
 
 
+def winding_numbers(vertices: np.ndarray, faces: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """How often a closed mesh surrounds each of some points anywhere; for many points take the grid.
+
+    Args:
+        vertices: (V, 3), m. faces: (F, 3) int, closed, outward. points: (N, 3), m, off the surface.
+
+    Returns:
+        (N,) int64.
+    """
+    corner = np.ascontiguousarray(np.asarray(vertices, np.float64)[faces])
+    return _winding_above(corner, np.ascontiguousarray(points, np.float64))
+
+
+@njit(cache=True)
+def _winding_above(corner: np.ndarray, points: np.ndarray) -> np.ndarray:
+    result = np.zeros(len(points), np.int64)
+    for i in range(len(corner)):
+        a, b, c = corner[i, 0], corner[i, 1], corner[i, 2]
+        area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])
+        if area == 0.0:
+            continue
+        ahead = area > 0
+        low_x, high_x = min(a[0], b[0], c[0]), max(a[0], b[0], c[0])
+        low_y, high_y, high_z = min(a[1], b[1], c[1]), max(a[1], b[1], c[1]), max(a[2], b[2], c[2])
+        for j in range(len(points)):
+            x, y, z = points[j, 0], points[j, 1], points[j, 2]
+            if x < low_x or x > high_x or y < low_y or y > high_y or z > high_z:
+                continue
+            if (
+                left_of_edge(a[0], a[1], b[0], b[1], x, y) != ahead
+                or left_of_edge(b[0], b[1], c[0], c[1], x, y) != ahead
+                or left_of_edge(c[0], c[1], a[0], a[1], x, y) != ahead
+            ):
+                continue
+            v = ((x - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (y - a[1])) / area
+            w = ((b[0] - a[0]) * (y - a[1]) - (b[1] - a[1]) * (x - a[0])) / area
+            if a[2] + v * (b[2] - a[2]) + w * (c[2] - a[2]) > z:
+                result[j] += 1 if ahead else -1
+    return result
+
+
 @njit(cache=True, inline="always")
-def _side(ax: float, ay: float, bx: float, by: float, px: float, py: float) -> bool:
+def left_of_edge(ax: float, ay: float, bx: float, by: float, px: float, py: float) -> bool:
     """Whether p is left of the line a to b. Both triangles of an edge compute it from the same end, and so agree."""
     if ax < bx or (ax == bx and ay < by):
         return (bx - ax) * (py - ay) - (by - ay) * (px - ax) > 0.0
@@ -53,8 +94,11 @@ def _count_crossings(corner: np.ndarray, crossings: np.ndarray) -> None:
         high_y = min(height - 1, math.floor(max(a[1], b[1], c[1])))
         for x in range(low_x, high_x + 1):
             for y in range(low_y, high_y + 1):
-                first = _side(a[0], a[1], b[0], b[1], x, y)
-                if _side(b[0], b[1], c[0], c[1], x, y) != first or _side(c[0], c[1], a[0], a[1], x, y) != first:
+                first = left_of_edge(a[0], a[1], b[0], b[1], x, y)
+                if (
+                    left_of_edge(b[0], b[1], c[0], c[1], x, y) != first
+                    or left_of_edge(c[0], c[1], a[0], a[1], x, y) != first
+                ):
                     continue
                 v = ((x - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (y - a[1])) / area
                 w = ((b[0] - a[0]) * (y - a[1]) - (x - a[0]) * (b[1] - a[1])) / area

@@ -13,7 +13,7 @@ from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 class ObjectModel:
     """A rigid object in its own frame, m.
 
-    vertices: (V, 3) float32, faces: (F, 3) int64: a watertight triangle mesh with outward normals.
+    vertices: (V, 3) float32, faces: (F, 3) int64: a closed triangle mesh with outward normals.
     signed_distance: distance to that mesh, negative inside. points, normals: (N, 3) float32, sampled uniformly by area.
     mesh_resource: path or URI of the file it came from. scale: factor that was applied to the file's coordinates.
     """
