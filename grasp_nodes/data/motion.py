@@ -20,8 +20,8 @@ LIFT = (1.45, 2.15)
 TURNS = ((2.00, 2.80, -1.0), (2.85, 3.55, 0.5), (3.50, 4.00, 0.0))
 """s, s, share of the largest turn that is reached at the end."""
 LOWER = (3.60, 4.20)
-OPEN = (4.30, 4.65)
-RETREAT = (4.45, 5.00)
+OPEN = (4.25, 4.70)
+RETREAT = (4.48, 5.00)
 
 PALM_ANGLE = np.deg2rad(-125.0)
 """Direction from the mug's axis to the palm, in the mug's frame, where the handle points along x."""

@@ -21,7 +21,7 @@ from grasp_nodes.hand.keypoints import FINGER_JOINTS, FINGERS, TIP_VERTICES
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
 
-GRIP_HEIGHT = 0.050
+GRIP_HEIGHT = 0.057
 """m, of the knuckles' middle above the foot."""
 FOREARM_TILTS = (10.0,)
 """deg, how far the forearm rises from the fingers to the elbow."""

@@ -39,7 +39,7 @@ from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.shapes import mug
 from grasp_nodes.paths import cache_dir
 
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 """Raised whenever the pictures change, so that cached clips are made again."""
 FPS = 30
 MAX_FRAMES = int(DURATION * FPS)
