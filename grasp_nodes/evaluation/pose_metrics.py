@@ -36,6 +36,68 @@ def root_aligned_keypoint_error(estimate: np.ndarray, truth: np.ndarray) -> floa
     return keypoint_error(estimate - estimate[:1], truth - truth[:1])
 
 
+def mean_vertex_error(estimate: np.ndarray, truth: np.ndarray) -> float:
+    """Mean per-vertex position error (MPVPE; CPF, section 6.2) of hand or object, no alignment.
+
+    Args:
+        estimate: (V, 3), m. truth: (V, 3), m, same frame and order.
+
+    Returns:
+        m.
+    """
+    return keypoint_error(estimate, truth)
+
+
+def procrustes_aligned(estimate: np.ndarray, truth: np.ndarray, rotate: bool = True) -> np.ndarray:
+    """The estimate moved onto the truth by the similarity that leaves the least squared error (Umeyama, 1991).
+
+    Args:
+        estimate: (K, 3), m. truth: (K, 3), m.
+        rotate: False = scale and translation only, as in the end-point error of HOMan and HO-3D.
+
+    Returns:
+        (K, 3) m, in the truth's frame. An estimate without extent ends on the truth's centre.
+    """
+    keypoint_error(estimate, truth)  # the check of shapes
+    source, target = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
+    source, centre = source - source.mean(axis=0), target.mean(axis=0)
+    target = target - centre
+    covariance = target.T @ source
+    rotation, trace = np.eye(3), np.trace(covariance)
+    if rotate:
+        left, stretch, right = np.linalg.svd(covariance)
+        # A reflection would turn a right hand into a left one.
+        signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
+        rotation, trace = (left * signs) @ right, float((stretch * signs).sum())
+    spread = float((source**2).sum())
+    scale = trace / spread if spread > 0 else 0.0
+    return scale * source @ rotation.T + centre
+
+
+def procrustes_aligned_error(estimate: np.ndarray, truth: np.ndarray, rotate: bool = True) -> float:
+    """Mean distance after alignment, m: HOMan's and HO-3D's Procrustes-aligned vertex error.
+
+    With ``rotate=False`` HOMan's mean end-point error after scale and translation alignment.
+    """
+    return keypoint_error(procrustes_aligned(estimate, truth, rotate), truth)
+
+
+def f_score(estimate: np.ndarray, truth: np.ndarray, threshold: float) -> float:
+    """F-score of two point sets (Knapitsch et al. 2017); F@5 mm and F@15 mm of HOMan and HO-3D.
+
+    Harmonic mean of the shares of estimated points near a true one and of true points near an estimated one.
+
+    Args:
+        estimate: (N, 3), m. truth: (M, 3), m; correspondence is not used. threshold: m.
+
+    Returns:
+        0..1.
+    """
+    precision = float((cKDTree(truth).query(estimate)[0] <= threshold).mean())
+    recall = float((cKDTree(estimate).query(truth)[0] <= threshold).mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+
+
 def add_s(T_estimate: np.ndarray, T_truth: np.ndarray, points: np.ndarray) -> float:
     """Mean distance from each point under the true pose to the nearest point under the estimated pose.
 

@@ -1,0 +1,89 @@
+"""How deep the hand is in the object and how far its fingertips are from it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.evaluation.solid import Solid, check_hands, finite_hands
+from grasp_nodes.hand.keypoints import FINGER_JOINTS, FINGERS
+
+PALM = -1
+
+
+def hand_signed_distance(hand_vertices: np.ndarray, solid: Solid) -> np.ndarray:
+    """Exact distance of each hand vertex to the object's surface: what the metrics of depth and contact are made of.
+
+    Args:
+        hand_vertices: (B, V, 3), m, object frame; V may be an up-sampled hand's.
+
+    Returns:
+        (B, V) m, negative inside the object; a row of NaN for a hand with NaN.
+    """
+    vertices = check_hands(hand_vertices)
+    good = finite_hands(vertices)
+    result = np.full(vertices.shape[:2], np.nan)
+    if good.any():
+        distance, _, _ = solid.distance.signed(vertices[good].reshape(-1, 3))
+        result[good] = distance.reshape(-1, vertices.shape[1])
+    return result
+
+
+def penetration_depth(signed_distance: np.ndarray) -> np.ndarray:
+    """Penetration depth (PD) of CPF, section 6.2; also HOMan's and JHOD's: the deepest hand vertex.
+
+    The largest distance of the hand vertices inside the object to their closest point of its surface.
+
+    Args:
+        signed_distance: (B, V), m, from :func:`hand_signed_distance`.
+
+    Returns:
+        (B,) m, 0 where no vertex is inside, NaN for a hand with NaN.
+    """
+    return np.maximum(-signed_distance.min(axis=1), 0.0)
+
+
+def disjointedness_distance(signed_distance: np.ndarray, fingertip_vertices: np.ndarray) -> np.ndarray:
+    """Disjointedness distance (DD) of CPF, section 6.2: mean distance of fingertip vertices to the surface.
+
+    Over all five fingertip regions. Unsigned: a fingertip inside the object is as far as one outside of it.
+
+    Args:
+        signed_distance: (B, V), m. fingertip_vertices: (N,) int ids, from :func:`fingertip_vertices`.
+
+    Returns:
+        (B,) m, NaN for a hand with NaN.
+    """
+    return np.abs(signed_distance[:, fingertip_vertices]).mean(axis=1)
+
+
+def finger_of_vertices(skinning_weights: np.ndarray) -> np.ndarray:
+    """Which finger each vertex belongs to, by the joint that moves it most; the ball of the thumb is palm.
+
+    Args:
+        skinning_weights: (V, 16), a hand model's `arrays.weights`.
+
+    Returns:
+        (V,) int64: 0 thumb, 1 index, 2 middle, 3 ring, 4 little, PALM (-1) elsewhere.
+    """
+    owner = _owner(skinning_weights)
+    fingers = np.full(len(owner), PALM, np.int64)
+    for number, name in enumerate(FINGERS):
+        joints = FINGER_JOINTS[name]
+        fingers[np.isin(owner, joints[1:] if name == "thumb" else joints)] = number
+    return fingers
+
+
+def fingertip_vertices(skinning_weights: np.ndarray) -> np.ndarray:
+    """(N,) ids of the vertices of the five outermost phalanges.
+
+    Args:
+        skinning_weights: (V, 16), a hand model's `arrays.weights`.
+    """
+    return np.flatnonzero(np.isin(_owner(skinning_weights), [joints[-1] for joints in FINGER_JOINTS.values()]))
+
+
+def _owner(skinning_weights: np.ndarray) -> np.ndarray:
+    if skinning_weights.ndim != 2 or skinning_weights.shape[1] != 16:
+        raise InputError(f"skinning weights: expected shape (V, 16), got {skinning_weights.shape}")
+    return skinning_weights.argmax(axis=1)
