@@ -11,6 +11,9 @@ KEPT = 32
 class StampPairing:
     """Matches each message of the leading topic with the nearest one of every other wanted topic.
 
+    When a recording starts again, topics jump back one after the other. What a topic sends after its own jump waits
+    apart until the leader jumps too, so that the old frames are still completed and no new one is lost.
+
     Args:
         leader: topic that is answered, for instance the colour image.
         slop: ns by which stamps may differ.
@@ -21,20 +24,26 @@ class StampPairing:
         self._leader = leader
         self._slop = slop
         self._on_dropped = on_dropped
-        self._waiting: dict[str, dict[int, Any]] = {leader: {}}
-        self._last_paired = -1
+        self.reset()
 
     def reset(self) -> None:
         """Forget what waits and which stamps were answered."""
-        for messages in self._waiting.values():
-            messages.clear()
+        self._waiting: dict[str, dict[int, Any]] = {self._leader: {}}
+        self._ahead: dict[str, dict[int, Any]] = {}
+        self._last_stamps: dict[str, int] = {}
         self._last_paired = -1
 
     def rewind(self, stamp: int) -> None:
-        """Stamps start again at `stamp` (ns): what is newer belongs to what was before."""
-        for messages in self._waiting.values():
-            for other in [other for other in messages if other > stamp + self._slop]:
-                messages.pop(other)
+        """The leader's stamps start again at `stamp` (ns): forget what belongs to what was before."""
+        for topic in self._waiting:
+            before = self._waiting[topic]
+            after = self._ahead.pop(topic, None)
+            if after is None:
+                after = {other: message for other, message in before.items() if other <= stamp + self._slop}
+            self._waiting[topic] = after
+            if topic == self._leader:
+                for _ in before.keys() - after.keys():
+                    self._on_dropped(f"unpaired {topic}")
         self._last_paired = -1
 
     def waiting(self, topic: str) -> int:
@@ -44,9 +53,15 @@ class StampPairing:
     def add(self, topic: str, stamp: int, message: Any) -> None:
         """Keep a message until its partners are there."""
         messages = self._waiting.setdefault(topic, {})
-        if topic == self._leader and stamp <= self._last_paired:
-            self._on_dropped(f"late {topic}")
-            return
+        if topic == self._leader:
+            if stamp <= self._last_paired:
+                self._on_dropped(f"late {topic}")
+                return
+        else:
+            if stamp < self._last_stamps.get(topic, stamp):
+                self._ahead[topic] = {}
+            self._last_stamps[topic] = stamp
+            messages = self._ahead.get(topic, messages)
         messages[stamp] = message
         while len(messages) > KEPT:
             # The one that came first, not the one with the lowest stamp: a stamp from the future would stay for ever.
@@ -66,26 +81,26 @@ class StampPairing:
         wanted = tuple(wanted)
         groups = []
         for stamp in sorted(self._waiting[self._leader]):
-            found = {topic: self._nearest(topic, stamp) for topic in wanted}
-            partners = {topic: partner for topic, partner in found.items() if partner is not None}
-            if len(partners) < len(found):
+            places = [self._find(topic, stamp) for topic in wanted]
+            found = [place for place in places if place is not None]
+            if len(found) < len(wanted):
                 continue
             group: dict[str, Any] = {"stamp": stamp, self._leader: self._waiting[self._leader][stamp]}
-            for topic, partner in partners.items():
-                group[topic] = self._waiting[topic][partner]
+            group |= {topic: messages.pop(other) for topic, (messages, other) in zip(wanted, found, strict=True)}
             groups.append(group)
             self._forget_until(stamp)
         return groups
 
-    def _nearest(self, topic: str, stamp: int) -> int | None:
-        candidates = self._waiting.get(topic, {})
-        if stamp in candidates:
-            return stamp
-        nearest = min(candidates, key=lambda other: abs(other - stamp), default=None)
-        return nearest if nearest is not None and abs(nearest - stamp) <= self._slop else None
+    def _find(self, topic: str, stamp: int) -> tuple[dict[int, Any], int] | None:
+        """Where the partner waits, and its stamp; one stray stamp must not keep later messages from being found."""
+        for messages in (self._waiting.get(topic, {}), self._ahead.get(topic, {})):
+            nearest = min(messages, key=lambda other: abs(other - stamp), default=None)
+            if nearest is not None and abs(nearest - stamp) <= self._slop:
+                return messages, nearest
+        return None
 
     def _forget_until(self, stamp: int) -> None:
-        """Drop everything up to a stamp that was answered; a partner is kept while it may serve the next leader."""
+        """Drop everything up to a stamp that was answered."""
         self._last_paired = stamp
         for topic, messages in self._waiting.items():
             for old in [other for other in messages if other <= stamp]:

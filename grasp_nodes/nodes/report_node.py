@@ -44,6 +44,7 @@ class ReportNode(GraspNode[ReportParameters]):
         self.subscribe(HandObjectState, TRUTH, self._on_truth, RELIABLE)
         self.subscribe(HandObjectState, STATE, self._on_state, RELIABLE)
         self.create_timer(0.1, self._check_finished)
+        self.get_logger().info(f"ready: the report goes to {self.settings.report_file or 'the log'}")
 
     def silence_reason(self) -> str:
         """Which of the inputs is missing."""

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from grasp_msgs.msg import Evidence, HandObjectState
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
 from grasp_nodes.contact.interaction import FitStatus
 from grasp_nodes.contact.interaction import HandObjectState as State
-from grasp_nodes.embedded.types import serialize
 from grasp_nodes.fitting import frame_fitter
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.nodes import source_node
@@ -143,7 +143,7 @@ def test_damaged_bytes_cost_only_themselves(bench, stubs, kind):
     for subscription in subscriptions:
         topic = subscription.topic_name
         publisher = bench.publisher(subscription.msg_type, topic, latched=topic in LATCHED)
-        good = bytes(serialize(sample(subscription.msg_type, topic, START)))
+        good = bytes(serialize_message(sample(subscription.msg_type, topic, START)))
         for _ in range(DAMAGED_PER_TOPIC):
             publisher.publish(damaged(good, rng))
     name = node.get_name()
@@ -179,7 +179,7 @@ def test_perception_and_fitting_answer_after_damage(bench, stubs):
     rng = np.random.default_rng(8)
     for message_type, topic in ((Image, COLOR), (CameraInfo, INFO), (Image, DEPTH), (Evidence, "evidence")):
         publisher = bench.publisher(message_type, topic)
-        good = bytes(serialize(sample(message_type, topic, START)))
+        good = bytes(serialize_message(sample(message_type, topic, START)))
         for _ in range(DAMAGED_PER_TOPIC):
             publisher.publish(damaged(good, rng))
     states = bench.collect(HandObjectState, "hand_object/state")

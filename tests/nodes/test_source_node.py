@@ -1,10 +1,13 @@
 """source_node with a made-up recording: pace, stamps, truth, status, end, failure."""
 
+import time
+
 import numpy as np
 import pytest
 from grasp_msgs.msg import HandObjectState
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
+from std_srvs.srv import SetBool
 
 from grasp_nodes.contact.interaction import FitStatus
 from grasp_nodes.contact.interaction import HandObjectState as State
@@ -112,6 +115,27 @@ def test_recorded_stamps_are_kept(bench, play):
     play(MadeUp(2, first=1_771_445_425_254_058_053), pace="realtime", rate=200.0)
     bench.wait(lambda: len(images) == 2, "two frames")
     assert from_time(images[0].header.stamp) == 1_771_445_425_254_058_053
+
+
+def test_restamped_frames_carry_the_time_of_sending(bench, play):
+    images, _ = listen(bench)
+    truths = []
+    bench.tester.create_subscription(HandObjectState, "truth/state", truths.append, 50)
+    before = time.time_ns()
+    play(MadeUp(2), pace="realtime", rate=200.0, restamp=True)
+    bench.wait(lambda: len(images) == len(truths) == 2, "two frames with truth")
+    stamps = [from_time(image.header.stamp) for image in images]
+    assert before <= stamps[0] < stamps[1] <= time.time_ns()
+    assert [from_time(truth.header.stamp) for truth in truths] == stamps
+
+
+def test_disabled_source_waits(bench, play):
+    images, _ = listen(bench)
+    node = play(MadeUp(3), pace="realtime", rate=200.0, autostart=False)
+    assert not node.finished.wait(0.8)
+    assert not images
+    assert bench.call(SetBool, "/source_node/enable", data=True).success
+    bench.wait(lambda: len(images) == 3, "the frames")
 
 
 def test_depth_truth_and_points_belong_to_the_image(bench, play):
