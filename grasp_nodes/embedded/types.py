@@ -221,23 +221,42 @@ def message_class(name: str) -> type[Message]:
     for constant, base, value in constants:
         body[constant] = Byte([int(value)]) if base == "byte" else value
     cls = type(name.rsplit("/", 1)[-1], (Message,), body)
-    octets = [normalize_fieldname(f) for f, d in definitions if d[0] == Nodetype.BASE and d[1][0] in ("byte", "octet")]
-    store().types[name] = _wire_constructor(cls, octets)  # type: ignore[assignment]
+    store().types[name] = _wire_constructor(cls, definitions)  # type: ignore[assignment]
     store().cache.pop(name, None)
     return cls
 
 
-def _wire_constructor(cls: type[Message], octets: list[str]) -> Callable[..., Message]:
-    if not octets:
+def _wire_constructor(cls: type[Message], definitions: Sequence[tuple[str, Any]]) -> Callable[..., Message]:
+    """What makes a message of deserialised values: ``from_wire``, after some values were brought to our form."""
+    adapters: dict[int, Callable[[Any], Any]] = {}
+    for index, (_, (kind, detail)) in enumerate(definitions):
+        if kind == Nodetype.BASE and detail[0] in ("byte", "octet"):
+            adapters[index] = _to_byte
+        elif kind in (Nodetype.ARRAY, Nodetype.SEQUENCE) and detail[0][0] == Nodetype.BASE and "64" in detail[0][1][0]:
+            adapters[index] = _aligned
+    if not adapters:
         return cls.from_wire
 
     def construct(*values: Any) -> Message:
-        message = cls.from_wire(*values)
-        for name in octets:
-            object.__setattr__(message, name, Byte([getattr(message, name) & 0xFF]))
-        return message
+        return cls.from_wire(*(adapters[i](value) if i in adapters else value for i, value in enumerate(values)))
 
     return construct
+
+
+def _to_byte(value: int) -> Byte:
+    return Byte([value & 0xFF])
+
+
+def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """The array at an address that fits its type: behind the 4-byte header, 8-byte numbers start off by four.
+
+    Compiled code (numba, torch) is slow with such arrays, or refuses them.
+    """
+    if array.flags.aligned:
+        return array
+    array = array.copy()
+    array.flags.writeable = False
+    return array
 
 
 class ServiceMeta(type):

@@ -83,6 +83,20 @@ def test_raw_subscriptions_receive_bytes(node, spin_until):
     assert deserialize_message(got[0], Int32).data == 7
 
 
+def test_received_numbers_are_aligned_for_compiled_code(node, spin_until):
+    import numpy as np
+    from sensor_msgs.msg import CameraInfo
+
+    got = []
+    node.create_subscription(CameraInfo, "info", got.append, 1)
+    node.create_publisher(CameraInfo, "info", 1).publish(CameraInfo(k=np.arange(9.0), d=[0.5] * 5))
+    assert spin_until(lambda: bool(got), node)
+    assert got[0].k.flags.aligned
+    assert got[0].d.flags.aligned
+    assert got[0].k.tolist() == list(range(9))
+    assert not got[0].k.flags.writeable
+
+
 def test_received_memory_outlives_the_node(ros, spin_until):
     import gc
 
