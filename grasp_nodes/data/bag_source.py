@@ -76,8 +76,7 @@ class BagSource(FrameSourceBase):
             if len(stamps) > 1 and stamps[-1] > stamps[0]:
                 fps = 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0])
             super().__init__(fps, self._camera(reader, field_of_view))
-            self._depth_stamps = self._stamps(reader, self._depth) if self._depth else []
-        self.has_depth = bool(self._depth_stamps)
+            self.has_depth = bool(self._depth) and bool(self._stamps(reader, self._depth))
         self.object_spec = object_spec
 
     def __len__(self) -> int:
@@ -136,7 +135,9 @@ class BagSource(FrameSourceBase):
             yield _stamp(message), message
 
     def _stamps(self, reader: Any, topic: str) -> list[int]:
-        return [stamp for stamp, _ in self._messages(reader, topic)]
+        """ns, without decoding the images: all these messages begin with a header."""
+        connections = [connection for connection in reader.connections if connection.topic == topic]
+        return [_stamp_of_bytes(data, reader.is2) for _, _, data in reader.messages(connections)]
 
     def _camera(self, reader: Any, field_of_view: float) -> CameraModel:
         _, first = next(self._messages(reader, self._color))
@@ -233,6 +234,13 @@ def _rows(message: Any, name: str, pixel_bytes: int) -> np.ndarray:
             f"{message.step}"
         )
     return data.reshape(message.height, message.step)
+
+
+def _stamp_of_bytes(data: bytes, is_ros2: bool) -> int:
+    """ns, of a serialised message that begins with std_msgs/Header: CDR behind its 4 bytes, ROS 1 behind ``seq``."""
+    order = "<" if not is_ros2 or data[1] & 1 else ">"
+    seconds, nanoseconds = struct.unpack_from(order + "iI", data, 4)
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def _stamp(message: Any) -> int:
