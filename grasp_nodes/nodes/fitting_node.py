@@ -175,10 +175,13 @@ class FittingNode(GraspNode[FittingParameters]):
 
     def _rehearse(self, evidence: EvidenceNoun, depth: Any) -> None:
         """Fit the first hand twice and throw that away: code that is compiled at its first use is then ready."""
+        self.useful("the fit is being compiled, once after installation: a minute or two")
+        started = time.monotonic()
         fitter = self._make_fitter()
         for number in range(2):
             fitter.update(replace(evidence, stamp=evidence.stamp + number * REHEARSAL_STEP), depth)
         self._rehearsed = True
+        self.get_logger().info(f"fit rehearsed on the first hand in {time.monotonic() - started:.1f} s")
 
     def _publish_state(self, state: HandObjectNoun) -> None:
         from grasp_nodes.nodes.conversions.hands import to_hand_pose_array
