@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from grasp_nodes.errors import InputError
 from grasp_nodes.hand.keypoints import FINGER_JOINTS, FINGERS
 
 FINGER_BEND_LIMITS = ((-5.0, 85.0), (-5.0, 100.0), (-5.0, 70.0))
@@ -73,8 +74,15 @@ class FingerBends:
         return FingerBends(tuple(names), np.array(axes), low, high)
 
     def values(self, **angles: float) -> np.ndarray:
-        """(D,) rad: zero except for the named angles, given in degrees."""
+        """(D,) rad: zero except for the named angles, given in degrees.
+
+        Raises:
+            InputError: a name that is not among `names`.
+        """
         result = np.zeros(len(self.names))
+        unknown = sorted(set(angles) - set(self.names))
+        if unknown:
+            raise InputError(f"finger angles: {', '.join(unknown)} not known; expected some of {', '.join(self.names)}")
         for name, angle in angles.items():
             result[self.names.index(name)] = np.deg2rad(angle)
         return result
