@@ -92,7 +92,9 @@ def test_a_failed_self_test_chooses_the_slower_calls(monkeypatch, ros, caplog):
     assert "failed their self-test" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "gid_size", "has_hash"), [("humble", 24, False), ("jazzy", 16, True)])
+@pytest.mark.parametrize(
+    ("name", "gid_size", "has_hash"), [("humble", 24, False), ("jazzy", 16, True), ("lyrical", 16, True)]
+)
 def test_the_distribution_decides_the_wire_format(name, gid_size, has_hash):
     code = (
         "from grasp_nodes.embedded import types, dds\n"
