@@ -15,10 +15,12 @@ from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandStat
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.hand_contact import ObjectSurface
 from grasp_nodes.fitting.hand_fit import HandFit, HandFitOptions, HandFitter
+from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
 from grasp_nodes.fitting.object_fit import ObjectPoseEstimate, ObjectPoseFitter
+from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import HandParams, Side
+from grasp_nodes.hand.parameters import Side
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence
 
@@ -80,7 +82,7 @@ class FrameFitter:
         if not hand_models:
             raise InputError("hand_models: expected a model for 'right', 'left' or both, got none")
         self.options = options or FrameFitterOptions()
-        self._models = {side: model.to(torch.float32) for side, model in hand_models.items()}
+        self._models = dict(hand_models)
         self._closed = {side: closed_faces(model.faces.cpu().numpy()) for side, model in hand_models.items()}
         self._object_model = object_model
         self._object_fitter = None if object_model is None else ObjectPoseFitter(object_model, self.options.seed)
@@ -94,6 +96,23 @@ class FrameFitter:
         self._stamp: int | None = None
         if self._object_fitter is not None:
             self._object_fitter.reset()
+
+    def warm_up(self) -> None:
+        """Fit one made-up frame and forget it: what is compiled on first use is compiled before frames wait for it."""
+        camera = CameraModel(np.array([[300.0, 0.0, 159.5], [0.0, 300.0, 119.5], [0.0, 0.0, 1.0]]), 320, 240)
+        columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+        disc = (columns - 200) ** 2 + (rows - 120) ** 2 < 30**2
+        depth = np.full(disc.shape, 0.5, np.float32)
+        side: Side = next(iter(self._models))
+        skeleton = HandFitter(self._models[side], self.options.hand).skeleton
+        at_rest = HandConfiguration(np.eye(3), np.array([0.0, 0.0, 0.5]), np.zeros(skeleton.num_dofs))
+        keypoints = camera.project(pose_keypoints(skeleton, at_rest)).astype(np.float32)
+        box = np.array([170.0, 90.0, 230.0, 150.0], np.float32)
+        hand = HandEvidence(side, 1.0, 1.0, box, keypoints, None, ~disc, 0)
+        for stamp in (0, 1):
+            evidence = Evidence(stamp, camera, (hand,), (ObjectEvidence("", 1.0, box, disc),))
+            self.update(evidence, depth)
+        self.reset()
 
     def update(self, evidence: Evidence, depth: np.ndarray | None = None) -> HandObjectState:
         """The state of one frame.
@@ -212,13 +231,13 @@ class FrameFitter:
 
     @staticmethod
     def _hand_state(model: HandModel, fit: HandFit, track_id: int) -> tuple[HandState, np.ndarray]:
-        params = fit.params.to(model.device)
+        params = fit.params.to(device=model.device, dtype=model.dtype)
         with torch.no_grad():
             output = model(params)
         frames = output.joint_frames[0].cpu().numpy().astype(np.float64)
         quaternions = Rotation.from_matrix(frames[:, :3, :3]).as_quat()
         state = HandState(
-            params=_on_cpu(fit.params),
+            params=fit.params,
             keypoints=output.keypoints[0].cpu().numpy().astype(np.float64),
             joint_poses=np.concatenate([frames[:, :3, 3], quaternions], axis=1),
             model_id=model.model_id,
@@ -284,7 +303,3 @@ def _object_evidence(evidence: Evidence, object_id: str) -> ObjectEvidence | Non
     """The object of that name, else the best one: a segmenter need not know names."""
     named = [found for found in evidence.objects if found.object_id == object_id]
     return next(iter(named or evidence.objects), None)
-
-
-def _on_cpu(params: HandParams) -> HandParams:
-    return params.to("cpu")

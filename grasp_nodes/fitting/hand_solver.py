@@ -305,6 +305,29 @@ def _accumulate(
 
 
 @njit(cache=True)
+def _solve_positive(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solution of a symmetric positive definite system by Cholesky's factorisation; both arguments are overwritten."""
+    size = len(right)
+    for i in range(size):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= matrix[i, k] * matrix[j, k]
+            if i == j:
+                matrix[i, i] = math.sqrt(max(total, 1e-12))
+            else:
+                matrix[i, j] = total / matrix[j, j]
+        for k in range(i):
+            right[i] -= matrix[i, k] * right[k]
+        right[i] /= matrix[i, i]
+    for i in range(size - 1, -1, -1):
+        for k in range(i + 1, size):
+            right[i] -= matrix[k, i] * right[k]
+        right[i] /= matrix[i, i]
+    return right
+
+
+@njit(cache=True)
 def _solve(
     rotation: np.ndarray,
     wrist: np.ndarray,
@@ -332,7 +355,7 @@ def _solve(
         damped = hessian.copy()
         for a in range(size):
             damped[a, a] += damping * hessian[a, a] + 1e-9
-        step = -np.linalg.solve(damped, gradient)
+        step = _solve_positive(damped, -gradient)
         new_rotation = exponential(step[:WRIST]) @ rotation
         new_wrist, new_angles = wrist + step[WRIST:ANGLES], angles + step[ANGLES : size - 1]
         new_scale = log_scale + step[size - 1]

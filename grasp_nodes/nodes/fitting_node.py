@@ -49,7 +49,6 @@ class FittingNode(GraspNode[FittingParameters]):
         self._object_model: ObjectModel | None = None
         self._pairing = StampPairing(EVIDENCE, round(settings.sync_slop_s * 1e9), self.statistics.dropped)
         self._outputs = {
-            STATE: self.advertise(HandObjectState, STATE),
             HANDS: self.advertise(HandPoseArray, HANDS),
             OBJECTS: self.advertise(ObjectPose, OBJECTS),
             CONTACT: self.advertise(ContactMap, CONTACT),
@@ -111,6 +110,8 @@ class FittingNode(GraspNode[FittingParameters]):
         torch.set_num_threads(self.settings.threads)
         self._load_hands()
         self._fitter = self._make_fitter()
+        # Only now: a source that waits for somebody to answer starts to play when it sees this topic.
+        self._outputs[STATE] = self.advertise(HandObjectState, STATE)
         self.facts["device"] = self.settings.device
         self.get_logger().info(
             f"ready after {time.monotonic() - started:.1f} s: hand {self.facts['hand model']}, object "
@@ -138,7 +139,9 @@ class FittingNode(GraspNode[FittingParameters]):
             hold_time=settings.hold_time_s,
             seed=settings.seed,
         )
-        return FrameFitter(self._object_model, self._hand_models, options)
+        fitter = FrameFitter(self._object_model, self._hand_models, options)
+        fitter.warm_up()
+        return fitter
 
     def _load_hands(self) -> None:
         from grasp_nodes.hand.files import load_hand_model

@@ -138,6 +138,16 @@ def test_nothing_is_said_before_anything_was_seen(ball, hands):
     assert state.status_text
 
 
+def test_warming_up_leaves_nothing_behind(ball, hands):
+    skeleton = make_hand_skeleton(hands["right"])
+    warm, cold = FrameFitter(ball, hands), FrameFitter(ball, hands)
+    warm.warm_up()
+    evidence, depth, _, _ = scene(skeleton, 0)
+    ours, theirs = warm.update(evidence, depth), cold.update(evidence, depth)
+    np.testing.assert_array_equal(ours.hands[0].keypoints, theirs.hands[0].keypoints)
+    np.testing.assert_allclose(ours.objects[0].T_camera_object, theirs.objects[0].T_camera_object, atol=1e-9)
+
+
 def test_hands_alone_need_no_object(hands):
     skeleton = make_hand_skeleton(hands["left"])
     state = FrameFitter(None, hands).update(*scene(skeleton, 0)[:2])
