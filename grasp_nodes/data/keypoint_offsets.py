@@ -43,7 +43,8 @@ BONE_FRAME = (
     "axes of the keypoint's joint frame; in the rest pose of the right hand -x is distal, +y the back of the hand, "
     "+z the thumb's side. Left hand: negate x."
 )
-MUG_RADII = (0.030, 0.036, 0.041)
+MUG_RADII = (0.030, 0.033, 0.041)
+"""m; not that of the default clip, whose grasp must not take part in what it is judged with."""
 FLAT = ((4.0, 6.0, 4.0), (5.0, 5.0, 5.0, -5.0, 0.0))
 CURLED = ((40.0, 45.0, 28.0), (10.0, 20.0, 25.0, -30.0, 0.0))
 """deg: bends of the fingers; bends, spread and twist of the thumb."""
