@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-KEPT = 32
+KEPT = 64
+"""Messages per topic that wait: two seconds of a camera at 30 Hz, for answers that take as long."""
 
 
 class StampPairing:

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from grasp_nodes.errors import InputError
 
@@ -310,11 +310,6 @@ def _yaml_value(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(f'"{item}"' for item in value) + "]"
     return repr(value)
-
-
-def field_types(kind: type[NodeParameters]) -> dict[str, Any]:
-    """Python type of every parameter."""
-    return get_type_hints(kind)
 
 
 if __name__ == "__main__":

@@ -132,6 +132,10 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
     # -- work (the worker's thread)
 
     def _prepare(self) -> None:
+        # The first image does not have to wait for what is imported only when it comes.
+        import grasp_nodes.objects.loading
+        import grasp_nodes.perception.depth_segmenter
+        import grasp_nodes.perception.perceiver  # noqa: F401
         from grasp_nodes.perception.hand_landmarks import LandmarkerOptions, LitertHandLandmarker
         from grasp_nodes.perception.model_files import LANDMARK_MODEL, SHA256, fetch_hand_models
 

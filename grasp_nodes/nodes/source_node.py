@@ -31,6 +31,8 @@ FIRST_STAMP = 1_000_000_000
 """ns; what a recording that starts at 0 is moved to."""
 SETTLE_S = 1.0
 """s that the graph gets to connect all its topics once those of this node are connected."""
+REALTIME_WAIT_S = 15.0
+"""s that a recording at pace realtime waits for somebody who answers."""
 LINGER_S = 1.0
 """s that the last messages get to arrive before the node ends."""
 
@@ -102,7 +104,8 @@ class SourceNode(GraspNode[SourceParameters]):
             source = self._open()
             answered = self.settings.pace == "answered" or (self.settings.pace == "auto" and not source.is_live)
             self._describe(source, answered)
-            self._wait_for_graph(answered)
+            if not source.is_live:
+                self._wait_for_graph(answered)
             offset = self._play(source, answered, 0)
             while self.settings.loop and not self._stopping and not source.is_live:
                 self._announce(loops=self._status.loops + 1, frames_sent=0)
@@ -157,22 +160,23 @@ class SourceNode(GraspNode[SourceParameters]):
         return self.settings.rate or source.fps
 
     def _wait_for_graph(self, answered: bool) -> None:
-        """Wait until somebody listens, and at pace answered somebody answers; then let their other topics connect."""
-        deadline = time.monotonic() + self.settings.start_timeout_s
-        self._waiting_for = f"nobody subscribes to {COLOR}"
+        """Wait until somebody listens and answers; then let their other topics connect.
+
+        At pace realtime nobody has to answer: the wait is short.
+        """
+        patience = self.settings.start_timeout_s if answered else min(self.settings.start_timeout_s, REALTIME_WAIT_S)
+        deadline = time.monotonic() + patience
         while not self._stopping and time.monotonic() < deadline:
-            if self._color.get_subscription_count() and (not answered or self.publishers_of(ANSWERS)):
+            if not self._color.get_subscription_count():
+                self._waiting_for = f"nobody subscribes to {COLOR}"
+            elif not self.publishers_of(ANSWERS):
+                self._waiting_for = f"nobody publishes {ANSWERS}"
+            else:
                 self._sleep(SETTLE_S)
                 return
-            if self._color.get_subscription_count():
-                self._waiting_for = f"nobody publishes {ANSWERS}"
-            if not answered:
-                return
             self._sleep(0.05)
-        if not self._stopping:
-            self.warn_sometimes(
-                f"{self._waiting_for} after {self.settings.start_timeout_s:g} s: playing anyway", ("", "graph")
-            )
+        if answered and not self._stopping:
+            self.warn_sometimes(f"{self._waiting_for} after {patience:g} s: playing anyway", ("", "graph"))
 
     def _play(self, source: FrameSource, answered: bool, offset: int) -> int:
         """One pass; returns the offset (ns) that the stamps of the next pass take."""

@@ -125,7 +125,8 @@ def test_each_pass_of_a_loop_is_reported(bench, report, scene):
     send(bench, 0, scene, scene)
     status = SourceStatus(source="made up", object=SPHERE)
     bench.publish(to_message(status), STATUS, latched=True)
-    bench.wait(lambda: bench.nodes[0].statistics.inputs.get(STATE), "the state")
+    inputs = bench.nodes[0].statistics.inputs
+    bench.wait(lambda: STATE in inputs and STATUS in inputs, "state and status")
     bench.publish(to_message(replace(status, loops=1)), STATUS, latched=True)
     bench.wait(report.exists, "the report of the first pass")
     content = json.loads(report.read_text())

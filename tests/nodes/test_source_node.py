@@ -55,6 +55,7 @@ class MadeUp:
 def play(bench, monkeypatch):
     monkeypatch.setattr(source_node, "SETTLE_S", 0.3)
     monkeypatch.setattr(source_node, "LINGER_S", 0.2)
+    monkeypatch.setattr(source_node, "REALTIME_WAIT_S", 0.3)
 
     def start(source, **parameters):
         monkeypatch.setattr(SourceNode, "_open", lambda _: source)
