@@ -166,7 +166,7 @@ def real_landmarker():
     except (InputError, MissingFileError) as error:
         pytest.skip(str(error))
     if files is None:
-        pytest.skip("hand models are not in the cache: run 'grasp-nodes doctor --fetch'")
+        pytest.skip("hand models are not in the cache: 'make test' fetches them")
     return LitertHandLandmarker(LandmarkerOptions(max_hands=1), files)
 
 
