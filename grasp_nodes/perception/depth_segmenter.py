@@ -24,6 +24,7 @@ from grasp_nodes.perception.hand_mask import draw_skeleton
 MIN_SIZE, MAX_SIZE = 0.01, 0.5
 """m; extent of things that a hand takes."""
 MIN_PIXELS = 60
+"""Fewer measured pixels tell nothing."""
 SMALL_PART = 0.02
 """Parts smaller than this share of the object are noise."""
 REACH = 1.25
@@ -109,7 +110,7 @@ class DepthObjectSegmenter:
             self._remember(frame, chosen, hand_mask)
         # Also in the first image: what belongs to the object but hangs on it loosely is found by place and colour.
         mask = self._follow(frame, candidates, hands, hand_mask)
-        if mask is None:
+        if mask is None or np.count_nonzero(frame.depth[mask]) < MIN_PIXELS:
             return self._missed()
         self._remember(frame, mask, hand_mask)
         return self._evidence(mask)

@@ -124,6 +124,18 @@ def test_unusable_depth_gives_no_object(scene, depth):
     assert not DepthObjectSegmenter().segment(replace(frame, depth=values[depth]), [])
 
 
+def test_an_object_whose_depth_is_all_holes_is_predicted_not_a_crash(scene):
+    whole = [scene(stamp=k) for k in range(4)]
+    segmenter = DepthObjectSegmenter(diameter=0.25)
+    for seen in whole[:3]:
+        assert segmenter.segment(seen.frame, [])
+    depth = whole[3].frame.depth.copy()
+    depth[whole[3].labels == OBJECT] = 0
+    (predicted,) = segmenter.segment(replace(whole[3].frame, depth=depth), [])
+    assert predicted.mask is None
+    assert segmenter.segment(whole[0].frame, [])[0].mask is not None
+
+
 def test_prompts_are_checked():
     for box in ([0, 0, 0, 5], [0, 0, 1]):
         with pytest.raises(InputError, match="object box"):
