@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from grasp_nodes.errors import InputError
@@ -43,18 +45,18 @@ def penetration_depth(signed_distance: np.ndarray) -> np.ndarray:
     return np.maximum(-signed_distance.min(axis=1), 0.0)
 
 
-def disjointedness_distance(signed_distance: np.ndarray, fingertip_vertices: np.ndarray) -> np.ndarray:
+def disjointedness_distance(signed_distance: np.ndarray, fingertips: Sequence[np.ndarray]) -> np.ndarray:
     """Disjointedness distance (DD) of CPF, section 6.2: mean distance of fingertip vertices to the surface.
 
     Over all five fingertip regions. Unsigned: a fingertip inside the object is as far as one outside of it.
 
     Args:
-        signed_distance: (B, V), m. fingertip_vertices: (N,) int ids, from :func:`fingertip_vertices`.
+        signed_distance: (B, V), m. fingertips: vertex ids per finger, from :func:`fingertip_regions`.
 
     Returns:
         (B,) m, NaN for a hand with NaN.
     """
-    return np.abs(signed_distance[:, fingertip_vertices]).mean(axis=1)
+    return np.abs(signed_distance[:, np.concatenate(fingertips)]).mean(axis=1)
 
 
 def finger_of_vertices(skinning_weights: np.ndarray) -> np.ndarray:
@@ -74,13 +76,14 @@ def finger_of_vertices(skinning_weights: np.ndarray) -> np.ndarray:
     return fingers
 
 
-def fingertip_vertices(skinning_weights: np.ndarray) -> np.ndarray:
-    """(N,) ids of the vertices of the five outermost phalanges.
+def fingertip_regions(skinning_weights: np.ndarray) -> list[np.ndarray]:
+    """Vertex ids of the outermost phalanges of thumb, index, middle, ring and little finger.
 
     Args:
         skinning_weights: (V, 16), a hand model's `arrays.weights`.
     """
-    return np.flatnonzero(np.isin(_owner(skinning_weights), [joints[-1] for joints in FINGER_JOINTS.values()]))
+    owner = _owner(skinning_weights)
+    return [np.flatnonzero(owner == FINGER_JOINTS[name][-1]) for name in FINGERS]
 
 
 def _owner(skinning_weights: np.ndarray) -> np.ndarray:

@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 Method = Literal["planes", "vhacd"]
 
-MOST_PARTS = 24
+MOST_PARTS = 32
 MOST_VERTICES = 64
 """Of a part: a dense hull makes a simulator a hundred times slower and no more right."""
 CONCAVITY_TOLERANCE = 0.02
 """Share of the object's volume that the parts may add to it."""
-_OFFSETS = (0.2, 0.35, 0.5, 0.65, 0.8)
+_OFFSETS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _CACHE_VERSION = "1"
 
 
@@ -100,34 +100,49 @@ def _cut_by_planes(solid: Solid) -> list[ConvexPart]:
     body = body.simplify(0.0003)
     pieces = [(_air(body), body)]
     tolerance = CONCAVITY_TOLERANCE * body.volume()
-    while len(pieces) < MOST_PARTS and sum(air for air, _ in pieces) > tolerance:
+    while sum(air for air, _ in pieces) > tolerance:
         pieces.sort(key=lambda piece: piece[0])
         air, worst = pieces.pop()
-        halves = _best_cut(worst)
-        if halves is None or sum(_air(half) for half in halves) >= air:
-            pieces.append((air, worst))
+        parts = _best_cut(worst, air, MOST_PARTS - len(pieces))
+        pieces += [(_air(part), part) for part in parts] if parts else [(air, worst)]
+        if not parts:
             break
-        pieces += [(_air(half), half) for half in halves]
     return [convex_hull(_mesh(piece).vertices) for _, piece in pieces]
 
 
 def _air(body: Any) -> float:
+    """m^3 between a body and its hull."""
     return body.hull().volume() - body.volume()
 
 
-def _best_cut(body: Any) -> list[Any] | None:
-    low, high = (np.array(corner) for corner in (body.bounding_box()[:3], body.bounding_box()[3:]))
-    best, least = None, np.inf
-    for axis in range(3):
-        normal = tuple(np.eye(3)[axis])
+def _best_cut(body: Any, air: float, most: int) -> list[Any] | None:
+    """The parts of the cut that takes away the most air per new part, of one plane or of two at right angles.
+
+    One plane is not enough: half a tube has as much air in it as a whole one, a quarter has little.
+    """
+    box = np.array(body.bounding_box()).reshape(2, 3)
+    best, most_gained = None, 0.01 * air
+    for first, second in ((0, None), (1, None), (2, None), (0, 1), (1, 2), (2, 0)):
         for share in _OFFSETS:
-            halves = body.split_by_plane(normal, float(low[axis] + share * (high[axis] - low[axis])))
-            # What a cut leaves apart is apart: two legs of a horseshoe are two parts.
-            parts = [part for half in halves for part in half.decompose() if part.volume() > 1e-12]
-            air = sum(_air(part) for part in parts)
-            if len(parts) > 1 and air < least:
-                best, least = parts, air
+            halves = _split(body, box, first, share)
+            for other in _OFFSETS if second is not None else (None,):
+                if second is None or other is None:
+                    parts = halves
+                else:
+                    parts = [quarter for half in halves for quarter in _split(half, box, second, other)]
+                if not 1 < len(parts) <= most:
+                    continue
+                gained = (air - sum(_air(part) for part in parts)) / (len(parts) - 1)
+                if gained > most_gained:
+                    best, most_gained = parts, gained
     return best
+
+
+def _split(body: Any, box: np.ndarray, axis: int, share: float) -> list[Any]:
+    """The parts on both sides of a plane; what it leaves apart is apart: two legs of a horseshoe are two parts."""
+    normal = tuple(np.eye(3)[axis])
+    halves = body.split_by_plane(normal, float(box[0, axis] + share * (box[1, axis] - box[0, axis])))
+    return [part for half in halves for part in half.decompose() if part.volume() > 1e-12]
 
 
 def _vhacd(solid: Solid, resolution: int, concavity: float) -> list[ConvexPart]:
@@ -240,7 +255,9 @@ def _read(file: Path) -> list[ConvexPart] | None:
 
 def _write(file: Path, parts: Sequence[ConvexPart]) -> None:
     """Store the parts; a reader sees the whole file or none."""
-    arrays = {f"{name}{k}": value for k, part in enumerate(parts) for name, value in zip("vf", part, strict=True)}
+    arrays: dict[str, Any] = {
+        f"{name}{k}": value for k, part in enumerate(parts) for name, value in zip("vf", part, strict=True)
+    }
     try:
         handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".part")
         with os.fdopen(handle, "wb") as stream:

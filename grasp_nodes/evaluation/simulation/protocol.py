@@ -18,6 +18,7 @@ class DisplacementProtocol:
     gravity: m/s^2, in the object's frame: the score depends on how the object lies in it.
     steps, timestep (s): duration. object_mass: kg, whatever the object.
     hand_friction, object_friction: lateral. hand_restitution, object_restitution. solver_iterations.
+    linear_damping: 1/s, Bullet's default.
     center_of_mass: mean of the mesh's "vertices" (depends on the tessellation) or of its "volume".
     vhacd_resolution, vhacd_concavity: of the object's convex decomposition.
     press_force: N, with which each fingertip near the object is pressed against it; 0 = the hand is one rigid mesh.
@@ -32,6 +33,7 @@ class DisplacementProtocol:
     object_friction: float = 3.0
     hand_restitution: float = 0.0
     object_restitution: float = 0.5
+    linear_damping: float = 0.04
     solver_iterations: int = 150
     center_of_mass: Literal["vertices", "volume"] = "vertices"
     vhacd_resolution: int = 1000
@@ -47,9 +49,12 @@ class DisplacementProtocol:
 
     @property
     def free_fall(self) -> float:
-        """m: how far an object falls that nothing holds: g dt^2 n (n + 1) / 2 (semi-implicit Euler)."""
-        fall = 0.5 * self.timestep**2 * self.steps * (self.steps + 1)
-        return float(np.linalg.norm(self.gravity)) * fall
+        """m: how far an object falls that nothing holds, in Bullet's steps (it damps with v and with v^2)."""
+        pull, speed, fall = float(np.linalg.norm(self.gravity)), 0.0, 0.0
+        for _ in range(self.steps):
+            speed += self.timestep * (pull - self.linear_damping * (1 + speed) * speed)
+            fall += self.timestep * speed
+        return fall
 
     def center(self, solid: Solid) -> np.ndarray:
         """(3,) m: the centre of mass that the protocol takes."""

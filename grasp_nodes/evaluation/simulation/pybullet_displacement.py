@@ -21,7 +21,6 @@ from grasp_nodes.evaluation.simulation.convex_parts import (
     quiet_stdout,
     write_obj,
 )
-from grasp_nodes.evaluation.simulation.hand_parts import fingertip_parts
 from grasp_nodes.evaluation.simulation.protocol import HASSON, DisplacementProtocol
 from grasp_nodes.evaluation.solid import Solid, check_hands, finite_hands
 
@@ -43,25 +42,25 @@ def simulation_displacement(
     hand_faces: np.ndarray,
     solid: Solid,
     protocol: DisplacementProtocol = HASSON,
-    hand_parts: Sequence[np.ndarray] | None = None,
+    fingertips: Sequence[np.ndarray] | None = None,
 ) -> Simulated:
     """Simulation displacement (SD) of CPF, FastGrasp and JHOD, and with ``protocol=CHOIR`` of CHOIR.
 
     Args:
         hand_vertices: (B, V, 3), m, object frame. hand_faces: (F, 3) int, closed.
         solid: the object. protocol: every setting.
-        hand_parts: of `hand_parts.hand_parts`; only a protocol with a press force needs them.
+        fingertips: five arrays of vertex ids, from `fingertip_regions`; only a protocol with a press force needs them.
 
     Returns:
         Distance of the object's centre of mass between start and end, and where it ended.
 
     Raises:
-        MissingDependencyError: PyBullet is not installed. InputError: wrong shapes, or the parts are missing.
+        MissingDependencyError: PyBullet is not installed. InputError: wrong shapes, or the fingertips are missing.
     """
     vertices = check_hands(hand_vertices, hand_faces)
     good = finite_hands(vertices)
-    if protocol.press_force > 0 and hand_parts is None:
-        raise InputError(f"simulation protocol {protocol.name!r} presses fingertips: give hand_parts")
+    if protocol.press_force > 0 and fingertips is None:
+        raise InputError(f"simulation protocol {protocol.name!r} presses fingertips: give their vertices")
     pybullet = import_pybullet()
     center = protocol.center(solid)
     parts = convex_parts(solid, "vhacd", protocol.vhacd_resolution, protocol.vhacd_concavity)
@@ -73,8 +72,8 @@ def simulation_displacement(
             write_obj(file, [part._replace(vertices=part.vertices - center) for part in parts])
             for i in np.flatnonzero(good):
                 world = _World(pybullet, client, protocol)
-                if protocol.press_force > 0 and hand_parts is not None:
-                    world.add_pressing_hand(vertices[i], hand_faces, hand_parts, solid)
+                if protocol.press_force > 0 and fingertips is not None:
+                    world.add_pressing_hand(vertices[i], hand_faces, fingertips, solid)
                 else:
                     world.add_hand(vertices[i], hand_faces)
                 final[i] = world.drop(file, center)
@@ -105,17 +104,16 @@ class _World:
         self._set_hand_dynamics(body, -1)
 
     def add_pressing_hand(
-        self, vertices: np.ndarray, faces: np.ndarray, parts: Sequence[np.ndarray], solid: Solid
+        self, vertices: np.ndarray, faces: np.ndarray, tips: Sequence[np.ndarray], solid: Solid
     ) -> None:
         """The hand without its fingertips as a static base, each fingertip on a slider towards the object."""
-        tips = [parts[k] for k in fingertip_parts()]
         is_tip = np.zeros(len(vertices), np.int64)
         for tip in tips:
             is_tip[tip] = 1
         base = self._concave(vertices, faces[is_tip[faces].sum(axis=1) < faces.shape[1]])
         shapes, places, axes, near = [], [], [], []
         for tip in tips:
-            distance, closest, face = solid.distance.signed(vertices[tip])
+            distance, _, face = solid.distance.signed(vertices[tip])
             best = int(distance.argmin())
             corner = solid.vertices[solid.faces[face[best]]]
             normal = np.cross(corner[1] - corner[0], corner[2] - corner[0])
@@ -180,6 +178,7 @@ class _World:
             -1,
             lateralFriction=protocol.object_friction,
             restitution=protocol.object_restitution,
+            linearDamping=protocol.linear_damping,
             physicsClientId=self._client,
         )
         for _ in range(protocol.steps):
