@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from grasp_msgs.msg import ContactMap, Evidence, HandModelInfo, HandObjectState, HandPoseArray, ObjectPose
@@ -25,15 +24,12 @@ if TYPE_CHECKING:
     from grasp_nodes.hand.model import HandModel
     from grasp_nodes.hand.parameters import Side
     from grasp_nodes.objects.model import ObjectModel
-    from grasp_nodes.perception.evidence import Evidence as EvidenceNoun
     from grasp_nodes.viewer.posed_hands import HandPoser
 
 EVIDENCE = "evidence"
 STATE, HANDS, OBJECTS, CONTACT = "hand_object/state", "hands", "objects/pose", "contact_map"
 MARKERS, MODEL_INFO = "markers", "hand_model_info"
 TF_QOS = QoSProfile(depth=100)
-REHEARSAL_STEP = 33_000_000
-"""ns."""
 
 
 class FittingNode(GraspNode[FittingParameters]):
@@ -45,7 +41,6 @@ class FittingNode(GraspNode[FittingParameters]):
         self._fitter: FrameFitter | None = None
         self._hand_models: dict[Side, HandModel] = {}
         self._poser: HandPoser | None = None
-        self._rehearsed = False
         self._object_model: ObjectModel | None = None
         self._pairing = StampPairing(EVIDENCE, round(settings.sync_slop_s * 1e9), self.statistics.dropped)
         self._outputs = {
@@ -125,9 +120,16 @@ class FittingNode(GraspNode[FittingParameters]):
     def _change_object(self, spec: str, object_id: str, scale: float) -> None:
         from grasp_nodes.objects.loading import load_object
 
+        self.useful(
+            "the object and its fit are being prepared; the first time it takes a minute or two"
+        )
+        started = time.monotonic()
         self._object_model = load_object(spec, object_id or None, scale)
         self._fitter = self._make_fitter()
-        self.get_logger().info(f"object {self._object_model.object_id} from {spec}")
+        self.useful("no evidence came since the object was prepared")
+        self.get_logger().info(
+            f"object {self._object_model.object_id} from {spec} is ready after {time.monotonic() - started:.1f} s"
+        )
 
     def _make_fitter(self) -> FrameFitter:
         from grasp_nodes.fitting.frame_fitter import FrameFitter, FrameFitterOptions
@@ -169,22 +171,10 @@ class FittingNode(GraspNode[FittingParameters]):
             return
         evidence = from_evidence(group[EVIDENCE])
         depth = self._depth.read(group.get(DEPTH), evidence.camera.width, evidence.camera.height)
-        if evidence.hands and not self._rehearsed:
-            self._rehearse(evidence, depth)
         state = self._fitter.update(evidence, depth)
         self._publish_state(state)
         self.statistics.latency(time.monotonic() - group["arrived"])
         self.useful("" if state.status == 0 else state.status_text or "neither a hand nor an object was fitted")
-
-    def _rehearse(self, evidence: EvidenceNoun, depth: Any) -> None:
-        """Fit the first hand twice and throw that away: code that is compiled at its first use is then ready."""
-        self.useful("the fit is being compiled, once after installation: a minute or two")
-        started = time.monotonic()
-        fitter = self._make_fitter()
-        for number in range(2):
-            fitter.update(replace(evidence, stamp=evidence.stamp + number * REHEARSAL_STEP), depth)
-        self._rehearsed = True
-        self.get_logger().info(f"fit rehearsed on the first hand in {time.monotonic() - started:.1f} s")
 
     def _publish_state(self, state: HandObjectNoun) -> None:
         from grasp_nodes.nodes.conversions.hands import to_hand_pose_array
