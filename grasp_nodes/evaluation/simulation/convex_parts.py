@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 Method = Literal["planes", "vhacd"]
 
-MOST_PARTS = 32
+MOST_PARTS = 20
 MOST_VERTICES = 64
 """Of a part: a dense hull makes a simulator a hundred times slower and no more right."""
 CONCAVITY_TOLERANCE = 0.02

@@ -11,20 +11,28 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 import trimesh
+from scipy.spatial import cKDTree
 
 from grasp_nodes.errors import InputError, MissingDependencyError
 from grasp_nodes.evaluation.simulation.convex_parts import ConvexPart, convex_parts
 from grasp_nodes.evaluation.simulation.protocol import HASSON, HOLD, DisplacementProtocol, HoldProtocol
 from grasp_nodes.evaluation.solid import Solid, check_hands, finite_hands
-from grasp_nodes.geometry.mesh import vertex_normals
+from grasp_nodes.geometry.mesh import sample_surface
 
 DIRECTIONS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float64)
-BALLS = 200
+BALLS = 150
 BALL_RADIUS = 0.003
 """m; a third of a finger's thickness: smaller than the gaps between vertices would let edges slip in."""
-REACH = 0.03
+REACH = 0.02
 """m; vertices farther from the object than this cannot meet it before it counts as lost."""
+SOFT = (0.02, 1.0)
+REBOUND = (0.05, 0.3)
+"""solref, s and damping ratio. The hold pushes an overlap apart without a kick. Bullet leaves the object with the speed
+that resolved the overlap, and keeps bodies some way apart; the displacement imitates both, as it is to be compared."""
+BULLET_MARGIN = 0.002
+_SURFACE_POINTS = 4096
 _FAR = (0.0, 0.0, 100.0)
 _HAND, _OBJECT = 1, 2
 
@@ -53,8 +61,15 @@ class MujocoEngine:
     def __init__(self, solid: Solid, hand_faces: np.ndarray) -> None:
         self._mujoco = _import_mujoco()
         self._solid, self._faces = solid, np.asarray(hand_faces, np.int64)
+        corners = self._faces.ravel()
+        owners = np.repeat(np.arange(len(self._faces)), 3)
+        self._face_to_vertex = sp.csr_matrix((np.ones(len(corners)), (corners, owners)))
+        self._surface = cKDTree(sample_surface(solid.vertices, solid.faces, _SURFACE_POINTS, seed=0)[0])
         self._model = self._compile(convex_parts(solid))
         self._data = self._mujoco.MjData(self._model)
+        nodes = self._model.body_bvhadr[0] + np.arange(self._model.body_bvhnum[0])
+        ball = self._model.bvh_nodeid[nodes]
+        self._leaves, self._branches, self._ball_of_leaf = nodes[ball >= 0], nodes[ball < 0], ball[ball >= 0]
         self._unit_inertia = self._model.body_inertia[1].copy()
 
     def displacement(self, hand_vertices: np.ndarray, protocol: DisplacementProtocol = HASSON) -> np.ndarray:
@@ -70,7 +85,7 @@ class MujocoEngine:
             raise InputError(f"simulation protocol {protocol.name!r} presses fingertips, which only PyBullet does here")
         vertices = self._check(hand_vertices)
         friction = protocol.hand_friction * protocol.object_friction  # as Bullet combines them
-        self._set_up(protocol.timestep, protocol.object_mass, friction, protocol.center(self._solid))
+        self._set_up(protocol.timestep, protocol.object_mass, friction, protocol.center(self._solid), True)
         self._model.dof_damping[:] = protocol.linear_damping * protocol.object_mass * np.array([1.0, 1, 1, 0, 0, 0])
         self._model.opt.gravity[:] = protocol.gravity
         result = np.full(len(vertices), np.nan)
@@ -89,7 +104,7 @@ class MujocoEngine:
             every_direction: simulate the others, too, after one direction was lost.
         """
         vertices = self._check(hand_vertices)
-        self._set_up(protocol.timestep, protocol.object_mass, protocol.friction, self._solid.center_of_volume)
+        self._set_up(protocol.timestep, protocol.object_mass, protocol.friction, self._solid.center_of_volume, False)
         self._model.dof_damping[:] = 0.0
         steps = round(protocol.duration / protocol.timestep)
         moved = np.full((len(vertices), len(DIRECTIONS)), np.inf)
@@ -111,7 +126,7 @@ class MujocoEngine:
             hand_vertices: (B, V, 3), m, object frame.
         """
         vertices = self._check(hand_vertices)
-        self._set_up(protocol.timestep, protocol.object_mass, protocol.friction, self._solid.center_of_volume)
+        self._set_up(protocol.timestep, protocol.object_mass, protocol.friction, self._solid.center_of_volume, False)
         self._model.dof_damping[:] = 0.0
         steps = round(protocol.duration / protocol.timestep)
         phase = 2 * np.pi * protocol.shake_frequency * protocol.timestep * np.arange(steps)
@@ -135,10 +150,9 @@ class MujocoEngine:
         mujoco = self._mujoco
         spec = mujoco.MjSpec()
         spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-        # Its boxes around the hand's balls are made when compiling, and would be those of no hand.
-        spec.option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)
-        for _ in range(BALLS):
+        for k in range(BALLS):
             geom = spec.worldbody.add_geom()
+            geom.pos = [0.01 * k, 0.0, 0.0]
             geom.type, geom.size = mujoco.mjtGeom.mjGEOM_SPHERE, [BALL_RADIUS, 0, 0]
             geom.contype, geom.conaffinity = _HAND, _OBJECT
         body = spec.worldbody.add_body()
@@ -163,8 +177,10 @@ class MujocoEngine:
         mesh.userface = np.asarray(faces).ravel().tolist()
         mesh.inertia = self._mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX
 
-    def _set_up(self, timestep: float, mass: float, friction: float, center: np.ndarray) -> None:
+    def _set_up(self, timestep: float, mass: float, friction: float, center: np.ndarray, rebound: bool) -> None:
         model = self._model
+        model.geom_solref[:] = REBOUND if rebound else SOFT
+        model.geom_margin[:] = 0.5 * BULLET_MARGIN if rebound else 0.0
         model.opt.timestep = timestep
         model.geom_friction[:, 0] = friction
         model.body_mass[1] = mass
@@ -174,12 +190,19 @@ class MujocoEngine:
 
     def _pose_hand(self, vertices: np.ndarray) -> None:
         """Balls below the skin of the vertices that are nearest to the object; the rest far away."""
-        distance, _, _ = self._solid.distance.unsigned(vertices)
+        distance, _ = self._surface.query(vertices, distance_upper_bound=REACH)
         near = np.argsort(distance, kind="stable")[:BALLS]
         near = near[distance[near] < REACH]
-        centers = vertices[near] - BALL_RADIUS * vertex_normals(vertices, self._faces)[near]
+        corner = vertices[self._faces]
+        normals = self._face_to_vertex @ np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+        normals = normals[near] / np.maximum(np.linalg.norm(normals[near], axis=1, keepdims=True), 1e-30)
+        centers = vertices[near] - BALL_RADIUS * normals
         self._model.geom_pos[:BALLS] = _FAR
         self._model.geom_pos[: len(near)] = centers
+        # The tree of boxes by which pairs are found: leaves where the balls are, every branch around all of them.
+        self._model.bvh_aabb[self._branches, :3], self._model.bvh_aabb[self._branches, 3:] = 0.0, 2 * _FAR[2]
+        self._model.bvh_aabb[self._leaves, :3] = self._model.geom_pos[self._ball_of_leaf]
+        self._model.bvh_aabb[self._leaves, 3:] = BALL_RADIUS
 
     def _simulate(self, steps: int, limit: float, pull: np.ndarray | None = None) -> float:
         """Displacement of the centre of mass at the end, m, or where it first passes the limit."""
