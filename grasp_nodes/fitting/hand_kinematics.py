@@ -56,7 +56,7 @@ class PosedBones(NamedTuple):
 
 def bones_of(skeleton: HandSkeleton) -> Bones:
     """The skeleton's tree for compiled code."""
-    return Bones(skeleton.joints, skeleton.parents, skeleton.dof_axes, skeleton.dof_first)
+    return Bones(skeleton.joints, skeleton.parents, skeleton.dofs.axes, skeleton.dofs.first)
 
 
 def skin_of(skeleton: HandSkeleton) -> Skin:

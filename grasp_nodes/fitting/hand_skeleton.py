@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.hand.keypoints import FINGER_JOINTS, FINGERS, KEYPOINT_ORDER, PARENTS, TIP_VERTICES, WRIST_LOOP
+from grasp_nodes.hand.anatomy import DegreesOfFreedom, HandAnatomy, keypoints_at_rest
+from grasp_nodes.hand.keypoints import FINGER_JOINTS, FINGERS, KEYPOINT_ORDER, PARENTS, WRIST_LOOP
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, NUM_KEYPOINTS, NUM_POSE, Side
+from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, NUM_KEYPOINTS, Side
 
 OFFSETS_FILE = Path(__file__).resolve().parent / "keypoint_offsets.json"
 OFFSETS_VERSION = 1
@@ -20,14 +21,7 @@ SKINNING_TERMS = 5
 """Joints per vertex that are kept; weights are scaled to sum to one."""
 SMALLEST_WEIGHT = 0.02
 
-FINGER_BENDS = ((-5.0, 85.0), (-5.0, 100.0), (-5.0, 70.0))
-THUMB_BENDS = ((-5.0, 40.0), (-5.0, 55.0), (-5.0, 75.0))
-FINGER_SPREAD, THUMB_SPREAD, THUMB_TWIST = (-14.0, 14.0), (-57.0, 17.0), (-46.0, 46.0)
-"""deg; limits of each bend from the palm outwards, of spreading and twisting."""
-FINGER_BACK, THUMB_BACK = (0.0, 1.0, 0.0), (0.35, 0.80, 0.50)
-"""Where the nails look in the rest pose of the right hand."""
 MIRROR = np.array([-1.0, 1.0, 1.0])
-MIRROR_ROTATION = np.array([1.0, -1.0, -1.0])
 
 
 @dataclass(frozen=True)
@@ -64,21 +58,15 @@ def load_keypoint_offsets(path: Path = OFFSETS_FILE) -> KeypointOffsets:
 class HandSkeleton:
     """Everything that does not change while a hand moves. D degrees of freedom, V vertices.
 
-    joints: (16, 3), m, rest. parents: (16,). dof_axes: (D, 3), unit, in the joint's rest axes; positive bends close.
-    dof_first: (17,), degrees of freedom of joint j are dof_first[j]:dof_first[j + 1]. dof_joint: (D,).
-    low, high: (D,), rad. keypoint_joint: (21,). keypoint_local, landmark_local: (21, 3), m, in that joint's axes.
+    joints: (16, 3), m, rest. parents: (16,). dofs: in which the fingers move.
+    keypoint_joint: (21,). keypoint_local, landmark_local: (21, 3), m, in that joint's axes.
     vertices, normals: (V, 3), rest. skin_joints, skin_weights: (V, 5). on_rim: (V,) bool, beside the wrist's rim.
     """
 
     side: Side
     joints: np.ndarray
     parents: np.ndarray
-    dof_names: tuple[str, ...]
-    dof_axes: np.ndarray
-    dof_first: np.ndarray
-    dof_joint: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    dofs: DegreesOfFreedom
     keypoint_joint: np.ndarray
     keypoint_local: np.ndarray
     landmark_local: np.ndarray
@@ -92,13 +80,21 @@ class HandSkeleton:
     @property
     def num_dofs(self) -> int:
         """D."""
-        return len(self.low)
+        return len(self.dofs.names)
 
-    def hand_pose(self, dofs: np.ndarray) -> np.ndarray:
+    @property
+    def low(self) -> np.ndarray:
+        """(D,), rad: least angles."""
+        return self.dofs.low
+
+    @property
+    def high(self) -> np.ndarray:
+        """(D,), rad: largest angles."""
+        return self.dofs.high
+
+    def hand_pose(self, values: np.ndarray) -> np.ndarray:
         """MANO's (45,) axis-angle pose of (D,) angles, rad."""
-        pose = np.zeros((NUM_JOINTS, 3))
-        np.add.at(pose, self.dof_joint, dofs[:, None] * self.dof_axes)
-        return pose[1:].reshape(NUM_POSE)
+        return self.dofs.pose(values)
 
     def angles(
         self, fingers: tuple[float, float, float], thumb: tuple[float, float, float, float, float]
@@ -109,10 +105,7 @@ class HandSkeleton:
             fingers: three bends of each finger, deg.
             thumb: three bends, spread and twist, deg.
         """
-        values = {f"{finger}_bend_{k}": fingers[k] for finger in FINGERS[1:] for k in range(3)}
-        values |= {f"thumb_bend_{k}": thumb[k] for k in range(3)}
-        values |= {"thumb_spread": thumb[3], "thumb_twist": thumb[4]}
-        return np.deg2rad([values.get(name, 0.0) for name in self.dof_names])
+        return self.dofs.uniform(fingers, thumb)
 
 
 def make_hand_skeleton(
@@ -131,21 +124,14 @@ def make_hand_skeleton(
     vertices = arrays.v_template + arrays.shapedirs @ shape
     joints = arrays.J_regressor @ vertices
     mirror = MIRROR if model.side == "left" else np.ones(3)
-    names, axes, owners, low, high = _degrees_of_freedom(joints * mirror, vertices * mirror)
-    if model.side == "left":
-        axes = axes * MIRROR_ROTATION
+    anatomy = HandAnatomy.of_keypoints(keypoints_at_rest(joints, vertices), model.side)
     keypoint_joint, keypoint_local = _keypoints(joints, vertices)
     skin_joints, skin_weights = _sparse_weights(arrays.weights)
     return HandSkeleton(
         side=model.side,
         joints=np.ascontiguousarray(joints),
         parents=np.array(PARENTS, np.int64),
-        dof_names=names,
-        dof_axes=np.ascontiguousarray(axes),
-        dof_first=np.searchsorted(owners, np.arange(NUM_JOINTS + 1)).astype(np.int64),
-        dof_joint=owners,
-        low=low,
-        high=high,
+        dofs=DegreesOfFreedom.of_anatomy(anatomy),
         keypoint_joint=keypoint_joint,
         keypoint_local=keypoint_local,
         landmark_local=np.ascontiguousarray(keypoint_local + offsets.offsets * mirror),
@@ -158,41 +144,11 @@ def make_hand_skeleton(
     )
 
 
-def _degrees_of_freedom(
-    joints: np.ndarray, vertices: np.ndarray
-) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Bends, spreads and the thumb's twist of a right hand, in the order of MANO's joints."""
-    found: list[tuple[int, str, np.ndarray, tuple[float, float]]] = []
-    for finger in FINGERS:
-        thumb = finger == "thumb"
-        back = np.array(THUMB_BACK if thumb else FINGER_BACK)
-        chain = FINGER_JOINTS[finger]
-        points = np.concatenate([joints[list(chain)], vertices[TIP_VERTICES[finger]][None]])
-        bones = np.diff(points, axis=0)
-        bones /= np.linalg.norm(bones, axis=1, keepdims=True)
-        for k, joint in enumerate(chain):
-            bend = np.cross(back, bones[k])
-            bend /= np.linalg.norm(bend)
-            found.append((joint, f"{finger}_bend_{k}", bend, (THUMB_BENDS if thumb else FINGER_BENDS)[k]))
-            if k == 0:
-                spread = np.cross(bend, bones[0])
-                found.append((joint, f"{finger}_spread", spread, THUMB_SPREAD if thumb else FINGER_SPREAD))
-                if thumb:
-                    found.append((joint, "thumb_twist", bones[0], THUMB_TWIST))
-    found.sort(key=lambda entry: entry[0])
-    low, high = np.deg2rad(np.array([entry[3] for entry in found])).T
-    axes, owners = np.array([entry[2] for entry in found]), np.array([entry[0] for entry in found], np.int64)
-    return tuple(entry[1] for entry in found), axes, owners, low.copy(), high.copy()
-
-
 def _keypoints(joints: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Joint that carries each of the 21 keypoints, and where it lies in that joint's axes."""
     last = [FINGER_JOINTS[finger][-1] for finger in FINGERS]
-    tips = vertices[[TIP_VERTICES[finger] for finger in FINGERS]]
-    carrier = np.array([*range(NUM_JOINTS), *last], np.int64)
-    local = np.concatenate([np.zeros((NUM_JOINTS, 3)), tips - joints[last]])
-    order = list(KEYPOINT_ORDER)
-    return carrier[order], np.ascontiguousarray(local[order])
+    carrier = np.array([*range(NUM_JOINTS), *last], np.int64)[list(KEYPOINT_ORDER)]
+    return carrier, np.ascontiguousarray(keypoints_at_rest(joints, vertices) - joints[carrier])
 
 
 def _sparse_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -222,9 +178,4 @@ def _near_rim(faces: np.ndarray, count: int) -> np.ndarray:
 
 def dof_values(skeleton: HandSkeleton, hand_pose: torch.Tensor) -> np.ndarray:
     """(D,) rad that come nearest to a MANO pose (45,), by least squares per joint; limits are not applied."""
-    pose = hand_pose.detach().cpu().numpy().astype(np.float64).reshape(NUM_JOINTS - 1, 3)
-    values = np.zeros(skeleton.num_dofs)
-    for joint in range(1, NUM_JOINTS):
-        own = slice(skeleton.dof_first[joint], skeleton.dof_first[joint + 1])
-        values[own] = np.linalg.lstsq(skeleton.dof_axes[own].T, pose[joint - 1], rcond=None)[0]
-    return values
+    return skeleton.dofs.nearest(hand_pose.detach().cpu().numpy().astype(np.float64))

@@ -129,7 +129,7 @@ def solve_hand(
         prior: what is expected.
         iterations: steps that are tried at most.
     """
-    names = skeleton.dof_names
+    names = skeleton.dofs.names
     outer = [i for i, name in enumerate(names) if name.endswith("_bend_2") and not name.startswith("thumb")]
     middle = [names.index(names[i].replace("_bend_2", "_bend_1")) for i in outer]
     anatomy = _Anatomy(skeleton.low, skeleton.high, np.array(outer, np.int64), np.array(middle, np.int64))
