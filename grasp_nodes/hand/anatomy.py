@@ -1,7 +1,8 @@
 """Anatomical degrees of freedom of a hand: twist-splay-bend frames, limits, and angles instead of axis-angle poses.
 
-Every joint has a frame in the hand model's rest axes (A-MANO of CPF, Yang et al., ICCV 2021): twist along the bone towards the wrist, bend across it, splay = bend x twist. A rotation in that frame is
-``R_twist R_splay R_bend``: the bone bends first, then is splayed, then twisted about the rest direction.
+Every joint has a frame in the hand model's rest axes (A-MANO of CPF, Yang et al., ICCV 2021): twist along the
+bone towards the wrist, bend across it, splay = bend x twist. A rotation in that frame is ``R_twist R_splay R_bend``:
+the bone bends first, then is splayed, then twisted about its rest direction.
 
 Angles of the left hand are those of the mirror image: equal angles give mirrored hands (CPF's own left frames turn
 twist and splay the other way).
