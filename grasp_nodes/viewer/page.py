@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 CONTACT_LEVELS = 5
 TRAIL_LENGTH = 90
 KEPT_IMAGES = 32
-VIEW_OFFSET = np.array([0.16, -0.18, -0.34])
+VIEW_OFFSET = np.array([0.16, -0.17, -0.27])
 """m, camera frame: where the page's view stands from what it looks at; beside the camera, a little above."""
 JPEG_QUALITY = 80
 
@@ -97,7 +97,13 @@ class ViewerPage:
         self._camera = camera
         fov = 2 * float(np.arctan2(camera.height / 2, camera.camera_k[1, 1]))
         self._server.scene.add_camera_frustum(
-            "/camera/frustum", fov=fov, aspect=camera.width / camera.height, scale=0.06, color=(60, 60, 60)
+            "/camera/frustum",
+            fov=fov,
+            aspect=camera.width / camera.height,
+            scale=0.06,
+            thickness=1.5,
+            thickness_units="screen",
+            color=(60, 60, 60),
         )
 
     def set_object(self, object_model: ObjectModel) -> None:
