@@ -78,6 +78,8 @@ class SelfPenetration:
         twice = np.flatnonzero(winding_numbers(vertices, self._faces, below_skin) > 1)
         deepest = 0.0
         for part in np.unique(self._part[twice]):
+            if not len(self._foreign_skin[part]):
+                continue
             points = vertices[twice[self._part[twice] == part]]
             distance, _, _ = MeshDistance(vertices, self._foreign_skin[part]).signed(points)
             deepest = max(deepest, float(-distance.min()))

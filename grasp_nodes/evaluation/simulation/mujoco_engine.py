@@ -22,11 +22,10 @@ from grasp_nodes.evaluation.solid import Solid, check_hands, finite_hands
 from grasp_nodes.geometry.mesh import sample_surface
 
 DIRECTIONS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float64)
-BALLS = 150
+BALLS = 200
+"""Those of the vertices nearest to the object; the others of 778 lie farther than it moves before it is lost."""
 BALL_RADIUS = 0.003
 """m; a third of a finger's thickness: smaller than the gaps between vertices would let edges slip in."""
-REACH = 0.02
-"""m; vertices farther from the object than this cannot meet it before it counts as lost."""
 SOFT = (0.02, 1.0)
 REBOUND = (0.05, 0.3)
 """solref, s and damping ratio. The hold pushes an overlap apart without a kick. Bullet leaves the object with the speed
@@ -187,12 +186,12 @@ class MujocoEngine:
         model.body_inertia[1] = mass * self._unit_inertia
         model.body_ipos[1] = center
         self._mujoco.mj_setConst(model, self._data)
+        model.geom_sameframe[:BALLS] = 0  # else a ball that was at the origin just now would stay there
 
     def _pose_hand(self, vertices: np.ndarray) -> None:
         """Balls below the skin of the vertices that are nearest to the object; the rest far away."""
-        distance, _ = self._surface.query(vertices, distance_upper_bound=REACH)
+        distance, _ = self._surface.query(vertices)
         near = np.argsort(distance, kind="stable")[:BALLS]
-        near = near[distance[near] < REACH]
         corner = vertices[self._faces]
         normals = self._face_to_vertex @ np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
         normals = normals[near] / np.maximum(np.linalg.norm(normals[near], axis=1, keepdims=True), 1e-30)

@@ -87,7 +87,7 @@ class HoldProtocol:
 
     gravity: float = 9.8
     duration: float = 0.5
-    timestep: float = 1 / 240
+    timestep: float = 1 / 120
     object_mass: float = 0.1
     friction: float = 1.0
     limit: float = 0.02

@@ -1,0 +1,222 @@
+"""Both simulators on scenes with a known end, and what they need."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import trimesh
+
+from grasp_nodes.errors import InputError, MissingDependencyError
+from grasp_nodes.evaluation.as_released import displacement_as_released_by_oakink
+from grasp_nodes.evaluation.penetration import fingertip_regions
+from grasp_nodes.evaluation.simulation.convex_parts import convex_hull, convex_parts, read_obj, write_obj
+from grasp_nodes.evaluation.simulation.mujoco_engine import MujocoEngine
+from grasp_nodes.evaluation.simulation.protocol import CHOIR, HASSON, HOLD, OAKINK, DisplacementProtocol
+from grasp_nodes.evaluation.simulation.pybullet_displacement import simulation_displacement
+from grasp_nodes.evaluation.solid import Solid
+from grasp_nodes.objects.shapes import mug
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRASP_NODES_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def box(extents, at=(0.0, 0.0, 0.0)) -> trimesh.Trimesh:
+    return trimesh.creation.box(extents).apply_translation(at)
+
+
+def solid(mesh: trimesh.Trimesh, name: str = "object") -> Solid:
+    return Solid(mesh.vertices, mesh.faces, name)
+
+
+def fine(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """Vertices some millimetres apart, as a hand's."""
+    return mesh.subdivide_to_size(0.006)
+
+
+FAR = box((0.01, 0.01, 0.01), (1.0, 1.0, 1.0))
+CUBE = box((0.04, 0.04, 0.04))
+
+
+def cage() -> trimesh.Trimesh:
+    """Six plates half a millimetre from a cube of 4 cm."""
+    plates = []
+    for axis in range(3):
+        for side in (-1, 1):
+            extents, at = [0.036, 0.036, 0.036], [0.0, 0.0, 0.0]
+            extents[axis], at[axis] = 0.008, side * (0.02 + 0.0005 + 0.004)
+            plates.append(fine(box(extents, at)))
+    return trimesh.util.concatenate(plates)
+
+
+class TestPyBullet:
+    @pytest.fixture(autouse=True)
+    def needs(self):
+        pytest.importorskip("pybullet", reason="the sim extra is not installed")
+
+    def test_free_fall_is_10_68_cm_and_the_protocol_knows_it(self):
+        found = simulation_displacement(FAR.vertices[None], FAR.faces, solid(CUBE))
+        assert found.displacement[0] == pytest.approx(0.1068, abs=5e-5)
+        assert HASSON.free_fall == pytest.approx(found.displacement[0], rel=1e-4)
+        np.testing.assert_allclose(found.final_center_of_mass[0], [0, found.displacement[0], 0], atol=1e-9)
+
+    def test_an_object_that_rests_scores_nothing_and_oakinks_number_its_offset(self):
+        # Gravity is +y; bodies keep a distance of 2 mm in Bullet.
+        floor = box((0.3, 0.02, 0.3), (0.0, 0.02 + 0.002 + 0.01, 0.0))
+        for protocol in (HASSON, OAKINK):
+            away = solid(box((0.04, 0.04, 0.04), (0.03, 0.0, 0.0)))
+            found = simulation_displacement(floor.vertices[None], floor.faces, away, protocol)
+            assert found.displacement[0] < 3e-4
+            assert displacement_as_released_by_oakink(found.final_center_of_mass)[0] == pytest.approx(0.03, rel=0.02)
+
+    def test_the_vertex_mean_as_centre_depends_on_the_tessellation_and_the_volume_does_not(self):
+        cylinder = trimesh.creation.cylinder(0.03, 0.1, sections=24)
+        uneven = cylinder.subdivide(face_index=np.flatnonzero(cylinder.triangles_center[:, 2] > 0.04))
+        by_volume = replace(HASSON, name="by volume", center_of_mass="volume")
+        even, odd = solid(cylinder), Solid(uneven.vertices, uneven.faces) if uneven.is_watertight else None
+        assert abs(HASSON.center(even)[2]) < 1e-12
+        if odd is not None:
+            assert HASSON.center(odd)[2] > 0.005
+            assert abs(by_volume.center(odd)[2]) < 1e-9
+
+    def test_nan_is_nan_and_the_others_are_not_touched(self):
+        hands = np.stack([FAR.vertices, np.full_like(FAR.vertices, np.nan), FAR.vertices])
+        found = simulation_displacement(hands, FAR.faces, solid(CUBE))
+        assert np.isnan(found.displacement).tolist() == [False, True, False]
+        assert found.displacement[0] == found.displacement[2]
+
+    def test_pressed_fingertips_hold_a_slippery_object_that_a_stiff_hand_drops(self, hand):
+        vertices = hand.posed(np.zeros(45))
+        tips = fingertip_regions(hand.weights)
+        # A plate 3 mm below the fingertips of a flat hand, whose palm looks along -y: gravity takes it away.
+        low = vertices[np.concatenate(tips[1:])].min(axis=0)
+        middle = vertices[np.concatenate(tips[1:])].mean(axis=0)
+        plate = solid(box((0.03, 0.01, 0.05), (middle[0], low[1] - 0.005 - 0.0021, middle[2])))
+        with pytest.raises(InputError, match="fingertips"):
+            simulation_displacement(vertices[None], hand.faces, plate, CHOIR)
+        upward = replace(CHOIR, name="weightless", gravity=(0.0, 0.0, 0.0))
+        pressed = simulation_displacement(vertices[None], hand.faces, plate, upward, tips).displacement[0]
+        still = simulation_displacement(
+            vertices[None], hand.faces, plate, replace(upward, press_force=0.0)
+        ).displacement[0]
+        assert still < 1e-3
+        assert pressed > 5e-3  # 8 N on a kilogram for 0.146 s, until the sliders end
+
+    def test_vhacd_covers_the_object(self):
+        parts = convex_parts(solid(CUBE), "vhacd")
+        assert np.concatenate([part.vertices for part in parts]).max() == pytest.approx(0.02, abs=0.003)
+
+
+class TestMujoco:
+    @pytest.fixture(autouse=True)
+    def needs(self):
+        pytest.importorskip("mujoco", reason="the sim extra is not installed")
+
+    def test_free_fall_is_that_of_the_protocol(self):
+        found = MujocoEngine(solid(CUBE), FAR.faces).displacement(FAR.vertices[None])
+        assert found[0] == pytest.approx(HASSON.free_fall, rel=3e-3)
+
+    def test_an_object_on_a_floor_stays_and_one_above_it_falls_the_gap(self):
+        floor = fine(box((0.08, 0.02, 0.08), (0.0, 0.0, 0.0)))
+        engine = MujocoEngine(solid(CUBE), floor.faces)
+        shift = np.array([0.0, 0.02 + 0.01, 0.0])
+        # The displacement keeps bodies a millimetre apart, as Bullet does.
+        hands = np.stack([floor.vertices + shift + [0, gap, 0] for gap in (0.001, 0.011, 0.031)])
+        found = engine.displacement(hands)
+        np.testing.assert_allclose(found[:2], [0.0, 0.010], atol=1.2e-3)
+        assert found[2] == pytest.approx(0.030, abs=4e-3)  # it has just bounced
+        # The same hands in another order: the scene keeps nothing of the last one.
+        np.testing.assert_allclose(engine.displacement(hands[::-1])[::-1], engine.displacement(hands), atol=1e-9)
+
+    def test_a_cage_holds_in_six_directions_and_is_shaken_in_vain_and_a_floor_holds_in_one(self):
+        around = cage()
+        engine = MujocoEngine(solid(CUBE), around.faces)
+        held = engine.six_direction_hold(around.vertices[None])
+        assert held.holds.tolist() == [True]
+        np.testing.assert_allclose(held.displacement, 0.0005, atol=4e-4)
+        assert engine.shake(around.vertices[None]).holds.tolist() == [True]
+        floor = fine(box((0.08, 0.02, 0.08), (0.0, 0.0305, 0.0)))
+        engine = MujocoEngine(solid(CUBE), floor.faces)
+        found = engine.six_direction_hold(floor.vertices[None], every_direction=True)
+        assert (found.displacement[0] < HOLD.limit).tolist() == [False, False, True, False, False, False]
+        assert not found.holds[0]
+        stopped = engine.six_direction_hold(floor.vertices[None])
+        assert np.isinf(stopped.displacement[0, 1:]).all()
+        assert not engine.shake(floor.vertices[None]).holds[0]
+
+    def test_nan_does_not_hold(self):
+        around = cage()
+        hands = np.stack([np.full_like(around.vertices, np.nan), around.vertices])
+        engine = MujocoEngine(solid(CUBE), around.faces)
+        assert engine.six_direction_hold(hands).holds.tolist() == [False, True]
+        assert np.isnan(engine.displacement(hands)).tolist() == [True, False]
+        with pytest.raises(InputError, match="PyBullet"):
+            engine.displacement(hands, CHOIR)
+
+
+def test_the_mug_is_cut_so_that_its_inside_stays_hollow():
+    whole = solid(mug())
+    parts = convex_parts(whole)
+    assert 1 < len(parts) <= 20
+    covered = 0.0
+    for part in parts:
+        body = Solid(part.vertices, part.faces)  # closed, outward
+        covered += body.volume
+        assert len(part.vertices) <= 64
+        assert not body.distance.signed(np.array([[0.0, 0.0, 0.06]]))[0][0] < 0
+    assert 0.9 * whole.volume < covered < 1.5 * whole.volume
+
+
+def test_a_convex_object_is_one_part_and_its_hull_is_slim():
+    (part,) = convex_parts(solid(trimesh.creation.icosphere(5, 0.03)))
+    assert len(part.vertices) <= 64
+    assert Solid(*part).volume == pytest.approx(4 / 3 * np.pi * 0.03**3, rel=0.12)
+    np.testing.assert_allclose(np.sort(convex_hull(CUBE.vertices).vertices, axis=0), np.sort(CUBE.vertices, axis=0))
+
+
+def test_parts_come_from_the_cache_and_a_damaged_file_is_made_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("GRASP_NODES_CACHE", str(tmp_path))
+    one = solid(trimesh.creation.torus(0.03, 0.01, major_sections=16, minor_sections=8))
+    first = convex_parts(one)
+    (file,) = (tmp_path / "convex_parts").iterdir()
+    monkeypatch.setattr("grasp_nodes.evaluation.simulation.convex_parts._cut_by_planes", lambda _: [])
+    again = convex_parts(solid(trimesh.Trimesh(one.vertices, one.faces, process=False)))
+    assert len(again) == len(first)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a.vertices, b.vertices)
+    file.write_bytes(b"half a fi")
+    assert convex_parts(one) == []
+    assert "damaged" in caplog.text
+
+
+def test_obj_groups_come_back(tmp_path):
+    parts = [convex_hull(CUBE.vertices), convex_hull(FAR.vertices)]
+    write_obj(tmp_path / "parts.obj", parts)
+    for part, back in zip(parts, read_obj(tmp_path / "parts.obj"), strict=True):
+        np.testing.assert_allclose(back.vertices, part.vertices)
+        np.testing.assert_array_equal(back.faces, part.faces)
+
+
+@pytest.mark.parametrize("package", ["pybullet", "mujoco"])
+def test_without_the_package_the_message_says_how_to_install_it(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    run = {
+        "pybullet": lambda: simulation_displacement(FAR.vertices[None], FAR.faces, solid(CUBE)),
+        "mujoco": lambda: MujocoEngine(solid(CUBE), FAR.faces),
+    }[package]
+    with pytest.raises(MissingDependencyError, match=r"grasp_nodes\[sim\]"):
+        run()
+
+
+def test_protocols_say_all_their_settings_and_refuse_nonsense():
+    assert HASSON.describe()["steps"] == 35
+    assert OAKINK.describe()["vhacd_resolution"] == 100_000
+    assert HOLD.describe()["limit"] == 0.02
+    with pytest.raises(InputError, match="steps"):
+        DisplacementProtocol("none", steps=0)
