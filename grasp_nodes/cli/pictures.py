@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.rendering import RenderMesh, contact_sheet, render_meshes
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams, Side
+from grasp_nodes.npz import read_npz
 from grasp_nodes.objects.loading import load_object
 from grasp_nodes.viewer.colors import OBJECT, SKIN
 from grasp_nodes.viewer.overlay import draw_overlay
@@ -142,7 +142,7 @@ def read_hand_params(path: Path) -> HandParams:
     """
     if not path.is_file():
         raise MissingFileError(f"hand parameters {path}: there is no such file")
-    values = _read_json(path) if path.suffix.lower() == ".json" else _read_npz(path)
+    values = _read_json(path) if path.suffix.lower() == ".json" else read_npz(path, "hand parameters .npz")
     given = {name: _numbers(values[name], f"hand parameters {path}: {name}") for name in FIELDS if name in values}
     if not given:
         raise InputError(f"hand parameters {path}: expected some of {', '.join(FIELDS)}, got {sorted(values)}")
@@ -174,14 +174,6 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"hand parameters {path}: expected a JSON object, got {type(values).__name__}")
     return values
-
-
-def _read_npz(path: Path) -> Mapping[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(f"hand parameters {path}: not an .npz of plain arrays ({error})") from error
 
 
 def _hand_meshes(params: HandParams) -> list[RenderMesh]:

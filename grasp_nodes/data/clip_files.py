@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,11 @@ import numpy as np
 
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.npz import read_npz
 
 FORMAT_VERSION = 1
+MAX_FRAMES, MAX_FPS = 1_000_000, 10_000.0
+"""More than these is a mistake, not a recording."""
 FRAME_NAME = "{:06d}"
 COLOR_SUFFIXES = (".jpg", ".jpeg", ".png")
 TRUTH_FILE = "truth.npz"
@@ -118,7 +120,7 @@ def read_clip_info(folder: Path) -> ClipInfo:
         raise MissingFileError(f"{path}: not found; a clip folder holds clip.json and color/, see docs/default_clip.md")
     try:
         content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != "grasp_nodes/clip":
         raise InputError(f"{path}: expected a JSON object with 'format': 'grasp_nodes/clip'")
@@ -139,19 +141,24 @@ def read_clip_info(folder: Path) -> ClipInfo:
                 int(camera["height"]),
                 np.array(camera.get("distortion", []), np.float64),
                 camera.get("distortion_model", "plumb_bob"),
-                camera.get("frame_id", "camera_color_optical_frame"),
+                str(camera.get("frame_id", "camera_color_optical_frame")),
                 bool(camera.get("is_metric", True)),
             ),
             None if unit is None else float(unit),
             {str(key): str(value) for key, value in content.pop("objects", {}).items()},
             content,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: {type(error).__name__}: {error}") from error
-    if info.frames < 1 or not info.fps > 0 or (info.depth_unit is not None and not info.depth_unit > 0):
+    unit_fits = info.depth_unit is None or 0 < info.depth_unit <= 1
+    if not (1 <= info.frames <= MAX_FRAMES and 0 < info.fps <= MAX_FPS and unit_fits):
         raise InputError(
-            f"{path}: frames, fps and depth_unit must be positive, got {info.frames}, {info.fps:g}, {info.depth_unit}"
+            f"{path}: frames must be 1 to {MAX_FRAMES}, fps positive and at most {MAX_FPS:g}, depth_unit positive and "
+            f"at most 1 m, got {info.frames}, {info.fps:g}, {info.depth_unit}"
         )
+    for name, mesh in info.objects.items():
+        if Path(mesh).is_absolute() or ".." in Path(mesh).parts:
+            raise InputError(f"{path}: the mesh of {name!r} must lie inside the clip's folder, got {mesh!r}")
     return info
 
 
@@ -176,11 +183,7 @@ def read_truth(folder: Path, frames: int) -> ClipTruth | None:
     path = folder / TRUTH_FILE
     if not path.is_file():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: not an .npz without pickled objects: {error}") from error
+    arrays = read_npz(path, "truth.npz")
     values: dict[str, Any] = {}
     for name, shape in _TRUTH_SHAPES.items():
         array = arrays.get(name)
@@ -196,8 +199,12 @@ def read_truth(folder: Path, frames: int) -> ClipTruth | None:
     if values["side"] not in ("right", "left"):
         raise InputError(f"{path}: side: expected 'right' or 'left', got {values['side']!r}")
     poses = arrays.get("joint_poses")
-    if poses is not None and poses.shape != (frames, 16, 7):
-        raise InputError(f"{path}: joint_poses: expected shape {(frames, 16, 7)}, got {poses.shape}")
+    if poses is not None and (
+        poses.shape != (frames, 16, 7) or poses.dtype.kind not in "fiu" or not np.isfinite(poses).all()
+    ):
+        raise InputError(
+            f"{path}: joint_poses: expected finite numbers {(frames, 16, 7)}, got {poses.dtype} {poses.shape}"
+        )
     return ClipTruth(**values, joint_poses=None if poses is None else poses.astype(np.float64))
 
 
@@ -248,7 +255,10 @@ def _decode(path: Path, mode: int) -> np.ndarray:
     if not path.is_file():
         raise MissingFileError(f"{path}: not found")
     content = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(content, mode) if len(content) else None
+    try:
+        image = cv2.imdecode(content, mode) if len(content) else None
+    except cv2.error as error:  # a picture that claims more pixels than OpenCV allows
+        raise InputError(f"{path}: cannot be read as an image ({len(content)} bytes; {error.err})") from error
     if image is None:
         raise InputError(f"{path}: cannot be read as an image ({len(content)} bytes)")
     return image

@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -22,11 +21,13 @@ from grasp_nodes.hand.keypoints import PARENTS
 from grasp_nodes.hand.mano_pickle import read_mano_pickle
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_JOINTS, Side
+from grasp_nodes.npz import read_npz
 
 OPEN_HAND_ID = "open_hand_v1"
 OPEN_HAND_FILE = Path(__file__).resolve().parent / "data" / f"{OPEN_HAND_ID}.npz"
 MODEL_VARIABLE = "GRASP_NODES_HAND_MODEL"
 
+_LARGEST_NPZ = 50_000_000  # bytes, unpacked; MANO's files have 6 MB
 _ROOT_PARENT = 4294967295  # how MANO's uint32 kintree_table writes "none"
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def load_hand_arrays(side: Side = "right", path: str | os.PathLike[str] | None =
         raise InputError(f"side: expected 'right' or 'left', got {side!r}")
     chosen = path if path is not None else os.environ.get(MODEL_VARIABLE) or OPEN_HAND_FILE
     file = _find(Path(chosen).expanduser(), side)
-    data = read_mano_pickle(file) if file.suffix.lower() == ".pkl" else _read_npz(file)
+    data = read_mano_pickle(file) if file.suffix.lower() == ".pkl" else read_npz(file, "hand model .npz", _LARGEST_NPZ)
     model_id = str(data.get("model_id", "mano"))
     stored_side = str(data.get("side", "")) or _side_of_name(file) or side
     if stored_side not in ("right", "left"):
@@ -175,13 +176,3 @@ def _missing(path: Path) -> MissingFileError:
         "licence forbids passing it on): put MANO_RIGHT.pkl and MANO_LEFT.pkl into one folder and set "
         f"{MODEL_VARIABLE} to that folder. Without {MODEL_VARIABLE} the open hand that comes with the package is used"
     )
-
-
-def _read_npz(path: Path) -> Mapping[str, Any]:
-    """Entries of an .npz; nothing in it is unpickled."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        reason = "it holds Python objects, which are refused" if "allow_pickle" in str(error) else str(error)
-        raise InputError(f"{path}: not a readable hand model .npz ({reason})") from error

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from grasp_nodes.geometry.mesh import (
     signed_volume,
 )
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
+from grasp_nodes.npz import read_npz
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.paths import cache_dir
 
@@ -228,11 +228,11 @@ def _cached_signed_distance(vertices: np.ndarray, faces: np.ndarray, resolution:
     path = cache_dir("signed_distance") / f"{content.hexdigest()[:32]}.npz"
     if path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as saved:
-                return SignedDistanceGrid(
-                    torch.from_numpy(saved["values"]), torch.from_numpy(saved["origin"]), float(saved["spacing"])
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            saved = read_npz(path)
+            return SignedDistanceGrid(
+                torch.from_numpy(saved["values"]), torch.from_numpy(saved["origin"]), float(saved["spacing"])
+            )
+        except (InputError, KeyError, TypeError) as error:
             logger.warning("%s: unreadable, made again (%s)", path, error)
     grid = SignedDistanceGrid.from_mesh(vertices.astype(np.float64), faces, resolution)
     # Written beside and renamed: another process never sees half a file.

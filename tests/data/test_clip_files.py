@@ -2,6 +2,9 @@
 
 import json
 import os
+import struct
+import zlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -83,7 +86,14 @@ def test_no_truth_is_none(tmp_path):
         ({"format_version": 99}, "format_version 99"),
         ({"camera": {}}, "camera_k"),
         ({"fps": 0}, "positive"),
+        ({"fps": float("inf")}, "positive"),
+        ({"frames": float("inf")}, "OverflowError"),
+        ({"frames": 10**13}, "frames must be"),
         ({"depth_unit": -1.0}, "positive"),
+        ({"depth_unit": 0.0}, "positive"),
+        ({"depth_unit": float("inf")}, "positive"),
+        ({"objects": {"cup": "../cup.obj"}}, "inside the clip's folder"),
+        ({"objects": {"cup": "/etc/cup.obj"}}, "inside the clip's folder"),
         ({"camera": {"camera_k": [[0] * 3] * 3, "width": 2, "height": 2}}, "not calibrated"),
         ({"camera": 3}, "TypeError"),
     ],
@@ -99,9 +109,10 @@ def test_bad_info_is_named(tmp_path, change, expected):
 def test_broken_or_missing_info_is_named(tmp_path):
     with pytest.raises(MissingFileError, match=r"clip\.json"):
         read_clip_info(tmp_path)
-    (tmp_path / "clip.json").write_text("{")
-    with pytest.raises(InputError, match="JSON"):
-        read_clip_info(tmp_path)
+    for content in ("{", "[" * 100_000):
+        (tmp_path / "clip.json").write_text(content)
+        with pytest.raises(InputError, match="JSON"):
+            read_clip_info(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["keypoints", "stamps"])
@@ -120,13 +131,20 @@ def test_truth_of_another_length_is_named(tmp_path):
         read_truth(tmp_path, 5)
 
 
+@pytest.mark.parametrize("poses", [np.full((3, 16, 7), np.nan), np.full((3, 16, 7), "x"), np.zeros((3, 16, 6))])
+def test_joint_poses_that_are_none_are_named(tmp_path, poses):
+    write_truth(tmp_path, replace(make_truth(3), joint_poses=poses))
+    with pytest.raises(InputError, match="joint_poses"):
+        read_truth(tmp_path, 3)
+
+
 def test_pickled_truth_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "evil"),)
 
     np.savez(tmp_path / "truth.npz", stamps=np.array([Evil()], dtype=object))
-    with pytest.raises(InputError, match="pickled"):
+    with pytest.raises(InputError, match="Python objects"):
         read_truth(tmp_path, 1)
     assert not (tmp_path / "evil").exists()
 
@@ -148,11 +166,22 @@ def test_colours_keep_their_order(tmp_path):
     assert cv2.imread(str(tmp_path / "c.png"))[0, 0].tolist() == [0, 0, 200]
 
 
+def png_that_claims(width, height):
+    """A small PNG whose header speaks of `width` x `height` pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(100))), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
 def test_damaged_images_are_named(tmp_path):
     path = tmp_path / "x.png"
     with pytest.raises(MissingFileError, match=r"x\.png"):
         read_color(path)
-    for content in (b"", b"not a picture"):
+    for content in (b"", b"not a picture", png_that_claims(60_000, 60_000)):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"x\.png"):
             read_color(path)
