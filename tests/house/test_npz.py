@@ -45,9 +45,10 @@ def test_one_array_and_no_archive_are_refused(tmp_path):
 
 
 def test_a_shape_that_the_bytes_do_not_fill_is_refused(tmp_path):
-    header = array_file(np.zeros(1)).replace(b"(1,)" + 12 * b" ", b"(" + 13 * b"9" + b",)")[:128]
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (10**13,)})
     with pytest.raises(InputError, match="do not fill"):
-        read_npz(archive(tmp_path / "x.npz", header))
+        read_npz(archive(tmp_path / "x.npz", stream.getvalue()))
 
 
 def test_more_than_is_allowed_is_refused_before_it_is_unpacked(tmp_path):
