@@ -20,6 +20,7 @@ embedded.install({"grasp_msgs": [SHARE / "msg", SHARE / "srv"]}, {"grasp_nodes":
 import rclpy  # noqa: E402 - only importable from here on
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 
@@ -29,7 +30,7 @@ class Bench:
 
     def __init__(self):
         self.executor = SingleThreadedExecutor()
-        self.tester = rclpy.create_node("tester")
+        self.tester = Node("tester")
         self.executor.add_node(self.tester)
         self.nodes, self.publishers = [], {}
         self.statuses = {}
