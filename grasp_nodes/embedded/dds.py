@@ -20,60 +20,36 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from grasp_nodes.embedded import types
-from grasp_nodes.embedded.errors import InvalidHandle, NotSupportedByEmbeddedRuntime
-from grasp_nodes.embedded.qos import IncompatibleQoSInfo, QoSPolicyKind, QoSProfile
+from cyclonedds._clayer import ddspy_take, ddspy_write
+from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
+from cyclonedds.core import DDSStatus, Entity, InstanceState, Policy, Qos, SampleState, ViewState
+from cyclonedds.domain import DomainParticipant
+from cyclonedds.idl import IdlStruct
+from cyclonedds.idl import types as idl_types
+from cyclonedds.idl._main import IdlMeta
+from cyclonedds.internal import DDS
+from cyclonedds.pub import DataWriter, Publisher
+from cyclonedds.sub import DataReader, Subscriber
+from cyclonedds.topic import Topic
 
-try:
-    from cyclonedds._clayer import ddspy_take, ddspy_write
-    from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription
-    from cyclonedds.core import DDSStatus, Entity, InstanceState, Policy, Qos, SampleState, ViewState
-    from cyclonedds.domain import DomainParticipant
-    from cyclonedds.idl import IdlStruct
-    from cyclonedds.idl import types as idl_types
-    from cyclonedds.idl._main import IdlMeta
-    from cyclonedds.internal import DDS
-    from cyclonedds.pub import DataWriter, Publisher
-    from cyclonedds.sub import DataReader, Subscriber
-    from cyclonedds.topic import Topic
-except ImportError as error:
-    raise NotSupportedByEmbeddedRuntime(
-        "running without the package cyclonedds", "pip install 'grasp_nodes[embedded]', or source a ROS 2 installation"
-    ) from error
+from grasp_nodes.embedded import loopback_uri, types
+from grasp_nodes.embedded.vocabulary import (
+    DurabilityPolicy,
+    IncompatibleQoSInfo,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+)
 
 _LOG = logging.getLogger(__name__)
 _ANY = SampleState.Any | ViewState.Any | InstanceState.Any
 _TESTED_SERIES = "11.0."
-_INFINITE_NS = 2**63 - 1
-_KEEP_ALL_BLOCKING_NS = 1_000_000_000  # rmw blocks for ever; then a stalled reader would also stall Ctrl-C
-_TIMEOUT = -10
-DISCOVERY_TOPIC = "ros_discovery_info"
 _DISCOVERY_TYPE = "rmw_dds_common/msg/ParticipantEntitiesInfo"
 _POLICY_IDS = {2: QoSPolicyKind.DURABILITY, 4: QoSPolicyKind.DEADLINE, 8: QoSPolicyKind.LIVELINESS}
 _POLICY_IDS |= {11: QoSPolicyKind.RELIABILITY, 13: QoSPolicyKind.HISTORY}
-
-
-def loopback_uri() -> str:
-    """Value for ``CYCLONEDDS_URI`` that keeps all traffic on this machine, without multicast."""
-    return (
-        '<CycloneDDS><Domain Id="any"><General><Interfaces><NetworkInterface name="lo" multicast="false"/></Interfaces>'
-        "<AllowMulticast>false</AllowMulticast><MaxMessageSize>65500B</MaxMessageSize></General><Discovery>"
-        "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>60</MaxAutoParticipantIndex>"
-        '<Peers><Peer address="127.0.0.1"/></Peers></Discovery>'
-        f'<Internal><SocketReceiveBufferSize min="{_receive_buffer()}B"/></Internal></Domain></CycloneDDS>'
-    )
-
-
-def _receive_buffer() -> int:
-    # Cyclone fails to start when it is asked for more than the kernel grants (twice rmem_max).
-    try:
-        return min(4_000_000, int(Path("/proc/sys/net/core/rmem_max").read_text(encoding="ascii")))
-    except OSError:
-        return 200_000
 
 
 class _Container(ct.Structure):
@@ -105,24 +81,19 @@ def _signature(name: str, result: Any, *arguments: Any) -> Any:
     return function
 
 
-_delete = _signature("dds_delete", ct.c_int32, ct.c_int32)
-_create_waitset = _signature("dds_create_waitset", ct.c_int32, ct.c_int32)
-_create_guard = _signature("dds_create_guardcondition", ct.c_int32, ct.c_int32)
-_set_guard = _signature("dds_set_guardcondition", ct.c_int32, ct.c_int32, ct.c_bool)
-_take_guard = _signature("dds_take_guardcondition", ct.c_int32, ct.c_int32, ct.POINTER(ct.c_bool))
-_create_readcondition = _signature("dds_create_readcondition", ct.c_int32, ct.c_int32, ct.c_uint32)
-_attach = _signature("dds_waitset_attach", ct.c_int32, ct.c_int32, ct.c_int32, ct.c_ssize_t)
-_detach = _signature("dds_waitset_detach", ct.c_int32, ct.c_int32, ct.c_int32)
-_wait = _signature("dds_waitset_wait", ct.c_int32, ct.c_int32, ct.c_void_p, ct.c_size_t, ct.c_int64)
-_set_status_mask = _signature("dds_set_status_mask", ct.c_int32, ct.c_int32, ct.c_uint32)
-_matched_readers = _signature("dds_get_matched_subscriptions", ct.c_int32, ct.c_int32, ct.c_void_p, ct.c_size_t)
-_matched_writers = _signature("dds_get_matched_publications", ct.c_int32, ct.c_int32, ct.c_void_p, ct.c_size_t)
-_offered_incompatible = _signature(
-    "dds_get_offered_incompatible_qos_status", ct.c_int32, ct.c_int32, ct.POINTER(_IncompatibleStatus)
-)
-_requested_incompatible = _signature(
-    "dds_get_requested_incompatible_qos_status", ct.c_int32, ct.c_int32, ct.POINTER(_IncompatibleStatus)
-)
+_i32, _u32, _pointer, _size = ct.c_int32, ct.c_uint32, ct.c_void_p, ct.c_size_t
+_delete = _signature("dds_delete", _i32, _i32)
+_create_waitset = _signature("dds_create_waitset", _i32, _i32)
+_attach = _signature("dds_waitset_attach", _i32, _i32, _i32, ct.c_ssize_t)
+_wait = _signature("dds_waitset_wait", _i32, _i32, _pointer, _size, ct.c_int64)
+_create_guard = _signature("dds_create_guardcondition", _i32, _i32)
+_set_guard = _signature("dds_set_guardcondition", _i32, _i32, ct.c_bool)
+_create_readcondition = _signature("dds_create_readcondition", _i32, _i32, _u32)
+_set_status_mask = _signature("dds_set_status_mask", _i32, _i32, _u32)
+_matched_readers = _signature("dds_get_matched_subscriptions", _i32, _i32, _pointer, _size)
+_matched_writers = _signature("dds_get_matched_publications", _i32, _i32, _pointer, _size)
+_offered_incompatible = _signature("dds_get_offered_incompatible_qos_status", _i32, _i32, _pointer)
+_requested_incompatible = _signature("dds_get_requested_incompatible_qos_status", _i32, _i32, _pointer)
 
 
 class Sample(NamedTuple):
@@ -138,16 +109,12 @@ class _FastPath:
     """Zero-copy write and take; see the module's text."""
 
     def __init__(self) -> None:
-        self._write = _signature("dds_write", ct.c_int32, ct.c_int32, ct.c_void_p)
-        self._take = _signature(
-            "dds_takecdr", ct.c_int32, ct.c_int32, ct.c_void_p, ct.c_uint32, ct.c_void_p, ct.c_uint32
-        )
-        self._size = _signature("ddsi_serdata_size", ct.c_uint32, ct.c_void_p)
-        self._reference = _signature(
-            "ddsi_serdata_to_ser_ref", ct.c_void_p, ct.c_void_p, ct.c_size_t, ct.c_size_t, ct.c_void_p
-        )
-        self._unreference = _signature("ddsi_serdata_to_ser_unref", None, ct.c_void_p, ct.c_void_p)
-        self._release_data = _signature("ddsi_serdata_unref", None, ct.c_void_p)
+        self._write = _signature("dds_write", _i32, _i32, _pointer)
+        self._take = _signature("dds_takecdr", _i32, _i32, _pointer, _u32, _pointer, _u32)
+        self._size = _signature("ddsi_serdata_size", _u32, _pointer)
+        self._reference = _signature("ddsi_serdata_to_ser_ref", _pointer, _pointer, _size, _size, _pointer)
+        self._unreference = _signature("ddsi_serdata_to_ser_unref", None, _pointer, _pointer)
+        self._release_data = _signature("ddsi_serdata_unref", None, _pointer)
 
     def write(self, writer: int, data: bytearray) -> int:
         pinned = (ct.c_ubyte * len(data)).from_buffer(data)
@@ -199,20 +166,18 @@ def _placeholder_class(type_name: str) -> Any:
 
 def _to_dds(profile: QoSProfile, user_data: str) -> Any:
     """The policies that rmw_cyclonedds would set."""
-    blocking = _KEEP_ALL_BLOCKING_NS if profile.keeps_all else _INFINITE_NS
-    history = Policy.History.KeepAll if profile.keeps_all else Policy.History.KeepLast(max(profile.depth, 1))
+    is_latched = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    is_reliable = profile.reliability != ReliabilityPolicy.BEST_EFFORT
+    history = Policy.History.KeepLast(max(profile.depth, 1))
     policies = [
-        Policy.Reliability.Reliable(max_blocking_time=blocking)
-        if profile.is_reliable
-        else Policy.Reliability.BestEffort,
-        Policy.Durability.TransientLocal if profile.is_transient_local else Policy.Durability.Volatile,
+        Policy.Reliability.Reliable(max_blocking_time=2**63 - 1) if is_reliable else Policy.Reliability.BestEffort,
+        Policy.Durability.TransientLocal if is_latched else Policy.Durability.Volatile,
         history,
         Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False),
         Policy.WriterDataLifecycle(autodispose=False),
+        Policy.Userdata(user_data.encode()),
     ]
-    if user_data:
-        policies.append(Policy.Userdata(user_data.encode()))
-    if profile.is_transient_local:
+    if is_latched:
         policies.append(Policy.DurabilityService(0, history, -1, -1, -1))
     return Qos(*policies)
 
@@ -252,19 +217,15 @@ class Writer(_Endpoint):
         super().__init__(participant, entity, DDSStatus.OfferedIncompatibleQos, _offered_incompatible)
         self.topic = topic
 
-    def write(self, data: bytearray) -> bool:
+    def write(self, data: bytearray) -> None:
         """Send a payload (header included, padded to 4 bytes); safe from any thread.
 
-        Returns:
-            False if a reader that keeps all messages did not make room in time.
-
         Raises:
-            InvalidHandle: the writer was closed.
+            RuntimeError: the writer was closed.
         """
         code = self.participant.path.write(self.handle, data)
-        if code < 0 and code != _TIMEOUT:
-            raise InvalidHandle(f"cannot write to {self.topic}: it was destroyed (DDS code {code})")
-        return code >= 0
+        if code < 0:
+            raise RuntimeError(f"cannot write to {self.topic}: it was destroyed (DDS code {code})")
 
     def matched_count(self) -> int:
         """Number of readers that receive what is written."""
@@ -272,10 +233,8 @@ class Writer(_Endpoint):
 
     def matched_user_data(self) -> list[str]:
         """User data of the readers that receive what is written."""
-        found = (
-            self.entity.get_matched_subscription_data(handle) for handle in self.entity.get_matched_subscriptions()
-        )
-        return [_user_data(endpoint) for endpoint in found]
+        readers = self.entity.get_matched_subscriptions()
+        return [_user_data(self.entity.get_matched_subscription_data(reader)) for reader in readers]
 
 
 class Reader(_Endpoint):
@@ -306,70 +265,59 @@ def _user_data(endpoint: Any) -> str:
 
 
 class WaitSet:
-    """Waits for conditions; each is attached with a key that the wait returns."""
+    """Waits for conditions, which are known by their place in a list; any thread can end a wait."""
 
     def __init__(self, participant: Participant) -> None:
-        self._handle = _create_waitset(participant.entity._ref)
-        self._count = 0
+        self._participant: int = participant.entity._ref
+        self._guard: int = _create_guard(self._participant)
+        self._handle = 0
+        self.watch(())
 
-    def attach(self, handle: int, key: int) -> None:
-        """Add a condition or an endpoint (for its status)."""
-        if _attach(self._handle, handle, key) == 0:
-            self._count += 1
-
-    def detach(self, handle: int) -> None:
-        """Remove a condition; one that is already deleted has left by itself."""
-        _detach(self._handle, handle)
-        self._count -= 1
+    def watch(self, conditions: Sequence[int]) -> None:
+        """Wait for these conditions, and no others, from now on."""
+        _delete(self._handle)
+        self._handle = _create_waitset(self._participant)
+        self._keys = (ct.c_ssize_t * (1 + len(conditions)))()
+        for key, condition in enumerate((self._guard, *conditions)):
+            _attach(self._handle, condition, key)
 
     def wait(self, timeout_s: float) -> list[int]:
-        """Keys of the conditions that are true, waiting at most the given time [s] for the first."""
-        keys = (ct.c_ssize_t * max(1, self._count))()
-        found = _wait(self._handle, keys, len(keys), max(0, int(timeout_s * 1e9)))
-        return list(keys[: max(0, min(found, len(keys)))])
+        """Places of the conditions that are true, waiting at most the given time [s] for the first."""
+        found = _wait(self._handle, self._keys, len(self._keys), max(0, int(timeout_s * 1e9)))
+        keys = self._keys[: max(0, min(found, len(self._keys)))]
+        if 0 in keys:
+            _set_guard(self._guard, False)
+        return [key - 1 for key in keys if key > 0]
+
+    def wake(self) -> None:
+        """End the wait; may be called from any thread."""
+        _set_guard(self._guard, True)
 
     def close(self) -> None:
         """Delete the wait set."""
         _delete(self._handle)
-
-
-class Guard:
-    """A condition that any thread can set to end a wait."""
-
-    def __init__(self, participant: Participant) -> None:
-        self.handle: int = _create_guard(participant.entity._ref)
-
-    def set(self) -> None:
-        """Make the condition true."""
-        _set_guard(self.handle, True)
-
-    def take(self) -> bool:
-        """Was it true? It is false afterwards."""
-        was_set = ct.c_bool()
-        _take_guard(self.handle, ct.byref(was_set))
-        return was_set.value
-
-    def close(self) -> None:
-        """Delete the condition."""
-        _delete(self.handle)
+        _delete(self._guard)
 
 
 class Participant:
     """The process on the wire: its topics, endpoints and what it tells the ROS graph about its nodes."""
 
     def __init__(self) -> None:
-        _apply_localhost_only()
+        is_local = os.environ.get("ROS_LOCALHOST_ONLY") == "1"
+        is_local |= os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST"
+        if is_local and not os.environ.get("CYCLONEDDS_URI"):
+            os.environ["CYCLONEDDS_URI"] = loopback_uri()
         domain = int(os.environ.get("ROS_DOMAIN_ID") or 0)
         self.entity = DomainParticipant(domain, Qos(Policy.Userdata(b"enclave=/;")))
         self.publisher, self.subscriber = Publisher(self.entity), Subscriber(self.entity)
         self._topics: dict[str, Any] = {}
         self._lock = threading.RLock()
-        self._builtin: dict[str, Any] = {}
+        self._all_publishers = BuiltinDataReader(self.entity, BuiltinTopicDcpsPublication)
         self.path: _FastPath | _BindingPath = _BindingPath()
         self.path = self._choose_path()
         self._nodes: dict[object, tuple[str, str, set[bytes], set[bytes]]] = {}
-        profile = QoSProfile(depth=1, durability=1)
-        self._discovery = Writer(self, DISCOVERY_TOPIC, _DISCOVERY_TYPE, profile, "")
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._discovery = Writer(self, "ros_discovery_info", _DISCOVERY_TYPE, latched, "")
 
     def topic(self, name: str, type_name: str) -> Any:
         """The DDS topic of that name; Cyclone wants one object per name.
@@ -410,33 +358,30 @@ class Participant:
     def _publish_graph(self) -> None:
         gid = types.message_class("rmw_dds_common/msg/Gid")
         entry = types.message_class("rmw_dds_common/msg/NodeEntitiesInfo")
-        size = gid().data.size  # type: ignore[attr-defined]
+        size = len(gid().data)  # type: ignore[attr-defined]
 
-        def to_gid(guid: bytes) -> types.Message:
-            return gid(data=guid.ljust(size, b"\0"))
+        def to_gids(guids: Iterable[bytes]) -> list[types.Message]:
+            return [gid(data=guid.ljust(size, b"\0")) for guid in sorted(guids)]
 
         nodes = [
             entry(
                 node_namespace=namespace,
                 node_name=name,
-                reader_gid_seq=[to_gid(guid) for guid in sorted(readers)],
-                writer_gid_seq=[to_gid(guid) for guid in sorted(writers)],
+                reader_gid_seq=to_gids(readers),
+                writer_gid_seq=to_gids(writers),
             )
             for namespace, name, readers, writers in self._nodes.values()
         ]
-        own = to_gid(self.entity.get_guid().bytes)
+        (own,) = to_gids([self.entity.get_guid().bytes])
         info = types.message_class(_DISCOVERY_TYPE)(gid=own, node_entities_info_seq=nodes)
         self._discovery.write(types.serialize(info))
 
-    def endpoints(self, kind: str) -> list[tuple[str, str]]:
-        """DDS topic and type names of all ``"publication"`` or ``"subscription"`` endpoints that are known now."""
+    def count_publishers(self, topic: str) -> int:
+        """Number of publishers of a DDS topic in the whole graph."""
         with self._lock:
-            if kind not in self._builtin:
-                source = BuiltinTopicDcpsPublication if kind == "publication" else BuiltinTopicDcpsSubscription
-                self._builtin[kind] = BuiltinDataReader(self.entity, source)
-            found = self._builtin[kind].read(10_000)
+            found = self._all_publishers.read(10_000)
         alive = (item for item in found if item.sample_info.instance_state == InstanceState.Alive)
-        return [(item.topic_name, item.type_name) for item in alive if item.topic_name]
+        return sum(item.topic_name == topic for item in alive)
 
     def _choose_path(self) -> _FastPath | _BindingPath:
         version = importlib.metadata.version("cyclonedds")
@@ -476,15 +421,7 @@ class Participant:
     def close(self) -> None:
         """Leave the wire; everything of this participant is deleted with it."""
         reference = self.entity._ref
-        for entity in (*self._topics.values(), *self._builtin.values(), self.publisher, self.subscriber, self.entity):
+        for entity in (*self._topics.values(), self._all_publishers, self.publisher, self.subscriber, self.entity):
             Entity._entities.pop(entity._ref, None)
         Entity._entities.pop(self._discovery.handle, None)
         _delete(reference)
-
-
-def _apply_localhost_only() -> None:
-    """ROS 2's own switches for staying on this machine, where the user gave no configuration of Cyclone."""
-    local = os.environ.get("ROS_LOCALHOST_ONLY") == "1"
-    local |= os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST"
-    if local and not os.environ.get("CYCLONEDDS_URI"):
-        os.environ["CYCLONEDDS_URI"] = loopback_uri()

@@ -1,53 +1,235 @@
-"""The node: ``rclpy.node.Node`` over the embedded wire."""
+"""The node: ``rclpy.node.Node`` and what it is made of, publishers, subscriptions, services, clients and timers."""
 
 from __future__ import annotations
 
+import random
+import re
+import struct
+import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from grasp_nodes.embedded import dds
-from grasp_nodes.embedded.arguments import check_namespace, check_node_name, expand_name, parse_arguments
-from grasp_nodes.embedded.clock import Clock, ROSClock
-from grasp_nodes.embedded.context import Context, default_context
-from grasp_nodes.embedded.endpoints import (
-    Client,
-    GuardCondition,
-    Publisher,
-    QoSEvent,
-    Service,
-    Subscription,
-    Timer,
-    watch_qos,
-)
-from grasp_nodes.embedded.errors import NotSupportedByEmbeddedRuntime
-from grasp_nodes.embedded.executor import CallbackGroup, Executor, MutuallyExclusiveCallbackGroup, Waitable
-from grasp_nodes.embedded.logger import Logger
-from grasp_nodes.embedded.parameters import SIM_TIME, Parameter, ParameterMixin
-from grasp_nodes.embedded.qos import (
+from grasp_nodes.embedded import NotSupportedByEmbeddedRuntime, dds, types
+from grasp_nodes.embedded.parameters import Parameter, ParameterMixin
+from grasp_nodes.embedded.process import SingleThreadedExecutor, Waitable, expand_name, process
+from grasp_nodes.embedded.vocabulary import (
+    Clock,
+    Future,
+    IncompatibleQoSInfo,
+    Logger,
     PublisherEventCallbacks,
     QoSProfile,
+    ReliabilityPolicy,
     SubscriptionEventCallbacks,
-    qos_profile_clock,
-    qos_profile_services_default,
-    to_profile,
+    Timer,
+    checked_callback,
 )
-from grasp_nodes.embedded.types import Message, message_class
 
-_UNSUPPORTED = {
-    "create_rate": "use create_timer",
-    "get_node_names": "use the ros2 command line of a ROS 2 installation",
-    "get_node_names_and_namespaces": "use the ros2 command line of a ROS 2 installation",
-    "get_service_names_and_types": "use the ros2 command line of a ROS 2 installation",
-    "get_publishers_info_by_topic": "use count_publishers",
-    "get_subscriptions_info_by_topic": "use count_subscribers",
-    "add_waitable": "use create_guard_condition",
-}
+# What a node's class may ask rclpy's Node for begins with one of these.
+_RCLPY_VERBS = re.compile("(add|count|create|declare|describe|destroy|get|has|remove|undeclare)_")
+_COMPLAIN_EVERY_S = 5.0
+_REQUEST_ID = struct.Struct("<Qq")
+_CLIENT_MATCH_S = 0.5
+_SERVICE_QOS = QoSProfile(depth=10)
+_CLOCK_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def _refuse(where: str, options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        if value is not None:
-            raise NotSupportedByEmbeddedRuntime(f"the option {name!r} of {where}", "leave it out")
+class QoSEvent:
+    """Waits for the other side's QoS to be found incompatible, and calls back, by default with a warning."""
+
+    def __init__(
+        self,
+        endpoint: dds.Writer | dds.Reader,
+        topic: str,
+        node: Node,
+        events: PublisherEventCallbacks | SubscriptionEventCallbacks | None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._topic = topic
+        self._node = node
+        self._callback = events.incompatible_qos if events and events.incompatible_qos else self._warn
+        self.condition = endpoint.handle
+
+    def take(self) -> Callable[[], object] | None:
+        """The report of what was found since the last one."""
+        info = self._endpoint.incompatible_qos()
+        return None if info is None else lambda: self._callback(info)
+
+    def _warn(self, info: IncompatibleQoSInfo) -> None:
+        self._node.get_logger().warning(
+            f"{self._topic}: the QoS of a node on the other side does not go with ours, so nothing passes: "
+            f"give both sides the same {info.last_policy_kind.name}"
+        )
+
+
+class Publisher:
+    """Sends messages on a topic."""
+
+    def __init__(self, msg_type: Any, topic: str, qos: QoSProfile) -> None:
+        self.msg_type = msg_type
+        self.topic_name = topic
+        self.endpoint = dds.Writer(process.participant(), f"rt{topic}", msg_type.__msgtype__, qos, "")
+
+    def publish(self, message: Any) -> None:
+        """Send a message (or its CDR bytes); may be called from any thread.
+
+        Raises:
+            TypeError: the message is of another type.
+            RuntimeError: the node was destroyed.
+        """
+        if isinstance(message, (bytes, bytearray)):
+            data = bytearray(message) + bytes(-len(message) % 4)
+        elif isinstance(message, self.msg_type):
+            data = types.serialize(message)
+        else:
+            raise TypeError(f"{self.topic_name}: expected a {self.msg_type.__msgtype__}, got {type(message).__name__}")
+        self.endpoint.write(data)
+
+    def get_subscription_count(self) -> int:
+        """Number of subscriptions that receive from this publisher."""
+        return self.endpoint.matched_count()
+
+
+class Subscription:
+    """Receives messages from a topic."""
+
+    def __init__(
+        self, msg_type: Any, topic: str, callback: Callable[[Any], object], qos: QoSProfile, node: Node, raw: bool
+    ) -> None:
+        self.msg_type = msg_type
+        self.topic_name = topic
+        self.dropped = 0
+        """Payloads that were not messages of this type (an attribute that real rclpy does not have)."""
+        self._callback = checked_callback(callback)
+        self._raw = raw
+        self._node = node
+        self.endpoint = dds.Reader(process.participant(), f"rt{topic}", msg_type.__msgtype__, qos, "")
+        self.condition = self.endpoint.condition
+
+    def take(self) -> Callable[[], object] | None:
+        """Take the next message; a malformed one is counted, reported and dropped."""
+        sample = self.endpoint.take()
+        if sample is None:
+            return None
+        try:
+            message = bytes(sample.data) if self._raw else types.deserialize(sample.data, self.msg_type.__msgtype__)
+        except types.MalformedPayload as error:
+            self.dropped += 1
+            self._node.get_logger().warning(
+                f"dropped a malformed message on {self.topic_name} ({self.dropped} so far): {error}",
+                throttle_duration_sec=_COMPLAIN_EVERY_S,
+            )
+            return None
+        return lambda: self._callback(message)
+
+
+class _ServiceEnd:
+    """The two topics of a service. Payloads are a CDR header, the request's id (16 bytes) and the message."""
+
+    def __init__(self, srv_type: Any, name: str, qos: QoSProfile, node: Node, role: str) -> None:
+        self.srv_type = srv_type
+        self.srv_name = name
+        self._node = node
+        incoming = (f"rq{name}Request", f"{srv_type.__srvtype__}_Request")
+        outgoing = (f"rr{name}Reply", f"{srv_type.__srvtype__}_Response")
+        if role == "clientid":
+            incoming, outgoing = outgoing, incoming
+        self._incoming_type = incoming[1]
+        tag = f"{role}={'.'.join(f'{octet:02x}' for octet in uuid.uuid4().bytes)};"
+        # The reader comes first, so that the other side knows it before it can be written to.
+        self.reader = dds.Reader(process.participant(), *incoming, qos, tag)
+        self.writer = dds.Writer(process.participant(), *outgoing, qos, tag)
+        self.condition = self.reader.condition
+
+    def _receive(self) -> tuple[dds.Sample, bytes, Any] | None:
+        """The next (sample, request id, message); anything else that arrives is ignored, as rmw does."""
+        sample = self.reader.take()
+        if sample is None or len(sample.data) < 4 + _REQUEST_ID.size:
+            return None
+        try:
+            body = bytes(sample.data[:4]) + bytes(sample.data[4 + _REQUEST_ID.size :])
+            message = types.deserialize(body, self._incoming_type)
+        except types.MalformedPayload as error:
+            self._node.get_logger().debug(f"ignored a malformed payload for service {self.srv_name}: {error}")
+            return None
+        return sample, bytes(sample.data[4 : 4 + _REQUEST_ID.size]), message
+
+    def _send(self, request_id: bytes, message: Any) -> None:
+        data = types.serialize(message)
+        self.writer.write(data[:4] + request_id + data[4:])
+
+
+class Service(_ServiceEnd):
+    """Answers requests."""
+
+    def __init__(
+        self, srv_type: Any, name: str, callback: Callable[[Any, Any], Any], qos: QoSProfile, node: Node
+    ) -> None:
+        super().__init__(srv_type, name, qos, node, "serviceid")
+        self._callback = checked_callback(callback)
+
+    def take(self) -> Callable[[], object] | None:
+        """Take the next request."""
+        received = self._receive()
+        if received is None:
+            return None
+        sample, request_id, request = received
+        return lambda: self._answer(sample.publication, request_id, request)
+
+    def _answer(self, publication: int, request_id: bytes, request: Any) -> None:
+        response = self._callback(request, self.srv_type.Response())
+        if not isinstance(response, self.srv_type.Response):
+            raise TypeError(f"the callback of service {self.srv_name} returned {response!r:.80}, not a Response")
+        self._await_client(publication)
+        self._send(request_id, response)
+
+    def _await_client(self, publication: int) -> None:
+        """The client's reader may be discovered after its first request; replies are not kept for it."""
+        client = next((part for part in self.reader.writer_user_data(publication).split(";") if "clientid" in part), "")
+        end = time.monotonic() + _CLIENT_MATCH_S
+        while client and not any(client in data for data in self.writer.matched_user_data()):
+            if time.monotonic() > end:
+                return
+            time.sleep(0.002)
+
+
+class Client(_ServiceEnd):
+    """Sends requests."""
+
+    def __init__(self, srv_type: Any, name: str, qos: QoSProfile, node: Node) -> None:
+        super().__init__(srv_type, name, qos, node, "clientid")
+        self._guid = random.SystemRandom().getrandbits(64)
+        self._sequence = 0
+        self._pending: dict[bytes, Future] = {}
+
+    def take(self) -> Callable[[], object] | None:
+        """Take the next reply that is ours."""
+        received = self._receive()
+        future = self._pending.pop(received[1], None) if received is not None else None
+        if received is None or future is None:
+            return None
+        response = received[2]
+        return lambda: future.set_result(response)
+
+    def call_async(self, request: Any) -> Future:
+        """Send a request; the future ends with the response."""
+        if not isinstance(request, self.srv_type.Request):
+            raise TypeError(f"service {self.srv_name}: expected a {self.srv_type.__srvtype__} request, got {request!r}")
+        self._sequence += 1
+        request_id = _REQUEST_ID.pack(self._guid, self._sequence)
+        future = self._pending[request_id] = Future()
+        self._send(request_id, request)
+        return future
+
+    def wait_for_service(self, timeout_sec: float = float("inf")) -> bool:
+        """Wait until there is a service that we hear and that hears us, at most that long [s]."""
+        end = time.monotonic() + timeout_sec
+        while not (self.writer.matched_count() and self.reader.matched_count()):
+            if not process.is_running or time.monotonic() >= end:
+                return False
+            time.sleep(0.01)
+        return True
 
 
 class Node(ParameterMixin):
@@ -57,64 +239,36 @@ class Node(ParameterMixin):
     """
 
     def __init__(
-        self,
-        node_name: str,
-        *,
-        context: Context | None = None,
-        cli_args: Sequence[str] | None = None,
-        namespace: str | None = None,
-        use_global_arguments: bool = True,
-        start_parameter_services: bool = True,
-        parameter_overrides: Sequence[Parameter] | None = None,
-        allow_undeclared_parameters: bool = False,
-        automatically_declare_parameters_from_overrides: bool = False,
-        enable_rosout: bool = False,
-        **options: Any,
+        self, node_name: str, *, namespace: str = "/", parameter_overrides: Sequence[Parameter] = (), **unsupported: Any
     ) -> None:
-        _refuse("Node", options | {"enable_rosout": enable_rosout or None})
-        self.context = context or default_context
-        self.__participant = self.context.participant()
-        self.__arguments = self.context.arguments if use_global_arguments else parse_arguments([])
-        if cli_args:
-            own = parse_arguments(cli_args)
-            own.remaps += self.__arguments.remaps
-            own.parameters, own.parameter_files = (
-                self.__arguments.parameters + own.parameters,
-                self.__arguments.parameter_files + own.parameter_files,
-            )
-            self.__arguments = own
-        self.__name = check_node_name(self.__arguments.node_name(node_name))
-        self.__namespace = check_namespace(self.__arguments.namespace(node_name, namespace or "/"))
-        self.executor: Executor | None = None
-        self.default_callback_group: CallbackGroup = MutuallyExclusiveCallbackGroup()
+        _refuse("Node", unsupported)
+        self.__participant = process.participant()
+        self.__name = process.arguments.special("__node", node_name)
+        self.__namespace = "/" + process.arguments.special("__ns", namespace).strip("/")
+        if "/" in self.__name:
+            raise ValueError(f"node name {self.__name!r}: a '/' belongs into the namespace")
+        self.__full_name = expand_name(self.__name, "", self.__namespace)
+        self.executor: SingleThreadedExecutor | None = None
         self.waitables: list[Waitable] = []
         self.timers: list[Timer] = []
-        self.__publishers: list[Publisher] = []
-        self.__subscriptions: list[Subscription] = []
-        self.__services: list[Service] = []
-        self.__clients: list[Client] = []
-        self.__events: dict[Publisher | Subscription, QoSEvent] = {}
-        self.__clock = ROSClock()
-        self.__clock_subscription: Subscription | None = None
-        self.__destroyed = False
-        self.__is_built = False
-        overrides = self.__arguments.overrides(self.__name, self.__namespace)
-        overrides.update({parameter.name: parameter.value for parameter in parameter_overrides or ()})
-        self.context.nodes.append(self)
-        self._embedded_init_parameters(
-            overrides, allow_undeclared_parameters, automatically_declare_parameters_from_overrides
-        )
-        self.declare_parameter(SIM_TIME, False)
-        self.add_post_set_parameters_callback(self.__follow_sim_time)
-        self.__follow_sim_time([self.get_parameter(SIM_TIME)])
-        if start_parameter_services:
-            self._embedded_create_parameter_services()
-        self.__is_built = True
+        self.__endpoints: list[dds.Writer | dds.Reader] = []
+        self.__clock = Clock()
+        self.__is_announced = False
+        process.nodes.append(self)
+        overrides = process.arguments.overrides(self.__name, self.__namespace)
+        overrides |= {parameter.name: parameter.value for parameter in parameter_overrides}
+        self._embedded_init_parameters(overrides)
+        read_only = types.message_class("rcl_interfaces/msg/ParameterDescriptor")(read_only=True)
+        if self.declare_parameter("use_sim_time", False, read_only).value:
+            self.__clock.simulated_ns = 0
+            clock_message = types.message_class("rosgraph_msgs/msg/Clock")
+            self.create_subscription(clock_message, "/clock", self.__on_clock, _CLOCK_QOS)
+        self.__is_announced = True
         self.__announce()
 
     def __getattr__(self, name: str) -> Any:
-        if name in _UNSUPPORTED:
-            raise NotSupportedByEmbeddedRuntime(f"Node.{name}", _UNSUPPORTED[name])
+        if _RCLPY_VERBS.match(name):
+            raise NotSupportedByEmbeddedRuntime(f"Node.{name}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def get_name(self) -> str:
@@ -127,24 +281,22 @@ class Node(ParameterMixin):
 
     def get_fully_qualified_name(self) -> str:
         """Namespace and name."""
-        return f"{self.__namespace.rstrip('/')}/{self.__name}"
+        return self.__full_name
 
     def get_logger(self) -> Logger:
         """The logger that prints under the node's name."""
-        return Logger(self.get_fully_qualified_name()[1:].replace("/", "."))
+        return Logger(self.__full_name[1:].replace("/", "."))
 
     def get_clock(self) -> Clock:
         """The node's clock, which follows ``/clock`` if use_sim_time is true."""
         return self.__clock
 
-    def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
-        """A topic's full name, remapped unless only expanded."""
+    def resolve_topic_name(self, topic: str) -> str:
+        """A topic's or service's full name, remapped."""
         full = expand_name(topic, self.__name, self.__namespace)
-        return full if only_expand else self.__arguments.remap(full, self.__name, self.__namespace)
+        return process.arguments.remap(full, self.__name, self.__namespace)
 
-    def resolve_service_name(self, service: str, *, only_expand: bool = False) -> str:
-        """A service's full name, remapped unless only expanded."""
-        return self.resolve_topic_name(service, only_expand=only_expand)
+    resolve_service_name = resolve_topic_name
 
     def create_publisher(
         self,
@@ -152,15 +304,14 @@ class Node(ParameterMixin):
         topic: str,
         qos_profile: QoSProfile | int,
         *,
-        callback_group: CallbackGroup | None = None,
         event_callbacks: PublisherEventCallbacks | None = None,
-        **options: Any,
+        **unsupported: Any,
     ) -> Publisher:
         """Publish on a topic; the third argument is a profile or a depth."""
-        _refuse("create_publisher", options)
-        publisher = Publisher(self, _checked(msg_type), self.resolve_topic_name(topic), to_profile(qos_profile))
-        self.__publishers.append(publisher)
-        self.__watch(publisher, event_callbacks, callback_group)
+        _refuse("create_publisher", unsupported)
+        full_name = self.resolve_topic_name(topic)
+        publisher = Publisher(_interface(msg_type), full_name, _profile(qos_profile))
+        self.__add([publisher.endpoint], QoSEvent(publisher.endpoint, full_name, self, event_callbacks))
         return publisher
 
     def create_subscription(
@@ -170,18 +321,16 @@ class Node(ParameterMixin):
         callback: Callable[[Any], object],
         qos_profile: QoSProfile | int,
         *,
-        callback_group: CallbackGroup | None = None,
         event_callbacks: SubscriptionEventCallbacks | None = None,
         raw: bool = False,
-        **options: Any,
+        **unsupported: Any,
     ) -> Subscription:
         """Call back with every message of a topic (with its CDR bytes if ``raw``)."""
-        _refuse("create_subscription", options)
-        group, full_name = callback_group or self.default_callback_group, self.resolve_topic_name(topic)
-        subscription = Subscription(self, _checked(msg_type), full_name, callback, to_profile(qos_profile), group, raw)
-        self.__subscriptions.append(subscription)
-        self.waitables.append(subscription)
-        self.__watch(subscription, event_callbacks, callback_group)
+        _refuse("create_subscription", unsupported)
+        full_name = self.resolve_topic_name(topic)
+        subscription = Subscription(_interface(msg_type), full_name, callback, _profile(qos_profile), self, raw)
+        event = QoSEvent(subscription.endpoint, full_name, self, event_callbacks)
+        self.__add([subscription.endpoint], subscription, event)
         return subscription
 
     def create_service(
@@ -190,200 +339,82 @@ class Node(ParameterMixin):
         srv_name: str,
         callback: Callable[[Any, Any], Any],
         *,
-        qos_profile: QoSProfile = qos_profile_services_default,
-        callback_group: CallbackGroup | None = None,
+        qos_profile: QoSProfile = _SERVICE_QOS,
+        **unsupported: Any,
     ) -> Service:
         """Answer requests with ``callback(request, response) -> response``."""
-        group, name = callback_group or self.default_callback_group, self.resolve_service_name(srv_name)
-        service = Service(self, _checked(srv_type), name, callback, qos_profile, group)
-        self.__services.append(service)
-        self.waitables.append(service)
-        self.__announce()
+        _refuse("create_service", unsupported)
+        name = self.resolve_service_name(srv_name)
+        service = Service(_interface(srv_type), name, callback, qos_profile, self)
+        self.__add([service.reader, service.writer], service)
         return service
 
-    def create_client(
-        self,
-        srv_type: Any,
-        srv_name: str,
-        *,
-        qos_profile: QoSProfile = qos_profile_services_default,
-        callback_group: CallbackGroup | None = None,
-    ) -> Client:
+    def create_client(self, srv_type: Any, srv_name: str, **unsupported: Any) -> Client:
         """Send requests to a service."""
-        group, name = callback_group or self.default_callback_group, self.resolve_service_name(srv_name)
-        client = Client(self, _checked(srv_type), name, qos_profile, group)
-        self.__clients.append(client)
-        self.waitables.append(client)
-        self.__announce()
+        _refuse("create_client", unsupported)
+        client = Client(_interface(srv_type), self.resolve_service_name(srv_name), _SERVICE_QOS, self)
+        self.__add([client.reader, client.writer], client)
         return client
 
-    def create_timer(
-        self,
-        timer_period_sec: float,
-        callback: Callable[[], object],
-        callback_group: CallbackGroup | None = None,
-        clock: Clock | None = None,
-        autostart: bool = True,
-    ) -> Timer:
+    def create_timer(self, timer_period_sec: float, callback: Callable[[], object], **unsupported: Any) -> Timer:
         """Call back every period [s]."""
-        timer = Timer(
-            self, timer_period_sec, callback, callback_group or self.default_callback_group, clock or self.__clock
-        )
-        if not autostart:
-            timer.cancel()
+        _refuse("create_timer", unsupported)
+        timer = Timer(timer_period_sec, callback, self.__clock)
         self.timers.append(timer)
-        self.__entities_changed()
+        if self.executor is not None:
+            self.executor.entities_changed()
         return timer
-
-    def create_guard_condition(
-        self, callback: Callable[[], object], callback_group: CallbackGroup | None = None
-    ) -> GuardCondition:
-        """A condition whose ``trigger()``, from any thread, has the callback run in the executor."""
-        guard = GuardCondition(self, callback, callback_group or self.default_callback_group)
-        self.waitables.append(guard)
-        self.__entities_changed()
-        return guard
 
     def count_publishers(self, topic_name: str) -> int:
         """Number of publishers of a topic in the whole graph."""
-        return self.__count("publication", topic_name)
-
-    def count_subscribers(self, topic_name: str) -> int:
-        """Number of subscriptions of a topic in the whole graph."""
-        return self.__count("subscription", topic_name)
-
-    def __count(self, kind: str, topic_name: str) -> int:
-        wanted = f"rt{self.resolve_topic_name(topic_name)}"
-        return sum(topic == wanted for topic, _ in self.__participant.endpoints(kind))
-
-    def get_topic_names_and_types(self, no_demangle: bool = False) -> list[tuple[str, list[str]]]:
-        """The graph's topics and their types."""
-        _refuse("get_topic_names_and_types", {"no_demangle": no_demangle or None})
-        found: dict[str, set[str]] = {}
-        for kind in ("publication", "subscription"):
-            for topic, type_name in self.__participant.endpoints(kind):
-                if topic.startswith("rt/"):
-                    readable = type_name.replace("::dds_::", "/").replace("::", "/").removesuffix("_")
-                    found.setdefault(topic[2:], set()).add(readable)
-        return [(topic, sorted(names)) for topic, names in sorted(found.items())]
-
-    @property
-    def publishers(self) -> list[Publisher]:
-        """The node's publishers."""
-        return list(self.__publishers)
+        return self.__participant.count_publishers(f"rt{self.resolve_topic_name(topic_name)}")
 
     @property
     def subscriptions(self) -> list[Subscription]:
         """The node's subscriptions."""
-        return list(self.__subscriptions)
-
-    def destroy_publisher(self, publisher: Publisher) -> bool:
-        """Leave a topic."""
-        return self.__remove(publisher, self.__publishers, publisher.endpoint)
-
-    def destroy_subscription(self, subscription: Subscription) -> bool:
-        """Leave a topic."""
-        return self.__remove(subscription, self.__subscriptions, subscription.endpoint)
-
-    def destroy_service(self, service: Service) -> bool:
-        """Stop answering."""
-        return self.__remove(service, self.__services, service.reader, service.writer)
-
-    def destroy_client(self, client: Client) -> bool:
-        """Stop asking."""
-        return self.__remove(client, self.__clients, client.reader, client.writer)
-
-    def destroy_timer(self, timer: Timer) -> bool:
-        """Stop a timer for good."""
-        if timer not in self.timers:
-            return False
-        timer.cancel()
-        self.timers.remove(timer)
-        return True
-
-    def destroy_guard_condition(self, guard: GuardCondition) -> bool:
-        """Delete a guard condition."""
-        if guard not in self.waitables:
-            return False
-        self.waitables.remove(guard)
-        self.__entities_changed()
-        guard.close()
-        return True
+        return [item for item in self.waitables if isinstance(item, Subscription)]
 
     def destroy_node(self) -> None:
         """Leave the graph; everything of the node is destroyed with it."""
-        if self.__destroyed:
+        if self not in process.nodes:
             return
-        self.__destroyed = True
+        process.nodes.remove(self)
         if self.executor is not None:
             self.executor.remove_node(self)
-        owned: list[Any] = [*self.timers, *self.__clients, *self.__services, *self.__subscriptions, *self.__publishers]
-        for entity in owned:
-            entity.destroy()
-        for waitable in [item for item in self.waitables if isinstance(item, GuardCondition)]:
-            self.destroy_guard_condition(waitable)
+        self.waitables, self.timers = [], []
         self.__participant.withdraw(self)
-        if self in self.context.nodes:
-            self.context.nodes.remove(self)
-
-    def __watch(
-        self,
-        entity: Publisher | Subscription,
-        events: PublisherEventCallbacks | SubscriptionEventCallbacks | None,
-        group: CallbackGroup | None,
-    ) -> None:
-        event = watch_qos(self, entity.endpoint, entity.topic, events, group or self.default_callback_group)
-        if event is not None:
-            self.__events[entity] = event
-            self.waitables.append(event)
-        self.__announce()
-
-    def __remove(self, entity: Any, owners: list[Any], *endpoints: dds.Writer | dds.Reader) -> bool:
-        if entity not in owners:
-            return False
-        owners.remove(entity)
-        gone = (entity, self.__events.pop(entity, None))
-        self.waitables = [item for item in self.waitables if item not in gone]
-        self.__announce()
-        for endpoint in endpoints:
+        for endpoint in self.__endpoints:
             endpoint.close()
-        return True
+
+    def __add(self, endpoints: list[dds.Writer | dds.Reader], *waitables: Waitable) -> None:
+        self.__endpoints += endpoints
+        self.waitables += waitables
+        self.__announce()
 
     def __announce(self) -> None:
         """Tell the graph what the node consists of, and the executor what there is to wait for."""
-        self.__entities_changed()
-        if not self.__is_built or self.__destroyed:
-            return  # one announcement instead of one per endpoint
-        ends = [*self.__services, *self.__clients]
-        readers = [item.endpoint.gid for item in self.__subscriptions] + [item.reader.gid for item in ends]
-        writers = [item.endpoint.gid for item in self.__publishers] + [item.writer.gid for item in ends]
-        self.__participant.announce(self, self.__namespace, self.__name, readers, writers)
-
-    def __entities_changed(self) -> None:
         if self.executor is not None:
             self.executor.entities_changed()
-
-    def __follow_sim_time(self, parameters: Sequence[Parameter]) -> None:
-        for parameter in parameters:
-            if parameter.name != SIM_TIME:
-                continue
-            if parameter.value and self.__clock_subscription is None:
-                self.__clock.simulate(0)
-                self.__clock_subscription = self.create_subscription(
-                    message_class("rosgraph_msgs/msg/Clock"), "/clock", self.__on_clock, qos_profile_clock
-                )
-            elif not parameter.value and self.__clock_subscription is not None:
-                self.destroy_subscription(self.__clock_subscription)
-                self.__clock_subscription = None
-                self.__clock.simulate(None)
+        if self.__is_announced:  # once for all that is created before
+            readers = [end.gid for end in self.__endpoints if isinstance(end, dds.Reader)]
+            writers = [end.gid for end in self.__endpoints if isinstance(end, dds.Writer)]
+            self.__participant.announce(self, self.__namespace, self.__name, readers, writers)
 
     def __on_clock(self, message: Any) -> None:
-        if self.__clock_subscription is not None:
-            self.__clock.simulate(message.clock.sec * 1_000_000_000 + message.clock.nanosec)
+        self.__clock.simulated_ns = message.clock.sec * 1_000_000_000 + message.clock.nanosec
 
 
-def _checked(interface: Any) -> Any:
+def _refuse(where: str, options: dict[str, Any]) -> None:
+    for name in options:
+        raise NotSupportedByEmbeddedRuntime(f"the option {name!r} of {where}", "leave it out, or install ROS 2")
+
+
+def _interface(interface: Any) -> Any:
     """The message or service class, refused if it is something else."""
-    if isinstance(interface, type) and (issubclass(interface, Message) or hasattr(interface, "__srvtype__")):
+    if isinstance(interface, type) and (issubclass(interface, types.Message) or hasattr(interface, "__srvtype__")):
         return interface
     raise TypeError(f"expected a message or service class of the embedded runtime, got {interface!r}")
+
+
+def _profile(qos: QoSProfile | int) -> QoSProfile:
+    return qos if isinstance(qos, QoSProfile) else QoSProfile(depth=qos)

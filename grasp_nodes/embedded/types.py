@@ -26,10 +26,6 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.base import normalize_fieldname
 from rosbags.typesys.store import Typestore
 
-from grasp_nodes.embedded.errors import MalformedPayload, NotSupportedByEmbeddedRuntime
-
-DEFAULT_DISTRO = "jazzy"
-
 # rosbags knows messages only; these are the services that the runtime itself or ordinary nodes need.
 STANDARD_SERVICES = {
     "std_srvs/srv/Empty": "---",
@@ -46,14 +42,17 @@ STANDARD_SERVICES = {
 }
 
 _EMPTY_MEMBER = "structure_needs_at_least_one_member"
-_INTEGER_BITS = {f"{sign}int{bits}": (sign, bits) for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _TYPE_STRINGS = {"bool": "boolean", "byte": "octet", "char": "uint8", "float32": "float", "float64": "double"}
 _DTYPES = {"bool": "bool", "byte": "int8", "char": "uint8", "octet": "uint8"}  # as rosbags reads them
 
 
+class MalformedPayload(ValueError):  # noqa: N818 - what it is
+    """Bytes from the wire that are not a message of the expected type."""
+
+
 def distro() -> str:
-    """Name of the ROS 2 distribution whose wire format is spoken: ``$ROS_DISTRO``, else jazzy."""
-    return os.environ.get("ROS_DISTRO") or DEFAULT_DISTRO
+    """Name of the ROS 2 distribution whose wire format is spoken."""
+    return os.environ.get("ROS_DISTRO") or "jazzy"
 
 
 @functools.cache
@@ -69,33 +68,18 @@ def store() -> Typestore:
 def register_package(package: str, folders: Sequence[Path]) -> None:
     """Make the ``.msg`` and ``.srv`` files of some folders known as the types of a package.
 
-    Args:
-        package: name of the message package.
-        folders: folders that hold the definition files; other files in them are ignored.
-
-    Raises:
-        ValueError: a definition uses something that the two runtimes would treat differently, or an unknown type.
+    Definitions must not have default values, because rosbags would ignore them.
     """
     for folder in folders:
         for path in sorted(folder.glob("*.msg")):
-            text = path.read_text(encoding="utf-8")
-            _refuse_defaults(path, text)
-            store().register(get_types_from_msg(text, f"{package}/msg/{path.stem}"))
+            store().register(get_types_from_msg(path.read_text(encoding="utf-8"), f"{package}/msg/{path.stem}"))
         for path in sorted(folder.glob("*.srv")):
-            text = path.read_text(encoding="utf-8")
-            _refuse_defaults(path, text)
-            _register_service(store(), f"{package}/srv/{path.stem}", text)
-    _check_references(package)
+            _register_service(store(), f"{package}/srv/{path.stem}", path.read_text(encoding="utf-8"))
 
 
 def packages() -> set[str]:
     """Names of all known message packages."""
     return {name.split("/", 1)[0] for name in store().fielddefs}
-
-
-def has_type(name: str) -> bool:
-    """Is ``package/msg/Name`` a known message, or ``package/srv/Name`` a known service?"""
-    return name in store().fielddefs or f"{name}_Request" in store().fielddefs
 
 
 def dds_type_name(name: str) -> str:
@@ -107,24 +91,6 @@ def dds_type_name(name: str) -> str:
 def type_hash(name: str) -> str:
     """The RIHS01 hash that ROS 2 (Iron and later) announces for a type."""
     return store().hash_rihs01(name)
-
-
-def _refuse_defaults(path: Path, text: str) -> None:
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split("#", 1)[0].split(None, 2)
-        if len(words) == 3 and "=" not in line.split("#", 1)[0]:
-            raise ValueError(
-                f"{path}:{number}: field {words[1]!r} has a default value; only real ROS 2 would honour it"
-            )
-
-
-def _check_references(package: str) -> None:
-    known = store().fielddefs
-    for name, (_, fields) in known.items():
-        for field, desc in fields if name.startswith(f"{package}/") else ():
-            inner = desc[1][0] if desc[0] in (Nodetype.ARRAY, Nodetype.SEQUENCE) else desc
-            if inner[0] == Nodetype.NAME and inner[1] not in known:
-                raise ValueError(f"{name}: field {field!r} has the unknown type {inner[1]!r}")
 
 
 def _register_service(target: Typestore, name: str, text: str) -> None:
@@ -259,18 +225,11 @@ def _aligned(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-class ServiceMeta(type):
-    """Makes a service class print as its name."""
-
-    def __repr__(cls) -> str:
-        return f"<service {getattr(cls, '__srvtype__', cls.__name__)}>"
-
-
 @functools.cache
 def service_class(name: str) -> Any:
     """The class of a service type ``package/srv/Name``, with ``Request`` and ``Response`` inside it."""
     halves = {half: message_class(f"{name}_{half}") for half in ("Request", "Response")}
-    return ServiceMeta(name.rsplit("/", 1)[-1], (), {"__srvtype__": name, **halves})
+    return type(name.rsplit("/", 1)[-1], (), {"__srvtype__": name, **halves})
 
 
 def _field(where: str, desc: Any) -> Field:
@@ -279,7 +238,7 @@ def _field(where: str, desc: Any) -> Field:
         return _scalar_field(where, *detail)
     if kind == Nodetype.NAME:
         nested = message_class(detail)
-        return Field(_nested_string(detail), nested, functools.partial(_check_nested, where, nested))
+        return Field(detail.replace("/msg/", "/"), nested, functools.partial(_check_nested, where, nested))
     (inner_kind, inner), size = detail
     fixed = kind == Nodetype.ARRAY
     element = _field(where, (inner_kind, inner))
@@ -296,43 +255,27 @@ def _field(where: str, desc: Any) -> Field:
     return Field(type_string, default_list, functools.partial(_check_list, where, element.convert, size, fixed))
 
 
-def _nested_string(name: str) -> str:
-    package, _, short = name.split("/")
-    return f"{package}/{short}"
-
-
 def _scalar_field(where: str, base: str, bound: int) -> Field:
     type_string = _TYPE_STRINGS.get(base, base)
-    if base == "string":
-        check = functools.partial(_check_string, where, bound)
-        return Field(f"string<{bound}>" if bound else "string", str, check)
-    if base == "bool":
-        return Field(type_string, bool, functools.partial(_check_bool, where))
     if base in ("byte", "octet"):
-        return Field("octet", lambda: Byte(b"\0"), functools.partial(_check_byte, where))
-    if base in ("float32", "float64"):
-        return Field(type_string, float, functools.partial(_check_float, where, base))
-    if base == "char" or base in _INTEGER_BITS:
-        sign, bits = _INTEGER_BITS["uint8" if base == "char" else base]
-        low, high = (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        return Field(type_string, int, functools.partial(_check_integer, where, base, low, high))
-    raise NotSupportedByEmbeddedRuntime(f"{where}: field type {base!r}", "use string, or a sized numeric type")
+        return Field(type_string, lambda: Byte(b"\0"), functools.partial(_check_byte, where))
+    kind = {"string": str, "bool": bool, "float32": float, "float64": float}.get(base, int)
+    type_string += f"<{bound}>" if bound else ""
+    limits = np.iinfo(_DTYPES.get(base, base)) if kind is int else None
+    return Field(type_string, kind, functools.partial(_check_scalar, where, base, kind, limits))
 
 
 def _refusal(where: str, expected: str, value: object) -> TypeError:
     return TypeError(f"{where}: expected {expected}, got {value!r:.80} ({type(value).__name__})")
 
 
-def _check_nested(where: str, nested: type[Message], value: Any) -> Any:
-    if not isinstance(value, nested):
-        raise _refusal(where, f"a {nested.__msgtype__}", value)
-    return value
-
-
-def _check_bool(where: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _refusal(where, "a bool", value)
-    return value
+def _check_scalar(where: str, base: str, kind: type, limits: Any, value: Any) -> Any:
+    # rclpy refuses an int or a numpy.float32 for a float too: a node that passes here also runs there.
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _refusal(where, f"a {kind.__name__} for {base} (convert with {kind.__name__}())", value)
+    if limits is not None and not limits.min <= value <= limits.max:
+        raise ValueError(f"{where}: {value} is outside the range {limits.min}..{limits.max} of {base}")
+    return kind(value)
 
 
 def _check_byte(where: str, value: Any) -> Byte:
@@ -341,26 +284,9 @@ def _check_byte(where: str, value: Any) -> Byte:
     return Byte(value)
 
 
-def _check_string(where: str, bound: int, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _refusal(where, "a str", value)
-    if bound and len(value.encode()) > bound:
-        raise ValueError(f"{where}: expected at most {bound} bytes of text, got {len(value.encode())}")
-    return value
-
-
-def _check_float(where: str, base: str, value: Any) -> float:
-    # rclpy refuses int and numpy.float32 too: a node that passes here also runs there.
-    if not isinstance(value, float):
-        raise _refusal(where, f"a float for {base} (convert with float())", value)
-    return float(value)
-
-
-def _check_integer(where: str, base: str, low: int, high: int, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _refusal(where, f"an int for {base} (convert with int())", value)
-    if not low <= value <= high:
-        raise ValueError(f"{where}: {value} is outside the range {low}..{high} of {base}")
+def _check_nested(where: str, nested: type[Message], value: Any) -> Any:
+    if not isinstance(value, nested):
+        raise _refusal(where, f"a {nested.__msgtype__}", value)
     return value
 
 
@@ -431,3 +357,13 @@ def deserialize(data: memoryview | bytes, name: str) -> Any:
     if not 0 <= len(data) - 4 - end <= 7:
         raise MalformedPayload(f"{len(data)} bytes are not a {name}, which ends after {end + 4}")
     return message
+
+
+def serialize_message(message: Message) -> bytes:
+    """The CDR bytes of a message, as ``rclpy.serialization`` gives them."""
+    return bytes(serialize(message))
+
+
+def deserialize_message(data: bytes, message_type: type[Message]) -> Any:
+    """The message in CDR bytes."""
+    return deserialize(data, message_type.__msgtype__)

@@ -10,6 +10,7 @@ import pytest
 
 from grasp_nodes import embedded
 from grasp_nodes.embedded import dds
+from grasp_nodes.embedded.process import process
 
 
 def run_python(code, **environment):
@@ -61,25 +62,71 @@ def test_modules_and_messages_that_do_not_exist():
         importlib.import_module("sensor_msgs.action")
     with pytest.raises(ImportError, match="NoSuch"):
         exec("from sensor_msgs.msg import NoSuch", {})
-    with pytest.raises(embedded.NotSupportedByEmbeddedRuntime, match=r"rclpy\.lifecycle"):
-        importlib.import_module("rclpy.lifecycle")
-    with pytest.raises(KeyError, match="'nowhere' not found"):
-        importlib.import_module("ament_index_python.packages").get_package_share_directory("nowhere")
+
+
+REFUSED_MODULES = [
+    "rclpy.action",
+    "rclpy.lifecycle",
+    "rclpy.callback_groups",
+    "rclpy.clock",
+    "rclpy.context",
+    "rclpy.duration",
+    "rclpy.task",
+    "rclpy.time",
+    "rclpy.utilities",
+    "launch.event_handlers",
+    "launch.launch_description_sources",
+    "launch_ros.descriptions",
+]
+REFUSED_NAMES = [
+    "rclpy.create_node",
+    "rclpy.spin_once",
+    "rclpy.spin_until_future_complete",
+    "rclpy.get_global_executor",
+    "rclpy.executors.MultiThreadedExecutor",
+    "rclpy.qos.LivelinessPolicy",
+    "rclpy.exceptions.InvalidHandle",
+    "launch.LaunchService",
+    "launch.actions.ExecuteProcess",
+    "launch.actions.GroupAction",
+    "launch.actions.LogInfo",
+    "launch.actions.IncludeLaunchDescription",
+    "launch.actions.RegisterEventHandler",
+    "launch.actions.TimerAction",
+    "launch.substitutions.PythonExpression",
+    "launch.substitutions.ThisLaunchFileDir",
+    "launch_ros.actions.LifecycleNode",
+]
+
+
+@pytest.mark.parametrize("name", [*REFUSED_MODULES, *REFUSED_NAMES])
+def test_what_is_missing_is_refused_by_name_with_the_remedy(name):
+    module, _, attribute = name.rpartition(".")
+    work = f"import {name}" if name in REFUSED_MODULES else f"from {module} import {attribute}"
+    complaint = f"{name} is not supported by the embedded ROS runtime: install ROS 2"
+    with pytest.raises(embedded.NotSupportedByEmbeddedRuntime, match=complaint):
+        exec(work, {})
+
+
+def test_everything_in_the_table_can_be_imported():
+    for module, (_, names) in embedded.MODULES.items():
+        for name in names.split():
+            assert hasattr(importlib.import_module(module), name), (module, name)
 
 
 @pytest.mark.parametrize("is_fast", [True, False])
 def test_both_ways_of_writing_and_taking_carry_the_same_bytes(monkeypatch, ros, is_fast):
-    from grasp_nodes.embedded.qos import QoSProfile
+    from grasp_nodes.embedded.vocabulary import QoSProfile
 
     if not is_fast:
         monkeypatch.setattr(dds, "_TESTED_SERIES", "0.")
-    participant = ros.get_default_context().participant()
+    participant = process.participant()
     assert isinstance(participant.path, dds._FastPath if is_fast else dds._BindingPath)
     writer = dds.Writer(participant, "rt/bytes", "std_msgs/msg/Empty", QoSProfile(depth=10), "tag=1;")
     reader = dds.Reader(participant, "rt/bytes", "std_msgs/msg/Empty", QoSProfile(depth=10), "")
     payloads = [b"\0\1\0\0" + np.random.default_rng(n).bytes(4 * n) for n in (1, 2, 1000, 300_000)]
     for payload in payloads:
-        assert writer.write(bytearray(payload))
+        writer.write(bytearray(payload))
         sample = reader.take()
         assert bytes(sample.data) == payload
         assert reader.writer_user_data(sample.publication).startswith("tag=1;typehash=RIHS01_")
@@ -88,7 +135,7 @@ def test_both_ways_of_writing_and_taking_carry_the_same_bytes(monkeypatch, ros, 
 
 def test_a_failed_self_test_chooses_the_slower_calls(monkeypatch, ros, caplog):
     monkeypatch.setattr(dds._FastPath, "take", lambda self, reader: None)
-    assert isinstance(ros.get_default_context().participant().path, dds._BindingPath)
+    assert isinstance(process.participant().path, dds._BindingPath)
     assert "failed their self-test" in caplog.text
 
 
@@ -105,11 +152,12 @@ def test_the_distribution_decides_the_wire_format(name, gid_size, has_hash):
     assert result.stdout.split() == [str(gid_size), str(has_hash)], result.stderr
 
 
-def test_localhost_only_is_honoured_unless_a_configuration_is_given(monkeypatch):
-    monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
-    monkeypatch.setenv("CYCLONEDDS_URI", "file:///mine.xml")
-    dds._apply_localhost_only()
-    assert os.environ["CYCLONEDDS_URI"] == "file:///mine.xml"
-    monkeypatch.setenv("CYCLONEDDS_URI", "")
-    dds._apply_localhost_only()
-    assert 'NetworkInterface name="lo"' in os.environ["CYCLONEDDS_URI"]
+@pytest.mark.parametrize(("given", "expected"), [("file:///mine.xml", "file:///mine.xml"), ("", 'name="lo"')])
+def test_localhost_only_is_honoured_unless_a_configuration_is_given(given, expected, tmp_path):
+    code = "import os, rclpy.node; rclpy.init(args=[]); rclpy.node.Node('a'); print(os.environ['CYCLONEDDS_URI'])"
+    code = f"from grasp_nodes import embedded; embedded.install({{}}); {code}"
+    if given:
+        (tmp_path / "mine.xml").write_text(embedded.loopback_uri())
+        given = expected = f"file://{tmp_path}/mine.xml"
+    result = run_python(code, ROS_LOCALHOST_ONLY="1", CYCLONEDDS_URI=given)
+    assert expected in result.stdout, result.stderr

@@ -18,17 +18,14 @@ def test_messages_arrive_in_order_and_equal(node, spin_until):
 
     got = []
     publisher = node.create_publisher(ContactMap, "map", 10)
-    subscription = node.create_subscription(ContactMap, "/test/map", got.append, 10)
+    node.create_subscription(ContactMap, "/test/map", got.append, 10)
     sent = [ContactMap(contact=[0.1 * i], object_id=f"o{i}") for i in range(5)]
     for message in sent:
         publisher.publish(message)
     assert spin_until(lambda: len(got) == 5, node)
     assert got == sent
-    assert (publisher.topic_name, publisher.get_subscription_count(), subscription.get_publisher_count()) == (
-        "/test/map",
-        1,
-        1,
-    )
+    assert (publisher.topic_name, publisher.get_subscription_count()) == ("/test/map", 1)
+    assert [entry.topic_name for entry in node.subscriptions] == ["/test/map"]
 
 
 def test_only_the_newest_is_kept_at_depth_one(node, spin_until):
@@ -120,7 +117,8 @@ def test_services_answer_and_ignore_what_is_malformed(node, spin_until):
     from std_srvs.srv import SetBool
 
     from grasp_nodes.embedded import dds
-    from grasp_nodes.embedded.qos import QoSProfile
+    from grasp_nodes.embedded.process import process
+    from grasp_nodes.embedded.vocabulary import QoSProfile
 
     def enable(request, response):
         response.success, response.message = request.data, "done"
@@ -130,7 +128,7 @@ def test_services_answer_and_ignore_what_is_malformed(node, spin_until):
     client = node.create_client(SetBool, "node/enable")
     assert client.wait_for_service(2.0)
     stranger = dds.Writer(
-        node.context.participant(),
+        process.participant(),
         "rq/test/node/enableRequest",
         "std_srvs/srv/SetBool_Request",
         QoSProfile(depth=10),
@@ -162,8 +160,6 @@ def test_timers_keep_their_rate(node, spin_until):
     timer.cancel()
     count = len(calls)
     assert not spin_until(lambda: len(calls) > count, node, seconds=0.1)
-    timer.reset()
-    assert spin_until(lambda: len(calls) > count, node)
 
 
 def test_simulated_time_drives_clock_and_timers(ros, spin_until):
@@ -189,132 +185,93 @@ def test_simulated_time_drives_clock_and_timers(ros, spin_until):
         assert tick(seconds)
         spin_until(lambda: False, node, seconds=0.02)
     assert calls == [100_000_000_000, 101_500_000_000, 102_000_000_000, 6_500_000_000]
-    node.set_parameters([Parameter("use_sim_time", value=False)])
-    assert abs(node.get_clock().now().nanoseconds - time.time_ns()) < 1e9
+    assert abs(source.get_clock().now().nanoseconds - time.time_ns()) < 1e9
+    (result,) = node.set_parameters([Parameter("use_sim_time", value=False)])
+    assert "read-only" in result.reason
 
 
-def test_times_and_durations():
-    from rclpy.clock import ClockType
-    from rclpy.duration import Duration
-    from rclpy.time import Time
-
-    begin = Time(seconds=1, nanoseconds=500_000_000, clock_type=ClockType.ROS_TIME)
-    later = begin + Duration(seconds=0.75)
-    assert later.seconds_nanoseconds() == (2, 250_000_000)
-    assert (later - begin) == Duration(nanoseconds=750_000_000)
-    assert Time.from_msg(later.to_msg()) == later
-    assert later > begin
-    with pytest.raises(TypeError, match="different clocks"):
-        assert begin < Time(seconds=2)
-    with pytest.raises(ValueError, match="negative"):
-        begin - Duration(seconds=2)
+def test_a_time_becomes_a_message(node):
+    now = node.get_clock().now()
+    message = now.to_msg()
+    assert message.sec * 1_000_000_000 + message.nanosec == now.nanoseconds
+    assert 0 <= message.nanosec < 1_000_000_000
 
 
-def test_a_worker_thread_can_publish_and_wake_the_executor(node, spin_until):
+def test_worker_threads_can_publish(node, spin_until):
     from std_msgs.msg import Int32
 
-    got, woken = [], []
-    node.create_subscription(Int32, "n", lambda message: got.append(message.data), 1000)
+    got, callers = [], set()
+
+    def on_number(message):
+        got.append(message.data)
+        callers.add(threading.current_thread())
+
+    node.create_subscription(Int32, "n", on_number, 1000)
     publisher = node.create_publisher(Int32, "n", 1000)
-    guard = node.create_guard_condition(lambda: woken.append(threading.current_thread()))
 
     def work(base):
         for i in range(100):
             publisher.publish(Int32(data=base + i))
-        guard.trigger()
 
     threads = [threading.Thread(target=work, args=(1000 * k,)) for k in range(3)]
     for thread in threads:
         thread.start()
-    assert spin_until(lambda: len(got) == 300 and woken, node)
+    assert spin_until(lambda: len(got) == 300, node)
     assert sorted(got) == sorted(base + i for base in (0, 1000, 2000) for i in range(100))
-    assert set(woken) == {threading.main_thread()}
+    assert callers == {threading.main_thread()}
 
 
-def test_a_guard_condition_wakes_at_once(node):
+def test_what_another_thread_creates_is_waited_for_at_once(node):
     from rclpy.executors import SingleThreadedExecutor
 
-    executor, latencies = SingleThreadedExecutor(), []
-    guard = node.create_guard_condition(lambda: latencies.append(time.monotonic() - sent[0]))
+    executor, calls = SingleThreadedExecutor(), []
     executor.add_node(node)
     executor.spin_once(0)
-    sent = [0.0]
 
-    def trigger():
-        time.sleep(0.05)
-        sent[0] = time.monotonic()
-        guard.trigger()
+    def create():
+        time.sleep(0.02)
+        node.create_timer(0.0, lambda: calls.append(time.monotonic()))
 
-    threading.Thread(target=trigger).start()
+    begin = time.monotonic()
+    threading.Thread(target=create).start()
     executor.spin_once(5)
-    assert latencies
-    assert latencies[0] < 0.1  # far below the quarter of a second after which a wait ends by itself
+    assert calls[0] - begin < 0.2  # below the quarter of a second after which a wait ends by itself
+    executor.shutdown()
 
 
-def test_tasks_and_futures(node):
-    import rclpy
+def test_a_wait_ends_in_time(node):
     from rclpy.executors import SingleThreadedExecutor
-    from rclpy.task import Future
 
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    future = executor.create_task(lambda a, b: a + b, 2, b=3)
-    executor.spin_until_future_complete(future, 2.0)
-    assert future.result() == 5
-    never = Future()
+    assert executor.add_node(node)
+    assert not executor.add_node(node)
     begin = time.monotonic()
-    rclpy.spin_until_future_complete(node, never, executor, 0.1)
-    assert 0.09 < time.monotonic() - begin < 1
-    never.set_exception(KeyError("x"))
-    with pytest.raises(KeyError):
-        never.result()
+    executor.spin_once(0.4)
+    assert 0.39 < time.monotonic() - begin < 1
+    executor.shutdown()
+    assert node.executor is None
 
 
-def test_groups_decide_what_runs_at_the_same_time(node):
-    from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-    from rclpy.executors import MultiThreadedExecutor
+def test_futures_call_back_once(node):
+    from grasp_nodes.embedded.vocabulary import Future
 
-    def peak(group):
-        running, most, lock, calls = [0], [0], threading.Lock(), [0]
-
-        def work():
-            with lock:
-                running[0] += 1
-                calls[0] += 1
-                most[0] = max(most[0], running[0])
-            time.sleep(0.03)
-            with lock:
-                running[0] -= 1
-
-        timers = [node.create_timer(0.01, work, group) for _ in range(3)]
-        executor = MultiThreadedExecutor(4)
-        executor.add_node(node)
-        end = time.monotonic() + 0.4
-        while time.monotonic() < end:
-            executor.spin_once(0.05)
-        for timer in timers:
-            node.destroy_timer(timer)
-        executor.shutdown()
-        assert calls[0] > 4
-        return most[0]
-
-    assert peak(MutuallyExclusiveCallbackGroup()) == 1
-    assert peak(ReentrantCallbackGroup()) > 1
+    future, seen = Future(), []
+    future.add_done_callback(lambda done: seen.append(("early", done.result())))
+    assert (future.done(), future.result()) == (False, None)
+    future.set_result(5)
+    future.add_done_callback(lambda done: seen.append(("late", done.result())))
+    assert seen == [("early", 5), ("late", 5)]
 
 
 def test_an_error_in_a_callback_ends_the_spin(node):
-    from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+    import rclpy
 
     def fail():
         raise ZeroDivisionError
 
     node.create_timer(0.0, fail)
-    for kind in (SingleThreadedExecutor, MultiThreadedExecutor):
-        executor = kind()
-        executor.add_node(node)
-        with pytest.raises(ZeroDivisionError):
-            executor.spin()
-        executor.shutdown()
+    with pytest.raises(ZeroDivisionError):
+        rclpy.spin(node)
 
 
 def test_spin_ends_when_another_thread_shuts_down(node):
@@ -335,11 +292,10 @@ def test_spin_ends_when_another_thread_shuts_down(node):
 
 def test_using_ros_before_init_and_after_destruction():
     import rclpy
-    from rclpy.exceptions import NotInitializedException
     from rclpy.node import Node
     from std_msgs.msg import Int32
 
-    with pytest.raises(NotInitializedException, match=r"rclpy\.init"):
+    with pytest.raises(RuntimeError, match=r"rclpy\.init"):
         Node("node")
     rclpy.init(args=[])
     try:
@@ -347,39 +303,34 @@ def test_using_ros_before_init_and_after_destruction():
             rclpy.init(args=[])
         node = Node("node")
         publisher = node.create_publisher(Int32, "n", 1)
-        node.destroy_publisher(publisher)
+        node.destroy_node()
+        node.destroy_node()
         with pytest.raises(RuntimeError, match="destroyed"):
             publisher.publish(Int32())
-        node.destroy_node()
-        node.destroy_node()
     finally:
         rclpy.shutdown()
 
 
 def test_incompatible_qos_is_reported_with_topic_policy_and_remedy(node, spin_until, capfd):
+    from rclpy.event_handler import PublisherEventCallbacks
     from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, qos_profile_sensor_data
     from std_msgs.msg import Int32
 
-    try:
-        from rclpy.event_handler import PublisherEventCallbacks
-    except ImportError:
-        from rclpy.qos_event import PublisherEventCallbacks
     infos = []
     events = PublisherEventCallbacks(incompatible_qos=infos.append)
     publisher = node.create_publisher(Int32, "n", qos_profile_sensor_data, event_callbacks=events)
-    subscription = node.create_subscription(Int32, "n", lambda _: None, 10)
+    node.create_subscription(Int32, "n", lambda _: None, 10)
     assert spin_until(lambda: bool(infos), node)
     assert infos[0].last_policy_kind == QoSPolicyKind.RELIABILITY
     spin_until(lambda: False, node, seconds=0.05)
     report = capfd.readouterr().err
-    assert "'/test/n'" in report
-    assert "RELIABILITY" in report
-    assert "publish /test/n as RELIABLE, or subscribe to it as BEST_EFFORT" in report
-    assert (publisher.get_subscription_count(), subscription.get_publisher_count()) == (0, 0)
+    assert "/test/n: the QoS" in report
+    assert "give both sides the same RELIABILITY" in report
+    assert publisher.get_subscription_count() == 0
     node.create_publisher(Int32, "d", 1)
     node.create_subscription(Int32, "d", print, QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
     spin_until(lambda: False, node, seconds=0.05)
-    assert "subscribe to it as VOLATILE" in capfd.readouterr().err
+    assert "the same DURABILITY" in capfd.readouterr().err
 
 
 def test_late_subscribers_receive_what_was_latched(node, spin_until):
@@ -397,54 +348,48 @@ def test_late_subscribers_receive_what_was_latched(node, spin_until):
     assert missed == []
 
 
-def test_the_graph_is_counted(node):
+def test_the_graph_is_counted(ros, node):
+    from rclpy.node import Node
     from std_msgs.msg import Int32
 
+    other = Node("other", namespace="/test")
     node.create_publisher(Int32, "n", 1)
-    node.create_publisher(Int32, "n", 1)
-    subscription = node.create_subscription(Int32, "n", print, 1)
-    assert (node.count_publishers("n"), node.count_subscribers("/test/n"), node.count_publishers("m")) == (2, 1, 0)
-    assert ("/test/n", ["std_msgs/msg/Int32"]) in node.get_topic_names_and_types()
-    node.destroy_subscription(subscription)
-    assert node.count_subscribers("n") == 0
+    other.create_publisher(Int32, "n", 1)
+    assert (node.count_publishers("n"), other.count_publishers("/test/n"), node.count_publishers("m")) == (2, 2, 0)
+    other.destroy_node()
+    assert node.count_publishers("n") == 1
 
 
 def test_loggers_print_as_rcl_does_and_throttle(capfd):
     import re
 
-    from rclpy.logging import LoggingSeverity, get_logger, set_logger_level
+    from rclpy.logging import get_logger
 
     logger = get_logger("a.b")
     for i in range(3):
-        often, throttled, once, later = (f"{word} {i}" for word in ("often", "throttled", "once", "later"))
+        often, throttled, once = (f"{word} {i}" for word in ("often", "throttled", "once"))
         logger.info(often)
         logger.warning(throttled, throttle_duration_sec=10)
         logger.error(once, once=True)
-        logger.warning(later, skip_first=True)
     logger.debug("hidden")
-    set_logger_level("a", LoggingSeverity.ERROR)
-    logger.warning("hidden too")
-    set_logger_level("a", LoggingSeverity.UNSET)
     lines = capfd.readouterr().err.splitlines()
     assert all(re.fullmatch(r"\[(INFO|WARN|ERROR)\] \[\d+\.\d{9}\] \[a\.b\]: .*", line) for line in lines)
     said = [line.partition(": ")[2] for line in lines]
-    assert said == ["often 0", "throttled 0", "once 0", "often 1", "later 1", "often 2", "later 2"]
+    assert said == ["often 0", "throttled 0", "once 0", "often 1", "often 2"]
 
 
 @pytest.mark.parametrize(
     ("use", "name"),
     [
         (lambda node: node.create_rate(1), "Node.create_rate"),
-        (lambda node: node.create_client(trigger(), "x").call(None), "Client.call"),
-        (lambda node: __import__("rclpy.action"), "rclpy.action"),
-        (lambda node: __import__("rclpy").create_guard, "rclpy.create_guard"),
+        (lambda node: node.create_guard_condition(print), "Node.create_guard_condition"),
+        (lambda node: node.get_parameter_or("x"), "Node.get_parameter_or"),
         (lambda node: node.create_timer(1, coroutine), "coroutine"),
-        (lambda node: node.add_pre_set_parameters_callback(print), "add_pre_set_parameters_callback"),
-        (lambda node: type(node)("x", enable_logger_service=True), "enable_logger_service"),
-        (
-            lambda node: node.create_publisher(__import__("std_msgs.msg").msg.Int32, "n", 1, qos_overriding_options=1),
-            "qos_overriding_options",
-        ),
+        (lambda node: node.create_timer(1, print, callback_group=1), "'callback_group' of create_timer"),
+        (lambda node: keep_all(), "HistoryPolicy.KEEP_ALL"),
+        (lambda node: type(node)("x", enable_rosout=True), "'enable_rosout' of Node"),
+        (lambda node: node.create_publisher(number(), "n", 1, qos_overriding_options=1), "qos_overriding_options"),
+        (lambda node: node.create_subscription(number(), "n", print, 1, callback_group=1), "callback_group"),
     ],
 )
 def test_what_is_missing_says_so(node, use, name):
@@ -454,10 +399,16 @@ def test_what_is_missing_says_so(node, use, name):
         use(node)
 
 
-def trigger():
-    from std_srvs.srv import Trigger
+def keep_all():
+    from rclpy.qos import HistoryPolicy, QoSProfile
 
-    return Trigger
+    QoSProfile(depth=1, history=HistoryPolicy.KEEP_ALL)
+
+
+def number():
+    from std_msgs.msg import Int32
+
+    return Int32
 
 
 async def coroutine():

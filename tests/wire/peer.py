@@ -55,7 +55,7 @@ class Peer(Node):
 
     def on_enable(self, request, response):
         response.success, response.message = request.data, "peer"
-        if self.client.service_is_ready():
+        if self.client.wait_for_service(0):
             future = self.client.call_async(SetBool.Request(data=not request.data))
             future.add_done_callback(lambda done: say(reply=[done.result().success, done.result().message]))
         return response
