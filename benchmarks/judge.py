@@ -1,7 +1,7 @@
 """The judge beside named libraries: intersection volume, penetration depth, and the two simulators.
 
 Row ``mujoco_spearman`` has as its baseline the ceiling: PyBullet's rank correlation with itself when the hand is moved
-by 1 µm. Scenes are palms laid on objects at random with fingers closed on them (`judge_scenes`); some hold, some slip.
+by 1 µm. Scenes are palms laid on objects at random with fingers closed on them (`_judge_scenes`); some hold, some slip.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import open3d
 import trimesh
 from scipy.stats import spearmanr
 
-from benchmarks.judge_scenes import OpenHand, Scene, scenes
+from benchmarks._judge_scenes import OpenHand, Scene, scenes
 from benchmarks.report import Row
 from grasp_nodes.errors import MissingDependencyError
 from grasp_nodes.evaluation.intersection import intersection_volume
