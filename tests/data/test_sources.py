@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -333,6 +334,22 @@ def test_truncated_recording_is_named(tmp_path):
             list(BagSource(bag))
 
 
+@pytest.mark.parametrize(
+    ("suffix", "old", "new"),
+    [
+        (".mcap", b"image_raw", b"image_row"),  # the chunk's checksum no longer fits
+        (".yaml", b"mcap", b"1234"),
+    ],
+)
+def test_changed_recording_is_named(tmp_path, suffix, old, new):
+    bag = write_bag(tmp_path / "bag", recording())
+    (file,) = bag.glob(f"*{suffix}")
+    assert old in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(old, new))
+    with pytest.raises(InputError, match="bag"):
+        list(BagSource(bag))
+
+
 def test_stamps_that_jump_back_are_named(tmp_path):
     first, second = recording("")[0], recording("")[2]
     first[1].header.stamp.sec += 5
@@ -364,3 +381,30 @@ def test_malformed_images_are_named():
         decode_color(image_message(0, np.zeros((2, 2), np.float32), "32FC1"), "topic")
     with pytest.raises(InputError, match="rgb8"):
         decode_depth(image_message(0, picture(0), "rgb8"), "topic")
+    empty = image_message(0, picture(0), "bgr8")
+    empty.width = 0
+    with pytest.raises(InputError, match=r"topic: .*0x48"):
+        decode_color(empty, "topic")
+
+
+def compressed_depth(content, encoding):
+    kind = STORE.types["sensor_msgs/msg/CompressedImage"]
+    return kind(header(0), f"{encoding}; compressedDepth png", np.frombuffer(content, np.uint8))
+
+
+def test_compressed_depth_in_millimetres_and_quantised():
+    """The encoder's formula: counts = factor / depth + offset, factor = quantisation * (quantisation + 1)."""
+    depth = np.array([[0.4, 0.75], [2.0, 0.0]])
+    millimetres = cv2.imencode(".png", np.round(depth * 1000).astype(np.uint16))[1].tobytes()
+    for before in (b"", bytes(12)):
+        assert decode_depth(compressed_depth(before + millimetres, "16UC1"), "x") == pytest.approx(depth)
+    factor, offset = 100.0 * 101.0, 1.0 - 100.0 * 101.0 / 10.0
+    counts = np.where(depth > 0, factor / np.where(depth > 0, depth, 1) + offset, 0)
+    picture_ = cv2.imencode(".png", counts.astype(np.uint16))[1].tobytes()
+    before = struct.pack("<iff", 0, factor, offset)
+    decoded = decode_depth(compressed_depth(before + picture_, "32FC1"), "x")
+    assert decoded == pytest.approx(depth, rel=1e-3)
+    with pytest.raises(InputError, match="header"):
+        decode_depth(compressed_depth(picture_, "32FC1"), "x")
+    with pytest.raises(InputError, match="not a depth image"):
+        decode_depth(compressed_depth(before + picture_[:40], "32FC1"), "x")
