@@ -28,7 +28,7 @@ CHOICE_VARIABLE = "GRASP_NODES_ROS"
 MODULES: dict[str, tuple[str, str]] = {
     "rclpy": ("process", "init ok shutdown try_shutdown spin"),
     "rclpy.event_handler": ("vocabulary", "PublisherEventCallbacks SubscriptionEventCallbacks"),
-    "rclpy.exceptions": ("vocabulary", "ParameterException"),
+    "rclpy.exceptions": ("vocabulary", "NameValidationException ParameterException"),
     "rclpy.executors": ("process", "SingleThreadedExecutor ExternalShutdownException"),
     "rclpy.logging": ("vocabulary", "get_logger"),
     "rclpy.node": ("node", "Node"),

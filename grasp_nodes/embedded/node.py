@@ -18,6 +18,7 @@ from grasp_nodes.embedded.vocabulary import (
     Future,
     IncompatibleQoSInfo,
     Logger,
+    NameValidationException,
     PublisherEventCallbacks,
     QoSProfile,
     ReliabilityPolicy,
@@ -246,7 +247,7 @@ class Node(ParameterMixin):
         self.__name = process.arguments.special("__node", node_name)
         self.__namespace = "/" + process.arguments.special("__ns", namespace).strip("/")
         if "/" in self.__name:
-            raise ValueError(f"node name {self.__name!r}: a '/' belongs into the namespace")
+            raise NameValidationException(f"node name {self.__name!r}: a '/' belongs into the namespace")
         self.__full_name = expand_name(self.__name, "", self.__namespace)
         self.executor: SingleThreadedExecutor | None = None
         self.waitables: list[Waitable] = []

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from grasp_nodes.embedded import NotSupportedByEmbeddedRuntime, dds
 from grasp_nodes.embedded.parameters import parse_value, read_parameter_file
-from grasp_nodes.embedded.vocabulary import LEVELS, ExternalShutdownException, Logger, Timer
+from grasp_nodes.embedded.vocabulary import LEVELS, ExternalShutdownException, Logger, NameValidationException, Timer
 
 if TYPE_CHECKING:
     from grasp_nodes.embedded.node import Node
@@ -109,14 +109,14 @@ def expand_name(name: str, node: str, namespace: str) -> str:
     """A name of the graph in full: ``~/x`` is below the node, ``x`` below its namespace.
 
     Raises:
-        ValueError: the graph does not allow the name.
+        NameValidationException: the graph does not allow the name.
     """
     base = namespace.rstrip("/")
     full = name if name.startswith("/") else f"{base}/{name}"
     if name.startswith("~/"):
         full = f"{base}/{node}{name[1:]}"
     if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", full):
-        raise ValueError(f"name {name!r}: use letters, digits, '_' and '/', no part starting with a digit")
+        raise NameValidationException(f"name {name!r}: use letters, digits, '_' and '/', no part starting with a digit")
     return full
 
 
