@@ -19,7 +19,8 @@ MISSING_ERROR = 0.100
 class ClipScore:
     """Accumulates the errors of a clip, frame by frame in time order.
 
-    A frame without an answer scores the last answer, or 100 mm where there was none yet.
+    A frame without an answer scores the last answer, or 100 mm where there was none yet. An answer that has no hand of
+    that side, or no such object, or numbers that are not finite, costs 100 mm.
 
     object_points: (N, 3), m, object frame, for ADD-S.
     contact_at: the true contact map of a state on the points of the map that is to be scored.
@@ -60,7 +61,7 @@ class ClipScore:
                 else add_s(item.T_camera_object, truth.objects[0].T_camera_object, self.object_points)
             )
         if truth.hands and truth.objects:
-            contact_map = answer.contact_maps[0] if answer is not None and answer.contact_maps else None
+            contact_map = _contact_of(answer, truth.hands[0], truth.objects[0])
             points = self.contact_points if contact_map is None else contact_map.points
             self.contacts.update(contact_map, self.contact_at(truth, points))
 
@@ -82,10 +83,29 @@ def _hand_of_side(state: HandObjectState | None, truth: HandState) -> HandState 
     """The estimated hand of the true hand's side; a hand called by the wrong side is a miss."""
     if state is None:
         return None
-    return next((hand for hand in state.hands if hand.params.side == truth.params.side), None)
+    found = next((hand for hand in state.hands if hand.params.side == truth.params.side), None)
+    return found if found is not None and np.isfinite(found.keypoints).all() else None
+
+
+def _contact_of(state: HandObjectState | None, hand: HandState, item: ObjectState) -> ContactMap | None:
+    """The estimated contact of the hand and the object that are scored; that of another pair is not credited."""
+    found = _hand_of_side(state, hand)
+    if state is None or found is None:
+        return None
+    return next(
+        (
+            contact_map
+            for contact_map in state.contact_maps
+            if contact_map.object_id == item.object_id
+            and contact_map.hand_side == hand.params.side
+            and contact_map.hand_track_id == found.track_id
+        ),
+        None,
+    )
 
 
 def _object_of_id(state: HandObjectState | None, truth: ObjectState) -> ObjectState | None:
     if state is None:
         return None
-    return next((item for item in state.objects if item.object_id == truth.object_id), None)
+    found = next((item for item in state.objects if item.object_id == truth.object_id), None)
+    return found if found is not None and np.isfinite(found.T_camera_object).all() else None

@@ -105,7 +105,8 @@ def state(x: float, status: FitStatus = FitStatus.OK, side: str = "right") -> Ha
     hand = HandState(params, keypoints, np.zeros((16, 7)), "m", "f", 1, 0.9, True)
     T = np.eye(4)
     T[0, 3] = x
-    return HandObjectState(0, "camera", [hand], [ObjectState("mug", T)], [contact_map([0.0, 0.02])], status=status)
+    contact = replace(contact_map([0.0, 0.02]), hand_side=side, hand_track_id=1)
+    return HandObjectState(0, "camera", [hand], [ObjectState("mug", T)], [contact], status=status)
 
 
 def true_contact(_: HandObjectState, points: np.ndarray) -> ContactMap:
@@ -135,6 +136,23 @@ def test_a_held_answer_is_not_found_and_a_hand_of_the_other_side_is_missing() ->
     score.update(state(0.0, side="left"), state(0.0))
     assert score.found == 1
     assert score.hand_errors == [0.0, MISSING_ERROR]
+
+
+def test_contact_of_another_hand_or_object_is_not_credited() -> None:
+    for changes in ({"hand_side": "left"}, {"object_id": "bowl"}, {"hand_track_id": 2}):
+        answer = state(0.0)
+        own, other = answer.contact_maps[0], replace(answer.contact_maps[0], **changes)
+        score = clip_score()
+        score.update(replace(answer, contact_maps=[other]), state(0.0))
+        assert (score.contacts.true_positive, score.contacts.false_negative) == (0, 1)
+        score.update(replace(answer, contact_maps=[other, own]), state(0.0))
+        assert (score.contacts.true_positive, score.contacts.false_negative) == (1, 1)
+
+
+def test_an_answer_without_numbers_costs_as_much_as_none() -> None:
+    score = clip_score()
+    score.update(state(float("nan")), state(0.0))
+    assert score.hand_errors == score.object_errors == [MISSING_ERROR]
 
 
 def test_nothing_scored_gives_no_numbers() -> None:
