@@ -22,6 +22,8 @@ MATCHING_WIDTH = 640
 """px: wider images are halved until they fit; matching gets eight times faster and finds more."""
 BLOCK = 7
 SPECKLE_SIZE, SPECKLE_RANGE = 80, 2
+ALIKE_PX, ALIKE_RAD = 0.1, 2e-3
+"""What the two cameras of a rectified pair may differ by: more than this moves a row by a pixel."""
 STAMP_DIGITS = 15
 """File names with so many digits or more are stamps in ns."""
 
@@ -39,13 +41,15 @@ class StereoSource(FrameSourceBase):
         """
         self.folder = Path(folder)
         camera, self.baseline = read_edex(self.folder / CALIBRATION_FILE)
-        left = {path.name: path for path in images_in(self.folder / "left")}
+        left = {path.name: path for path in images_in(self.folder / "left")} if (self.folder / "left").is_dir() else {}
         names = sorted(name for name in left if (self.folder / "right" / name).is_file())
         if not names:
             raise InputError(f"{folder}: no image in left/ has a partner of the same name in right/")
         names = names[: limited(len(names), frames)]
         self._pairs = [(left[name], self.folder / "right" / name) for name in names]
         self._stamps = _stamps([path.stem for path, _ in self._pairs])
+        if (np.diff(self._stamps) <= 0).any():
+            raise InputError(f"{folder}: the file names in left/ are stamps, but do not increase in the order of names")
         fps = FOLDER_FPS
         if len(self._stamps) > 1:
             fps = 1e9 / float(np.median(np.diff(self._stamps)))
@@ -109,10 +113,14 @@ def read_edex(path: Path) -> tuple[CameraModel, float]:
         left, right = (content[0]["cameras"][k] for k in (0, 1))
         intrinsics = left["intrinsics"]
         focal, principal, size = intrinsics["focal"], intrinsics["principal"], intrinsics["size"]
-        offset = np.array(right["transform"], np.float64)[:3, 3] - np.array(left["transform"], np.float64)[:3, 3]
+        placed = [np.array(entry["transform"], np.float64)[:3].reshape(3, 4) for entry in (left, right)]
         camera_k = np.array([[focal[0], 0, principal[0]], [0, focal[1], principal[1]], [0, 0, 1]], np.float64)
         camera = CameraModel(camera_k, int(size[0]), int(size[1]), frame_id="left_camera_optical_frame")
-        same = np.allclose(right["intrinsics"]["focal"], focal) and not any(intrinsics["distortion_params"])
+        others = right["intrinsics"]
+        alike = all(
+            np.allclose(others[name], intrinsics[name], atol=ALIKE_PX) for name in ("focal", "principal", "size")
+        )
+        bent = any(intrinsics["distortion_params"]) or any(others["distortion_params"])
     except FileNotFoundError as error:
         raise InputError(f"{path}: not found; a stereo folder holds left/, right/ and {CALIBRATION_FILE}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -120,10 +128,17 @@ def read_edex(path: Path) -> tuple[CameraModel, float]:
             f"{path}: not a stereo calibration ({type(error).__name__}: {error}); expected a JSON list whose first "
             "entry has two 'cameras' with 'intrinsics' (focal, principal, size, distortion_params) and 'transform'"
         ) from error
-    baseline = float(np.linalg.norm(offset))
-    if not same or baseline <= 0:
-        raise InputError(f"{path}: not rectified: focal lengths differ, lenses distort or the baseline is 0")
-    return camera, baseline
+    # Rows agree only if the right camera looks the same way and stands to the right along the left one's x axis.
+    right_to_left = placed[0][:, :3].T @ placed[1][:, :3]
+    across = placed[0][:, :3].T @ (placed[1][:, 3] - placed[0][:, 3])
+    parallel = np.allclose(right_to_left, np.eye(3), atol=ALIKE_RAD) and np.hypot(*across[1:]) <= ALIKE_RAD * across[0]
+    if not alike or bent or not parallel or not across[0] > 0:
+        raise InputError(
+            f"{path}: not a rectified pair: both cameras must have the same intrinsics without distortion, look the "
+            "same way, and the second must stand to the right of the first; it stands at "
+            f"{np.round(across, 4).tolist()} m"
+        )
+    return camera, float(across[0])
 
 
 def _stamps(names: list[str]) -> list[int]:

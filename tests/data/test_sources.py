@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -185,8 +186,53 @@ def test_stereo_without_partners_or_calibration_is_named(tmp_path):
     (folder / "stereo.edex").write_text('[{"cameras": []}]')
     with pytest.raises(InputError, match=r"stereo\.edex.*intrinsics"):
         StereoSource(folder)
+    shutil.rmtree(folder / "left")
+    make_stereo(tmp_path / "other", 10)
+    shutil.copy(tmp_path / "other" / "stereo.edex", folder)
+    with pytest.raises(InputError, match="no image in left/"):
+        StereoSource(folder)
     (folder / "stereo.edex").unlink()
     with pytest.raises(InputError, match=r"stereo\.edex: not found"):
+        StereoSource(folder)
+
+
+def turned(cameras):
+    cameras[1]["transform"] = np.c_[cv2.Rodrigues(np.array([0, 0.05, 0]))[0], [0.1, 0, 0]].tolist()
+
+
+def shifted_principal(cameras):
+    cameras[1]["intrinsics"] = cameras[1]["intrinsics"] | {"principal": [150.5, 59.5]}
+
+
+def bent(cameras):
+    cameras[1]["intrinsics"] = cameras[1]["intrinsics"] | {"distortion_params": [0.1, 0, 0, 0]}
+
+
+def placed_at(x, y):
+    def change(cameras):
+        cameras[1]["transform"] = np.c_[np.eye(3), [x, y, 0]].tolist()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change", [turned, shifted_principal, bent, placed_at(-0.1, 0), placed_at(0, 0.1), placed_at(float("nan"), 0)]
+)
+def test_a_pair_that_is_not_rectified_is_refused(tmp_path, change):
+    folder = make_stereo(tmp_path / "stereo", 10)
+    content = json.loads((folder / "stereo.edex").read_text())
+    change(content[0]["cameras"])
+    (folder / "stereo.edex").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="not a rectified pair"):
+        StereoSource(folder)
+
+
+def test_stamps_of_a_stereo_pair_have_to_increase(tmp_path):
+    folder = make_stereo(tmp_path / "stereo", 10)
+    for side in ("left", "right"):
+        shutil.copy(folder / side / "1700000000123456789.png", folder / side / "170000000000000000.png")
+        shutil.copy(folder / side / "1700000000123456789.png", folder / side / "1700000000123456789.PNG")
+    with pytest.raises(InputError, match="do not increase"):
         StereoSource(folder)
 
 
