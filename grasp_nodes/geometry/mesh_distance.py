@@ -97,7 +97,7 @@ def _closest_on_triangle(px: float, py: float, pz: float, tri: np.ndarray) -> tu
     if d3 >= 0 and d4 <= d3:
         return 1.0, 0.0, 5
     vc = d1 * d4 - d3 * d2
-    if vc <= 0 and d1 >= 0 and d3 <= 0:
+    if vc <= 0 and d1 >= 0 and d3 <= 0 and d1 > d3:  # equal for an edge without length: another edge answers
         return d1 / (d1 - d3), 0.0, 1
     cpx, cpy, cpz = px - tri[2, 0], py - tri[2, 1], pz - tri[2, 2]
     d5 = abx * cpx + aby * cpy + abz * cpz
@@ -105,10 +105,10 @@ def _closest_on_triangle(px: float, py: float, pz: float, tri: np.ndarray) -> tu
     if d6 >= 0 and d5 <= d6:
         return 0.0, 1.0, 6
     vb = d5 * d2 - d1 * d6
-    if vb <= 0 and d2 >= 0 and d6 <= 0:
+    if vb <= 0 and d2 >= 0 and d6 <= 0 and d2 > d6:
         return 0.0, d2 / (d2 - d6), 3
     va = d3 * d6 - d5 * d4
-    if va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0:
+    if va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0 and (d4 - d3) + (d5 - d6) > 0:
         w = (d4 - d3) / ((d4 - d3) + (d5 - d6))
         return 1.0 - w, w, 2
     total = va + vb + vc

@@ -127,7 +127,7 @@ class SignedDistanceGrid:
             points: (N, 3), m, object frame.
 
         Returns:
-            distance (N,) m and gradient (N, 3), float64; the same numbers as the torch versions.
+            distance (N,) m and gradient (N, 3), float64; the same numbers as the torch versions. NaN for NaN.
         """
         values, origin = self._arrays
         return _query_grid(values, origin, self.spacing, np.ascontiguousarray(points, dtype=np.float64))
@@ -141,6 +141,9 @@ def _query_grid(
     distance, gradient = np.empty(count), np.empty((count, 3))
     base, fraction, outside = np.empty(3, np.int64), np.empty(3), np.empty(3)
     for i in range(count):
+        if math.isnan(points[i, 0] + points[i, 1] + points[i, 2]):  # it has no cell: reading one would leave the grid
+            distance[i], gradient[i] = np.nan, np.nan
+            continue
         beyond = 0.0
         for k in range(3):
             last = values.shape[k] - 1

@@ -81,6 +81,14 @@ def test_one_triangle_and_points_on_it():
     assert (face == 0).all()
 
 
+@pytest.mark.parametrize("corners", [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 1, 2], [2, 0, 1], [1, 2, 0]])
+def test_a_triangle_without_area_is_the_segment_that_it_covers(corners):
+    places = np.array([[-1.0, 0, 0], [1, 0, 0], [0.25, 0, 0]])
+    mesh = MeshDistance(places[corners], np.array([[0, 1, 2]]))
+    points = np.array([[0.5, 0.3, 0.4], [-0.5, 0, 2], [3, 0, 0], [-1, -1, 0], [0.0, 0, 0]])
+    np.testing.assert_allclose(mesh.unsigned(points)[0], [0.5, 2, 2, 1, 0], atol=1e-12)
+
+
 def test_a_bad_mesh_is_refused():
     with pytest.raises(InputError):
         MeshDistance(np.zeros((2, 3)), np.array([[0, 1, 2]]))

@@ -97,6 +97,19 @@ def test_numpy_and_torch_agree(shape):
     assert (np.abs(gradient - expected).max(axis=1) < 1e-4).mean() > 0.999
 
 
+def test_points_that_are_no_numbers_give_none(shape):
+    """Many of them, because what lies beside the grid in memory may look like a distance."""
+    grid, _ = shape
+    points = np.random.default_rng(0).uniform(-0.1, 0.1, (300, 3))
+    expected, _ = grid.query(points)
+    broken = points.copy()
+    broken[np.arange(0, 300, 2), np.arange(0, 300, 2) % 3] = np.nan
+    distance, gradient = grid.query(broken)
+    assert np.isnan(distance[::2]).all()
+    assert np.isnan(gradient[::2]).all()
+    np.testing.assert_array_equal(distance[1::2], expected[1::2])
+
+
 def test_gradcheck():
     grid = SignedDistanceGrid(torch.randn(4, 5, 6, dtype=torch.float64), torch.tensor([-0.1, 0.0, 0.1]), 0.05)
     points = torch.rand(20, 3, dtype=torch.float64) * 0.4 - 0.15
