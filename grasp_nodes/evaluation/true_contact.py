@@ -49,7 +49,7 @@ class TrueContact:
                 f"{model.model_id} ({model.fingerprint[:12]}): give the hand model that the recording was made with"
             )
         with torch.no_grad():
-            vertices = model(hand.params).vertices[0].double().numpy()
+            vertices = model(hand.params.to(dtype=model.dtype, device="cpu")).vertices[0].double().numpy()
         T_camera_object = state.objects[0].T_camera_object
         in_object = (vertices - T_camera_object[:3, 3]) @ T_camera_object[:3, :3]
         probed = replace(self._object, points=np.asarray(points, np.float32))

@@ -41,7 +41,7 @@ class HandPoser:
         """Mesh of one hand of `state`, in the state's frame."""
         model = self.model(hand.params.side)
         with torch.no_grad():
-            vertices = model(hand.params).vertices[0].numpy()
+            vertices = model(hand.params.to(dtype=model.dtype, device="cpu")).vertices[0].numpy()
         contact = np.zeros(len(vertices), np.float32)
         for contact_map in state.contact_maps:
             if contact_map.hand_side == hand.params.side and contact_map.hand_track_id == hand.track_id:
