@@ -181,6 +181,7 @@ class HandFitter:
             rotation=1.0 / (options.rotation_change * spread),
             wrist=wrist,
             angles=1.0 / (options.angle_change * spread),
+            size_is_open=self._size is None and observation.has_depth,
         )
         return self._rounds(observation, expected, prior, surface, (4, 3, 3))
 
@@ -201,7 +202,7 @@ class HandFitter:
         """Several postures and directions by the landmarks alone; the best go on to the skin."""
         candidates = []
         for start in self._starts(observation):
-            prior = self._prior_at(start, rotation=0.0, wrist=np.zeros(3), angles=0.0, new=True)
+            prior = self._prior_at(start, rotation=0.0, wrist=np.zeros(3), angles=0.0)
             terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]))
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
         if not candidates:
@@ -209,13 +210,13 @@ class HandFitter:
         candidates.sort(key=lambda found: found.cost)
         solutions = []
         for found in candidates[: CANDIDATES if observation.has_skin else 1]:
-            prior = self._prior_at(found.configuration, rotation=0.0, wrist=np.zeros(3), angles=0.0, new=True)
+            prior = self._prior_at(found.configuration, rotation=0.0, wrist=np.zeros(3), angles=0.0)
             solutions.append(self._rounds(observation, found.configuration, prior, surface, (6, 6, 6, 6)))
         return min(solutions, key=lambda found: found.cost)
 
     def _starts(self, observation: HandObservation) -> list[HandConfiguration]:
         """Configurations from which the landmarks can be reached: by perspective, and as the network's shape turns."""
-        size = self._size if self._size is not None else 1.0
+        size = self._known_size()
         starts = []
         for posture in self._postures:
             at_rest = HandConfiguration(np.eye(3), np.zeros(3), posture, size)
@@ -272,31 +273,38 @@ class HandFitter:
         return solution._replace(cost=solution.cost + match.missed * MISSED_COST)
 
     def _prior_at(
-        self, expected: HandConfiguration, rotation: float, wrist: np.ndarray, angles: float, new: bool = False
+        self,
+        expected: HandConfiguration,
+        rotation: float,
+        wrist: np.ndarray,
+        angles: float,
+        size_is_open: bool = False,
     ) -> PriorTerms:
-        """What is expected; a new hand has the model's size until it was seen a few times."""
-        fixed = self._size is not None or new
+        """What is expected; the size is that known so far, or open around the model's."""
         return PriorTerms(
-            expected._replace(scale=self._size if self._size is not None else 1.0),
+            expected._replace(scale=1.0 if size_is_open else self._known_size()),
             rotation,
             wrist,
             np.full(self.skeleton.num_dofs, angles),
-            1e4 if fixed else 1.0 / self.options.size_spread,
+            1.0 / self.options.size_spread if size_is_open else 1e4,
             self._postures[0],
             1.0 / POSTURE_ERROR,
             1.0 / COUPLING_ERROR,
         )
 
+    def _known_size(self) -> float:
+        """The size that was kept, else the middle of those seen so far, else the model's."""
+        if self._size is not None:
+            return self._size
+        return float(np.median(self._sizes)) if self._sizes else 1.0
+
     def _learn_size(self, observation: HandObservation) -> None:
         """The size of the first frames with depth; without depth size and distance cannot be told apart."""
-        if self._size is not None or self._last is None:
-            return
-        if not observation.has_depth:
-            self._size = 1.0 if not self._sizes else float(np.median(self._sizes))
+        if self._size is not None or self._last is None or not observation.has_depth:
             return
         self._sizes.append(self._last.scale)
         if len(self._sizes) >= self.options.size_frames:
-            self._size = float(np.median(self._sizes))
+            self._size = self._known_size()
 
     def _result(
         self,

@@ -132,6 +132,25 @@ def test_the_hands_size_is_found_with_depth_and_then_kept():
     assert fixed.update(CAMERA, seen, depth).configuration.scale == pytest.approx(1.0, abs=1e-3)
 
 
+def test_images_without_depth_do_not_end_the_search_for_the_size():
+    """A depth camera starts late and drops images; what is learned from the others counts all the same."""
+    model = load_hand_model("right")
+    skeleton = make_hand_skeleton(model)
+    fitter = HandFitter(model, HandFitOptions(size_frames=6))
+    scales = []
+    for frame in range(12):
+        truth = true_hand(skeleton, frame / 30, scale=1.06)
+        depth, mask = render_depth(skeleton, model, truth)
+        if frame in (0, 5):
+            depth = np.zeros_like(depth)
+        seen = evidence(skeleton, truth, noise=1.5, seed=frame, mask=mask)
+        scales.append(fitter.update(CAMERA, seen, depth, stamp=frame * 33_333_333).configuration.scale)
+    assert scales[0] == pytest.approx(1.0, abs=1e-3)
+    assert scales[5] == pytest.approx(1.06, abs=0.04)
+    assert scales[-1] == pytest.approx(1.06, abs=0.025)
+    assert np.ptp(scales[9:]) < 1e-4
+
+
 def test_a_hand_that_jumps_is_looked_for_anew():
     model = load_hand_model("right")
     skeleton = make_hand_skeleton(model)
