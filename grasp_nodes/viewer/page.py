@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import logging
+import re
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 
@@ -92,9 +93,9 @@ class ViewerPage:
 
     def set_camera(self, camera: CameraModel) -> None:
         """The camera that takes the images; needed for the overlay."""
-        if self._camera is not None and np.array_equal(self._camera.camera_k, camera.camera_k):
+        before, self._camera = self._camera, camera
+        if before is not None and _same_view(before, camera):
             return
-        self._camera = camera
         fov = 2 * float(np.arctan2(camera.height / 2, camera.camera_k[1, 1]))
         self._server.scene.add_camera_frustum(
             "/camera/frustum",
@@ -151,7 +152,7 @@ class ViewerPage:
             rates: named numbers to list, e.g. {"frames in, Hz": 29.8}.
         """
         if text:
-            self._status.content = f"**{text}**"
+            self._status.content = f"**{_plain(text)}**"
         if rates is not None:
             rows = "".join(
                 f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{value:.1f}</td></tr>"
@@ -236,11 +237,11 @@ class ViewerPage:
         label = {FitStatus.OK: "Following", FitStatus.HELD: "Holding the last pose", FitStatus.NOTHING: "Nothing seen"}
         parts = [f"**{label[state.status]}**"]
         if state.status_text:
-            parts.append(state.status_text)
+            parts.append(_plain(state.status_text))
         for hand in state.hands:
             metric = "" if hand.is_metric else ", distance up to scale (focal length guessed)"
             parts.append(f"{hand.params.side} hand, score {hand.score:.2f}{metric}")
-        parts += [f"object *{item.object_id}*, score {item.score:.2f}" for item in state.objects]
+        parts += [f"object *{_plain(item.object_id)}*, score {item.score:.2f}" for item in state.objects]
         parts += [
             f"contact: {int((contact.contact > 0.5).sum())} of {len(contact.contact)} object points"
             for contact in state.contact_maps
@@ -254,3 +255,14 @@ class ViewerPage:
         if self._camera is not None:
             color = draw_overlay(color, self._camera, state, posed, self._object)
         self._picture.image = color
+
+
+def _plain(text: str) -> str:
+    """Text from outside for the page's Markdown, which would show HTML and pictures in it as they are."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+
+
+def _same_view(first: CameraModel, second: CameraModel) -> bool:
+    """Whether two cameras see the same pyramid."""
+    sizes_agree = (first.width, first.height) == (second.width, second.height)
+    return sizes_agree and np.array_equal(first.camera_k, second.camera_k)

@@ -161,3 +161,22 @@ def test_reason_is_shown_when_nothing_is_seen(browser: object, page: ViewerPage)
         assert tab.get_by_text("29.8").count() == 1
     finally:
         tab.close()
+
+
+def test_text_from_outside_is_shown_and_not_run(browser: object, page: ViewerPage) -> None:
+    text = (
+        "lost <b>hand</b> *of* my_mug <img src=x onerror=\"document.title='run'\"> ![p](http://127.0.0.1:9/p.png) {1+1}"
+    )
+    page.set_status(text)
+    tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})  # type: ignore[attr-defined]
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    try:
+        tab.goto(page.address, wait_until="commit")
+        tab.get_by_text("of* my_mug").wait_for(timeout=20_000)
+        shown = tab.get_by_text("of* my_mug").inner_text()
+        assert shown == text
+        assert tab.title() != "run"
+        assert not [url for url in asked if "p.png" in url or url.endswith("/x")]
+    finally:
+        tab.close()
