@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from grasp_nodes.errors import InputError, MissingDependencyError
+from grasp_nodes.errors import InputError, MissingDependencyError, MissingFileError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.perception.box_tracker import BoxTracker
 from grasp_nodes.perception.boxes import box_of_mask
@@ -56,6 +56,8 @@ class OnnxNetwork:
             raise MissingDependencyError(
                 f"a segmentation network needs the package onnxruntime ({error}): pip install onnxruntime"
             ) from error
+        if not path.is_file():
+            raise MissingFileError(f"segmentation network {path}: not found")
         if sha256:
             check_sha256(path, sha256)
         options = onnxruntime.SessionOptions()
@@ -172,8 +174,8 @@ class OnnxObjectSegmenter:
         masks, scores, low_resolution = self._decoder(
             {
                 "image_embeddings": embeddings,
-                # Segment Anything counts from the corner of the image.
-                "point_coords": ((points + 0.5) * scale)[None].astype(np.float32),
+                # Centres of pixels of the scaled image are whole numbers here; the decoder itself adds the half.
+                "point_coords": ((points + 0.5) * scale - 0.5)[None].astype(np.float32),
                 "point_labels": np.array([labels], np.float32),
                 "mask_input": np.asarray(prompt, np.float32),
                 "has_mask_input": np.array([float(has_mask)], np.float32),
