@@ -48,8 +48,9 @@ _LOG = logging.getLogger(__name__)
 _ANY = SampleState.Any | ViewState.Any | InstanceState.Any
 _TESTED_SERIES = "11.0."
 _DISCOVERY_TYPE = "rmw_dds_common/msg/ParticipantEntitiesInfo"
+# Cyclone's numbers; a peer may also ask for policies that our profiles leave at their defaults.
 _POLICY_IDS = {2: QoSPolicyKind.DURABILITY, 4: QoSPolicyKind.DEADLINE, 8: QoSPolicyKind.LIVELINESS}
-_POLICY_IDS |= {11: QoSPolicyKind.RELIABILITY, 13: QoSPolicyKind.HISTORY}
+_POLICY_IDS |= {11: QoSPolicyKind.RELIABILITY}
 
 
 class _Container(ct.Structure):
@@ -145,9 +146,7 @@ class _BindingPath:
         return int(ddspy_write(writer, bytes(data)))
 
     def take(self, reader: int) -> Sample | None:
-        while taken := ddspy_take(reader, _ANY, 1):
-            if isinstance(taken, int):
-                return None
+        while isinstance(taken := ddspy_take(reader, _ANY, 1), list) and taken:
             data, info = taken[0]
             if info.valid_data:
                 return Sample(memoryview(data), ct.c_int64(info.publication_handle).value)
@@ -331,22 +330,20 @@ class Participant:
             if found is None:
                 found = self._topics[name] = Topic(self.entity, name, placeholder)
             elif found.data_type is not placeholder:
-                raise ValueError(
-                    f"topic {name} cannot be used with {type_name}: this process uses it with "
-                    f"{found.data_type.__idl__.idl_transformed_typename}"
-                )
+                other = found.data_type.__idl__.idl_transformed_typename
+                raise ValueError(f"topic {name} cannot be used with {type_name}: this process uses it with {other}")
             return found
 
     def type_tag(self, type_name: str) -> str:
         """The user data that names a type's hash; Humble knows none."""
         return "" if types.distro() == "humble" else f"typehash={types.type_hash(type_name)};"
 
-    def announce(
-        self, node: object, namespace: str, name: str, readers: Iterable[bytes], writers: Iterable[bytes]
-    ) -> None:
+    def announce(self, node: object, namespace: str, name: str, endpoints: Sequence[Writer | Reader]) -> None:
         """Tell the ROS graph which endpoints belong to a node."""
+        readers = {end.gid for end in endpoints if isinstance(end, Reader)}
+        writers = {end.gid for end in endpoints if isinstance(end, Writer)}
         with self._lock:
-            self._nodes[node] = (namespace, name, set(readers), set(writers))
+            self._nodes[node] = (namespace, name, readers, writers)
             self._publish_graph()
 
     def withdraw(self, node: object) -> None:
@@ -365,14 +362,11 @@ class Participant:
 
         nodes = [
             entry(
-                node_namespace=namespace,
-                node_name=name,
-                reader_gid_seq=to_gids(readers),
-                writer_gid_seq=to_gids(writers),
+                node_namespace=space, node_name=name, reader_gid_seq=to_gids(readers), writer_gid_seq=to_gids(writers)
             )
-            for namespace, name, readers, writers in self._nodes.values()
+            for space, name, readers, writers in self._nodes.values()
         ]
-        (own,) = to_gids([self.entity.get_guid().bytes])
+        own = to_gids([self.entity.get_guid().bytes])[0]
         info = types.message_class(_DISCOVERY_TYPE)(gid=own, node_entities_info_seq=nodes)
         self._discovery.write(types.serialize(info))
 
@@ -413,9 +407,7 @@ class Participant:
         good = sample is not None and sample.data == payload and sample.publication == expected
         reader.close()
         writer.close()
-        topic = self._topics.pop(name)
-        Entity._entities.pop(topic._ref, None)
-        _delete(topic._ref)
+        self._topics.pop(name)  # its object deletes the entity
         return good
 
     def close(self) -> None:

@@ -210,7 +210,10 @@ def evaluate_parameter(value: Any, context: LaunchContext) -> Any:
     if isinstance(value, ParameterValue):
         if value.value_type is str:
             return to_text(value.value, context)
-        raise NotSupportedByEmbeddedRuntime(f"ParameterValue of type {value.value_type.__name__}", "use str")
+        found = evaluate_parameter(value.value, context)
+        if type(found) is not value.value_type:
+            raise LaunchError(f"parameter value {found!r} is not of type {value.value_type.__name__}")
+        return found
     if isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, (list, tuple)) and not any(isinstance(item, Substitution) for item in value):

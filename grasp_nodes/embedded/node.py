@@ -297,8 +297,6 @@ class Node(ParameterMixin):
         full = expand_name(topic, self.__name, self.__namespace)
         return process.arguments.remap(full, self.__name, self.__namespace)
 
-    resolve_service_name = resolve_topic_name
-
     def create_publisher(
         self,
         msg_type: Any,
@@ -345,15 +343,14 @@ class Node(ParameterMixin):
     ) -> Service:
         """Answer requests with ``callback(request, response) -> response``."""
         _refuse("create_service", unsupported)
-        name = self.resolve_service_name(srv_name)
-        service = Service(_interface(srv_type), name, callback, qos_profile, self)
+        service = Service(_interface(srv_type), self.resolve_topic_name(srv_name), callback, qos_profile, self)
         self.__add([service.reader, service.writer], service)
         return service
 
     def create_client(self, srv_type: Any, srv_name: str, **unsupported: Any) -> Client:
         """Send requests to a service."""
         _refuse("create_client", unsupported)
-        client = Client(_interface(srv_type), self.resolve_service_name(srv_name), _SERVICE_QOS, self)
+        client = Client(_interface(srv_type), self.resolve_topic_name(srv_name), _SERVICE_QOS, self)
         self.__add([client.reader, client.writer], client)
         return client
 
@@ -397,9 +394,7 @@ class Node(ParameterMixin):
         if self.executor is not None:
             self.executor.entities_changed()
         if self.__is_announced:  # once for all that is created before
-            readers = [end.gid for end in self.__endpoints if isinstance(end, dds.Reader)]
-            writers = [end.gid for end in self.__endpoints if isinstance(end, dds.Writer)]
-            self.__participant.announce(self, self.__namespace, self.__name, readers, writers)
+            self.__participant.announce(self, self.__namespace, self.__name, self.__endpoints)
 
     def __on_clock(self, message: Any) -> None:
         self.__clock.simulated_ns = message.clock.sec * 1_000_000_000 + message.clock.nanosec

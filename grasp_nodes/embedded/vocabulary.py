@@ -61,7 +61,6 @@ class QoSPolicyKind(IntEnum):
     DEADLINE = 4
     LIVELINESS = 8
     RELIABILITY = 16
-    HISTORY = 32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ def test_nodes_get_names_remaps_parameters_and_environment(launch, tmp_path):
             Node(package="grasp_nodes", executable="talker", name="t", namespace=LaunchConfiguration("ns"),
                  parameters=["{tmp_path}/p.yaml", {{"count": LaunchConfiguration("count"), "text": "abc",
                      "list": [1, 2], "name": ParameterValue(LaunchConfiguration("count"), value_type=str),
-                     "scale": 2.0}}],
+                     "scale": ParameterValue("2.0", value_type=float)}}],
                  remappings=[("image", ["/cam/", TextSubstitution(text="raw")])], arguments=["--fast"],
                  ros_arguments=["--log-level", "debug"], output="screen"),
         ])"""
@@ -185,7 +185,10 @@ def test_bad_arguments_are_named(launch, arguments, complaint):
         ("from launch_xml import Parser", "launch_xml"),
         ("return LaunchDescription([LaunchDescription()])", "LaunchDescription in a launch file is not supported"),
         ("return LaunchDescription([node(respawn=True)])", "the option 'respawn' of an action"),
-        ("return LaunchDescription([node(parameters=[{'a': ParameterValue('1', value_type=int)}])])", "of type int"),
+        (
+            "return LaunchDescription([node(parameters=[{'a': ParameterValue('x', value_type=int)}])])",
+            "not of type int",
+        ),
         ("return LaunchDescription([Node(package='rviz2', executable='rviz2')])", "'rviz2' cannot be started without"),
         ("return LaunchDescription([node(name=FindPackageShare('no_such'))])", "'no_such' not found"),
         ("return LaunchDescription([node(name=LaunchConfiguration('x'))])", "'x' does not exist"),
@@ -289,3 +292,28 @@ def test_an_interrupt_ends_everything_quickly(write, number):
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "executable", "parameter"),
+    [
+        ("source", "source_node", "source"),
+        ("object", "fitting_node", "object"),
+        ("report_file", "report_node", "report_file"),
+        ("record", "recorder_node", "output"),
+    ],
+)
+@pytest.mark.parametrize("text", ["0", "1e3", "true", "[1]", "a: b", "~"])
+def test_the_demos_texts_stay_texts(monkeypatch, argument, executable, parameter, text):
+    """As camera 0 of source:=0. What would be started is looked at, because the end of one process ends the others."""
+    from grasp_nodes.embedded import launch
+
+    files = {}
+
+    def remember(_launcher, node, command, _context):
+        files[node.executable] = Path(command[-1]).read_text()
+
+    monkeypatch.setattr(launch.Launcher, "start", remember)
+    path = share_dir() / "launch" / "demo.launch.py"
+    assert embedded.launch_file(path, {"viewer": "false", argument: text}, runner=["none"]) == 0
+    assert yaml.safe_load(files[executable])["/**"]["ros__parameters"][parameter] == text
