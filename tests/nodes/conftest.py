@@ -93,7 +93,7 @@ class Bench:
         return int(self.values(node).get(f"dropped {cause}", 0))
 
     @staticmethod
-    def wait(condition, what, timeout=15):
+    def wait(condition, what, timeout=60):
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if condition():
