@@ -338,7 +338,7 @@ def _point_distance(
 def _look_up_distance(
     grid: np.ndarray, origin: np.ndarray, spacing: float, a: float, b: float, c: float, slope: np.ndarray
 ) -> float:
-    """Trilinear distance and its gradient, as SignedDistanceGrid.query."""
+    """Trilinear distance and its gradient, as SignedDistanceGrid.query; beyond the grid the direction away from it."""
     x, y, z = (a - origin[0]) / spacing, (b - origin[1]) / spacing, (c - origin[2]) / spacing
     x0 = min(max(x, 0.0), grid.shape[0] - 1.0)
     y0 = min(max(y, 0.0), grid.shape[1] - 1.0)

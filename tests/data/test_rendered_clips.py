@@ -347,3 +347,20 @@ def test_palm_has_creases_and_back_has_nails():
     assert arm.is_forearm.any()
     centers = skin[arm.faces].mean(axis=1)
     assert centers[arm.is_forearm, 0].min() > centers[~arm.is_forearm, 0].max() - 0.02
+
+
+def test_another_motion_needs_another_render_version(stage):
+    """Cached pictures are found by `RENDER_VERSION`: a motion that changes without it gets the truth of other pictures.
+
+    Where this fails after a change of grasp, motion or hand, raise the version and write the new places down.
+    """
+    version, thumb, index, little, mug = (
+        2,
+        [0.0334, -0.0996, 0.6207],
+        [0.0743, -0.0584, 0.5641],
+        [0.0662, 0.0010, 0.5849],
+        [0.0450, 0.0011, 0.6206],
+    )
+    assert version == rendered_clips.RENDER_VERSION
+    np.testing.assert_allclose(stage.hand(60).keypoints[[4, 8, 20]], [thumb, index, little], atol=3e-4)
+    np.testing.assert_allclose(stage.object_pose(60)[:3, 3], mug, atol=3e-4)
