@@ -25,6 +25,7 @@ from grasp_nodes.geometry.mesh import (
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.npz import read_npz
 from grasp_nodes.objects.model import ObjectModel
+from grasp_nodes.objects.registry import SPEC_PREFIX, family_mesh, parse_name
 from grasp_nodes.paths import cache_dir
 
 logger = logging.getLogger(__name__)
@@ -48,8 +49,9 @@ def load_object(
 
     Args:
         path: an obj, ply, stl, off or glb file, or a primitive centred at the origin, in m: ``sphere:RADIUS``,
-            ``box:X,Y,Z``, ``cylinder:RADIUS,HEIGHT``, ``capsule:RADIUS,HEIGHT`` (along z).
-        object_id: name of the object; default the file's name without its ending.
+            ``box:X,Y,Z``, ``cylinder:RADIUS,HEIGHT``, ``capsule:RADIUS,HEIGHT`` (along z), or a procedural object,
+            ``family:mug:12`` (see `registry`).
+        object_id: name of the object; default the file's name without its ending, or ``mug:12``.
         scale: factor from the file's unit to metres.
         num_points, seed: of the surface samples. resolution: nodes of the signed distance along the longest side.
 
@@ -58,11 +60,15 @@ def load_object(
         InputError: it is no mesh, cannot be closed, or its size is not that of a thing to hold.
     """
     name, primitive, _ = str(path).partition(":")
-    if primitive and name in PRIMITIVES:
+    if str(path).startswith(SPEC_PREFIX):
+        procedural = parse_name(str(path))
+        vertices, faces = family_mesh(procedural)
+        object_id = object_id or str(procedural)
+    elif primitive and name in PRIMITIVES:
         vertices, faces = _make_primitive(str(path))
         object_id = object_id or name
     else:
-        vertices, faces = _read_mesh(Path(path))
+        vertices, faces = read_mesh(Path(path))
         object_id = object_id or Path(path).stem
     return make_object(
         vertices, faces, object_id, scale, num_points, seed, resolution, mesh_resource=str(path), name=str(path)
@@ -185,10 +191,18 @@ def _check_extent(vertices: np.ndarray, scale: float, name: str) -> None:
     )
 
 
-def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) in the file's unit and faces (F, 3), as they are.
+
+    Raises:
+        MissingFileError: there is no such file. InputError: it is no mesh.
+    """
     if path.suffix.lower() not in FORMATS:
         primitives = ", ".join(f"{name}:{sizes}" for name, sizes in PRIMITIVES.items())
-        raise InputError(f"{path}: unknown mesh format {path.suffix!r}; known: {', '.join(FORMATS)} and {primitives}")
+        raise InputError(
+            f"{path}: unknown mesh format {path.suffix!r}; known: {', '.join(FORMATS)}, {primitives} and "
+            f"{SPEC_PREFIX}NAME:SEED"
+        )
     if not path.is_file():
         raise MissingFileError(f"{path}: there is no such mesh file")
     try:

@@ -6,6 +6,7 @@ import numpy as np
 import trimesh
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.objects.surfaces import revolve
 
 
 def mug(
@@ -36,7 +37,7 @@ def mug(
             f"mug: sizes must be positive and the wall thinner than a third of radius and height, got "
             f"radius={radius:g} height={height:g} wall={wall:g} handle_reach={handle_reach:g}"
         )
-    body = _revolve(_mug_profile(radius, height, wall), sections)
+    body = revolve(_mug_profile(radius, height, wall), sections)
     handle = _mug_handle(radius - 0.5 * wall, height, handle_reach)
     joined = trimesh.boolean.union([body, handle], engine="manifold")
     joined.apply_transform(trimesh.transformations.rotation_matrix(handle_angle, [0, 0, 1]))
@@ -58,24 +59,6 @@ def _mug_profile(radius: float, height: float, wall: float) -> np.ndarray:
     inside = np.stack([np.full(9, inner), np.linspace(height - wall / 2, wall + edge, 10)[:-1]], axis=1)
     floor = np.stack([inner - edge + edge * np.cos(bend), wall + edge - edge * np.sin(bend)], axis=1)
     return np.concatenate([[[0.0, 0.0]], foot, outside, rim, inside, floor, [[0.0, wall]]])
-
-
-def _revolve(profile: np.ndarray, sections: int) -> trimesh.Trimesh:
-    """Surface of revolution about z; the profile's two ends lie on the axis."""
-    turn = np.arange(sections) * 2 * np.pi / sections
-    rings = profile[1:-1]
-    ring_vertices = np.stack(
-        [rings[:, :1] * np.cos(turn), rings[:, :1] * np.sin(turn), np.repeat(rings[:, 1:], sections, axis=1)], axis=-1
-    ).reshape(-1, 3)
-    vertices = np.concatenate([ring_vertices, [[0, 0, profile[0, 1]], [0, 0, profile[-1, 1]]]])
-    here, there = np.arange(sections), np.roll(np.arange(sections), -1)
-    below = (np.arange(len(rings) - 1) * sections)[:, None]
-    a, b, c, d = (below + here, below + there, below + sections + here, below + sections + there)
-    sides = np.concatenate([np.stack([a, b, d], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)])
-    last = (len(rings) - 1) * sections
-    bottom = np.stack([np.full(sections, len(vertices) - 2), there, here], axis=1)
-    top = np.stack([np.full(sections, len(vertices) - 1), last + here, last + there], axis=1)
-    return trimesh.Trimesh(vertices, np.concatenate([sides, bottom, top]), process=False)
 
 
 def _mug_handle(start: float, height: float, reach: float) -> trimesh.Trimesh:
