@@ -221,12 +221,9 @@ class HandFitter:
         for posture in self._postures:
             at_rest = HandConfiguration(np.eye(3), np.zeros(3), posture, size)
             points = pose_keypoints(self.skeleton, at_rest, landmarks=True)
-            found, turn, place = cv2.solvePnP(
-                points, observation.rays[:, None], np.eye(3), np.zeros(0), flags=cv2.SOLVEPNP_SQPNP
-            )
-            if found and np.isfinite(place).all() and place[2, 0] > 0:
-                rotation = cv2.Rodrigues(turn)[0].astype(np.float64)
-                starts.append(self._at_depth(observation, points, rotation, place[:, 0].astype(np.float64), at_rest))
+            found = _by_perspective(points, observation.rays)
+            if found is not None:
+                starts.append(self._at_depth(observation, points, *found, at_rest))
             if observation.relative is not None:
                 rotation = _aligned(points, observation.relative)
                 wrist = _place_on_rays(points @ rotation.T, observation.rays)
@@ -333,6 +330,17 @@ class HandFitter:
             scale=torch.tensor([configuration.scale], dtype=torch.float32),
         )
         return HandFit(configuration, params, landmark_error, skin_error, score, is_initial, is_metric)
+
+
+def _by_perspective(points: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rotation (3, 3) and translation (3,), m, that bring points (N, 3) on to rays (N, 2); None if none is in front."""
+    try:
+        found, turn, place = cv2.solvePnP(points, rays[:, None], np.eye(3), np.zeros(0), flags=cv2.SOLVEPNP_SQPNP)
+    except cv2.error:  # landmarks that lie on each other
+        return None
+    if not found or not np.isfinite(place).all() or place[2, 0] <= 0:
+        return None
+    return cv2.Rodrigues(turn)[0].astype(np.float64), place[:, 0].astype(np.float64)
 
 
 def _aligned(points: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -206,6 +206,9 @@ def test_bad_evidence_is_named():
     broken[3] = np.nan
     with pytest.raises(InputError, match="keypoints"):
         HandFitter(model).update(CAMERA, replace(seen, keypoints=broken))
+    heap = np.full((21, 2), 200.0, np.float32)
+    with pytest.raises(InputError, match="no hand in front of the camera"):
+        HandFitter(model).update(CAMERA, replace(seen, keypoints=heap, keypoints_3d=None))
     with pytest.raises(InputError, match="depth"):
         HandFitter(model).update(CAMERA, seen, np.zeros((10, 10), np.float32))
     with pytest.raises(InputError, match="wrist_change"):
