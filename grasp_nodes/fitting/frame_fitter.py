@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +15,7 @@ from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandState, ObjectState
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.hand_contact import ObjectSurface
-from grasp_nodes.fitting.hand_fit import HandFit, HandFitOptions, HandFitter
+from grasp_nodes.fitting.hand_fit import HandFit, HandFitOptions, HandFitter, UnexplainedHandError
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
 from grasp_nodes.fitting.object_fit import ObjectPoseEstimate, ObjectPoseFitter
 from grasp_nodes.geometry.camera import CameraModel
@@ -23,6 +24,8 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,12 @@ class FrameFitter:
         if followed is None:
             followed = _FollowedHand(HandFitter(model, self.options.hand), evidence.stamp)
             self._forget_other_side(key)
-        fit = followed.fitter.update(evidence.camera, hand, depth, evidence.stamp, self._surface(estimate))
+        try:
+            fit = followed.fitter.update(evidence.camera, hand, depth, evidence.stamp, self._surface(estimate))
+        except UnexplainedHandError as error:
+            # A false hit of the landmark network must not cost the object and the other hand their answer.
+            logger.info("hand %d (%s) left out: %s", hand.track_id, side, error)
+            return None
         followed.stamp = evidence.stamp
         followed.state, followed.vertices = self._hand_state(model, fit, hand.track_id)
         self._hands[key] = followed

@@ -51,6 +51,10 @@ MAX_GAP = 0.5
 """s without the hand after which it is looked for anew."""
 
 
+class UnexplainedHandError(InputError):
+    """Landmarks that no hand in front of the camera can have."""
+
+
 @dataclass(frozen=True)
 class HandFitOptions:
     """How firmly a hand is expected to go on as it did, and how its size is found."""
@@ -150,6 +154,7 @@ class HandFitter:
             surface: the object that the hand may touch, where its pose is known.
 
         Raises:
+            UnexplainedHandError: no hand can have these landmarks.
             InputError: landmarks that are not numbers, or a depth image of another size.
         """
         observation = observe_hand(camera, hand, depth)
@@ -206,7 +211,7 @@ class HandFitter:
             terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]))
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
         if not candidates:
-            raise InputError("keypoints: no hand in front of the camera explains them")
+            raise UnexplainedHandError("keypoints: no hand in front of the camera explains them")
         candidates.sort(key=lambda found: found.cost)
         solutions = []
         for found in candidates[: CANDIDATES if observation.has_skin else 1]:

@@ -176,6 +176,19 @@ def test_hands_of_low_score_and_of_unknown_models_are_left_out(hands):
     assert FrameFitter(None, hands).update(unknown, depth).hands[0].params.side == "right"
 
 
+def test_a_false_hit_costs_neither_the_object_nor_the_other_hand(ball, hands):
+    skeleton = make_hand_skeleton(hands["right"])
+    fitter = FrameFitter(ball, hands)
+    evidence, depth, _, _ = scene(skeleton, 0)
+    heap = replace(
+        evidence.hands[0], side="left", track_id=7, keypoints=np.full((21, 2), 200, np.float32), keypoints_3d=None
+    )
+    state = fitter.update(replace(evidence, hands=(heap, *evidence.hands)), depth)
+    assert [hand.track_id for hand in state.hands] == [evidence.hands[0].track_id]
+    assert len(state.objects) == len(state.contact_maps) == 1
+    assert state.status == FitStatus.OK
+
+
 def test_a_stamp_that_jumps_back_starts_anew(ball, hands):
     skeleton = make_hand_skeleton(hands["right"])
     fitter = FrameFitter(ball, hands)
