@@ -95,9 +95,22 @@ def observe_object(
         return None
     contour = mask_contour(cut, hidden)
     contour = contour[np.linspace(0, len(contour) - 1, min(contour_points, len(contour))).astype(int)]
-    k = camera.camera_k
     image = SolverImage(
-        intrinsics=np.array(
+        distance=mask_signed_distance(cut),
+        ignored=np.ascontiguousarray(hidden & ~cut, np.uint8),
+        mask=np.ascontiguousarray(cut, np.uint8),
+        contour=np.ascontiguousarray(contour),
+        points=points,
+        **_window_geometry(camera, (x0, y0), (scale_x, scale_y)),
+    )
+    return ObjectObservation(image, 0.5 * (scale_x + scale_y), box, camera.camera_k)
+
+
+def _window_geometry(camera: CameraModel, corner: tuple[int, int], scale: tuple[float, float]) -> dict[str, np.ndarray]:
+    """Intrinsics and the camera image's bounds in pixels of a window that begins at `corner` and is scaled."""
+    k, (x0, y0), (scale_x, scale_y) = camera.camera_k, corner, scale
+    return {
+        "intrinsics": np.array(
             [
                 k[0, 0] * scale_x,
                 k[1, 1] * scale_y,
@@ -105,10 +118,7 @@ def observe_object(
                 (k[1, 2] - y0 + 0.5) * scale_y - 0.5,
             ]
         ),
-        distance=mask_signed_distance(cut),
-        ignored=np.ascontiguousarray(hidden & ~cut, np.uint8),
-        mask=np.ascontiguousarray(cut, np.uint8),
-        bounds=np.array(
+        "bounds": np.array(
             [
                 (0.5 - x0) * scale_x,
                 (0.5 - y0) * scale_y,
@@ -116,10 +126,7 @@ def observe_object(
                 (camera.height - 0.5 - y0) * scale_y - 1,
             ]
         ),
-        contour=np.ascontiguousarray(contour),
-        points=points,
-    )
-    return ObjectObservation(image, 0.5 * (scale_x + scale_y), box, k)
+    }
 
 
 def _depth_points(
