@@ -6,10 +6,12 @@ import manifold3d
 import numpy as np
 import trimesh
 
-from grasp_nodes.geometry.mesh import merge_vertices
+from grasp_nodes.geometry.mesh import face_normals_and_areas, is_watertight, merge_vertices
 
 ARC_PIECES = 4
 """Segments of a rounded corner of 90 degrees."""
+THINNEST = 1e-5
+"""m: a triangle with a smaller altitude is a needle, whose normal says nothing."""
 
 
 def loft(rings: np.ndarray, start: np.ndarray, end: np.ndarray) -> trimesh.Trimesh:
@@ -129,10 +131,49 @@ def tidied(mesh: trimesh.Trimesh, flatness: float = 5e-5, longest: float = 9e-3)
     """The same solid without the slivers and the long triangles that a union leaves along its cuts.
 
     Args:
-        mesh: closed. flatness: m, how far the surface may move. longest: m, edges of about this length remain.
+        mesh: closed. flatness: m, how far the surface may move.
+        longest: m, edges are cut into pieces of this length, diagonals stay up to twice as long.
     """
     solid = manifold3d.Manifold(manifold3d.Mesh64(np.array(mesh.vertices), np.array(mesh.faces, np.uint64)))
     # The second, slightly looser pass takes the needles that the first one leaves.
     solid = solid.simplify(flatness).simplify(1.2 * flatness).refine_to_length(longest)
     result = solid.to_mesh64()
-    return trimesh.Trimesh(result.vert_properties[:, :3], result.tri_verts.astype(np.int64), process=False)
+    vertices, faces = result.vert_properties[:, :3], result.tri_verts.astype(np.int64)
+    merged = merge_vertices(vertices, faces, THINNEST)
+    if is_watertight(merged[1]):
+        vertices, faces = merged
+    return trimesh.Trimesh(vertices, without_needles(vertices, faces), process=False)
+
+
+def without_needles(vertices: np.ndarray, faces: np.ndarray, thinnest: float = THINNEST) -> np.ndarray:
+    """Faces whose needles are gone: the longest edge of each is turned to join the corners that face it.
+
+    The surface moves by less than `thinnest`. What has no better neighbour stays.
+
+    Args:
+        vertices: (V, 3). faces: (F, 3), closed. thinnest: m, altitude of what is a needle.
+    """
+    faces = faces.copy()
+    thin = altitudes(vertices, faces)
+    for needle in np.flatnonzero(thin < thinnest)[np.argsort(thin[thin < thinnest], kind="stable")]:
+        if altitudes(vertices, faces[needle : needle + 1])[0] > thinnest:
+            continue  # mended together with its neighbour
+        corner = vertices[faces[needle]]
+        first = int(np.linalg.norm(np.roll(corner, -1, axis=0) - corner, axis=1).argmax())
+        a, b, tip = np.roll(faces[needle], -first)
+        beside = [k for k in np.flatnonzero((faces == a).any(axis=1) & (faces == b).any(axis=1)) if k != needle]
+        far = int(faces[beside[0]].sum() - a - b)
+        if ((faces == tip).any(axis=1) & (faces == far).any(axis=1)).any():
+            continue
+        turned = np.array([[a, far, tip], [far, b, tip]])
+        pair = [needle, beside[0]]
+        if altitudes(vertices, turned).min() > altitudes(vertices, faces[pair]).min():
+            faces[pair] = turned
+    return faces
+
+
+def altitudes(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(F,), m: smallest altitude of each triangle."""
+    corner = vertices[faces]
+    longest = np.linalg.norm(corner - np.roll(corner, 1, axis=1), axis=2).max(axis=1)
+    return 2 * face_normals_and_areas(vertices, faces)[1] / np.maximum(longest, 1e-30)

@@ -25,16 +25,10 @@ from grasp_nodes.objects.registry import (
     parse_name,
     training_names,
 )
+from grasp_nodes.objects.surfaces import altitudes
 
 HANDLES = {"mug": 1, "ring": 1}
 """Holes through the object."""
-
-
-def altitudes(vertices, faces):
-    corner = vertices[faces]
-    edges = np.linalg.norm(corner - np.roll(corner, 1, axis=1), axis=2)
-    doubled = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
-    return doubled / edges.max(axis=1)
 
 
 def check_object(name):
@@ -43,7 +37,7 @@ def check_object(name):
     assert is_watertight(faces)
     assert volume > 5e-6  # faces look outward
     assert 1000 <= len(faces) <= 10_000
-    assert altitudes(vertices, faces).min() > 1e-6
+    assert altitudes(vertices, faces).min() > 1e-6  # no degenerate face
     assert 0.03 < extent[2] < 0.30
     assert 0.006 < extent[0] < 0.092  # a hand opens that far
     np.testing.assert_allclose(vertices.min(axis=0), -vertices.max(axis=0), atol=1e-12)

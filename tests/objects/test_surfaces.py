@@ -7,7 +7,17 @@ import pytest
 import trimesh
 
 from grasp_nodes.geometry.mesh import is_watertight, signed_volume
-from grasp_nodes.objects.surfaces import box_lattice, divided, length_of, loft_loop, revolve, rounded, tidied
+from grasp_nodes.objects.surfaces import (
+    altitudes,
+    box_lattice,
+    divided,
+    length_of,
+    loft_loop,
+    revolve,
+    rounded,
+    tidied,
+    without_needles,
+)
 
 
 def test_a_revolved_cone_has_the_volume_of_its_pyramid():
@@ -71,3 +81,26 @@ def test_tidying_a_union_keeps_the_solid_and_cuts_long_triangles():
     np.testing.assert_allclose(mesh.bounds, union.bounds, atol=1e-4)
     assert union.edges_unique_length.max() > 0.05
     assert mesh.edges_unique_length.max() < 0.02
+
+
+def test_altitudes_are_those_of_the_triangle():
+    vertices = np.array([[0.0, 0, 0], [4, 0, 0], [0, 3, 0], [0.5, 0, 0]])
+    np.testing.assert_allclose(altitudes(vertices, np.array([[0, 1, 2], [0, 3, 1]])), [2.4, 0.0], atol=1e-12)
+
+
+def test_a_needle_is_turned_into_its_neighbour():
+    """A vertex that lies almost on an edge of a box's face."""
+    box = trimesh.creation.box((0.02, 0.02, 0.02))
+    vertices, faces = np.array(box.vertices), np.array(box.faces)
+    a, b, c = faces[0]
+    lengths = [np.linalg.norm(vertices[i] - vertices[j]) for i, j in ((a, b), (b, c), (c, a))]
+    a, b, c = np.roll(faces[0], -int(np.argmax(lengths)))  # a-b is the diagonal
+    near = 0.5 * (vertices[a] + vertices[b]) + 1e-5 * (vertices[c] - 0.5 * (vertices[a] + vertices[b]))
+    vertices = np.concatenate([vertices, [near]])
+    faces = np.concatenate([faces[1:], [[a, b, 8], [b, c, 8], [c, a, 8]]])
+    assert altitudes(vertices, faces).min() < 2e-7
+    mended = without_needles(vertices, faces)
+    assert is_watertight(mended)
+    assert altitudes(vertices, mended).min() > 5e-3
+    assert signed_volume(vertices, mended) == pytest.approx(0.02**3, rel=1e-4)
+    np.testing.assert_array_equal(without_needles(vertices, mended), mended)
