@@ -16,111 +16,113 @@ from launch_ros.substitutions import FindPackageShare
 
 PACKAGE = "grasp_nodes"
 YES_NO = ["true", "false"]
+DEFAULTS: dict[str, str] = {}
+
+
+def argument(name: str, default: str, description: str, choices: list[str] | None = None) -> DeclareLaunchArgument:
+    DEFAULTS[name] = default
+    return DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
+
+
 ARGUMENTS = [
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of all nodes and topics."),
-    DeclareLaunchArgument(
+    argument("namespace", "", "Namespace of all nodes and topics."),
+    argument(
         "params_file",
-        default_value="",
-        description="YAML with parameters; empty = config/demo.yaml, or live.yaml at pace realtime and for cameras.",
+        "",
+        "YAML with parameters, which go before those of config/demo.yaml (config/live.yaml at pace realtime and for "
+        "cameras); arguments given here go before both.",
     ),
-    DeclareLaunchArgument(
-        "log_level",
-        default_value="info",
-        choices=["debug", "info", "warn", "error"],
-        description="Least severe message.",
+    argument("log_level", "info", "Least severe message.", ["debug", "info", "warn", "error"]),
+    argument(
+        "use_sim_time", "false", "Take the time of day from /clock; without one, nothing that is timed happens.", YES_NO
     ),
-    DeclareLaunchArgument(
-        "use_sim_time", default_value="false", choices=YES_NO, description="Take the time of day from /clock."
+    argument(
+        "source", "", "Clip or stereo folder, video file, MCAP or db3 bag, number of a camera; empty = a rendered clip."
     ),
-    DeclareLaunchArgument(
-        "source",
-        default_value="",
-        description="Clip or stereo folder, video file, MCAP or db3 bag, number of a camera; empty = a rendered clip.",
+    argument(
+        "object", "", "Mesh file of the object, or a shape such as sphere:0.117 (radius in m); empty = the clip's own."
     ),
-    DeclareLaunchArgument(
-        "object",
-        default_value="",
-        description="Mesh file of the object, or a shape such as sphere:0.117 (radius in m); empty = the clip's own.",
-    ),
-    DeclareLaunchArgument("frames", default_value="0", description="Frames to play; 0 = all."),
-    DeclareLaunchArgument("seed", default_value="0", description="Seed of the rendered clip."),
-    DeclareLaunchArgument("device", default_value="cpu", choices=["cpu", "cuda"], description="Device of the fit."),
-    DeclareLaunchArgument("launch_rviz", default_value="false", choices=YES_NO, description="Start rviz2."),
-    DeclareLaunchArgument(
-        "viewer", default_value="true", choices=YES_NO, description="Serve the page for the browser."
-    ),
-    DeclareLaunchArgument("record", default_value="", description="Folder of an MCAP bag to record; empty = none."),
-    DeclareLaunchArgument("loop", default_value="false", choices=YES_NO, description="Play again and again."),
-    DeclareLaunchArgument("report_file", default_value="", description="JSON file of the report; empty = only logged."),
-    DeclareLaunchArgument(
+    argument("object_scale", "1.0", "Factor that turns the mesh's units into m, 0.001 for mm."),
+    argument("frames", "0", "Frames to play; 0 = all."),
+    argument("seed", "0", "Seed of the rendered clip and of the search for the object's pose."),
+    argument("device", "cpu", "Device of the hand model; the solver itself works on the CPU.", ["cpu", "cuda"]),
+    argument("launch_rviz", "false", "Start rviz2, which needs an installed ROS 2.", YES_NO),
+    argument("viewer", "true", "Serve the page for the browser.", YES_NO),
+    argument("record", "", "Folder of an MCAP bag to record; empty = none."),
+    argument("loop", "false", "Play again and again.", YES_NO),
+    argument("report_file", "", "JSON file of the report; empty = only logged."),
+    argument(
         "pace",
-        default_value="auto",
-        choices=["auto", "realtime", "answered"],
-        description="realtime: as recorded, frames may be skipped; answered: every frame is worked on; auto: answered "
-        "for recordings, realtime for cameras.",
+        "auto",
+        "realtime: as recorded, frames may be skipped; answered: every frame is worked on; auto: answered for "
+        "recordings, realtime for cameras.",
+        ["auto", "realtime", "answered"],
     ),
 ]
+NUMBERS = {"frames": int, "seed": int, "object_scale": float}
+
+
+def to_parameter(name: str, text: str) -> Any:
+    if DEFAULTS[name] in YES_NO:
+        return text == "true"
+    if name not in NUMBERS:
+        # A text has to be named as one: it is read as YAML, and source:=0 would be a number.
+        return ParameterValue(text, value_type=str)
+    try:
+        return NUMBERS[name](text)
+    except ValueError as error:
+        wanted = "a whole number" if NUMBERS[name] is int else "a number"
+        raise ValueError(f"{name}:={text}: expected {wanted}") from error
 
 
 def start_nodes(context: Any) -> list[Any]:
     def value(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
+    def given(*names: str) -> dict[str, Any]:
+        # What was not given is left to the parameter files.
+        return {name: to_parameter(name, value(name)) for name in names if value(name) != DEFAULTS[name]}
+
     config = PathJoinSubstitution([FindPackageShare(PACKAGE), "config"])
     is_live = value("pace") == "realtime" or value("source").isdigit()
-    params_file = value("params_file") or PathJoinSubstitution([config, "live.yaml" if is_live else "demo.yaml"])
+    files = [PathJoinSubstitution([config, "live.yaml" if is_live else "demo.yaml"])]
+    if value("params_file"):
+        files.append(value("params_file"))
 
-    def node(executable: str, on_exit: Any = None, **parameters: Any) -> Node:
-        # A plain text is read as YAML, and source:=0 would become a number.
-        typed = {
-            key: ParameterValue(item, value_type=str) if isinstance(item, str) else item
-            for key, item in parameters.items()
-        }
+    def node(executable: str, parameters: dict[str, Any], on_exit: Any = None) -> Node:
         return Node(
             package=PACKAGE,
             executable=executable,
             name=executable,
             namespace=value("namespace"),
-            parameters=[params_file, {"use_sim_time": value("use_sim_time") == "true", **typed}],
+            parameters=[*files, {**given("use_sim_time"), **parameters}],
             ros_arguments=["--log-level", value("log_level")],
             output="screen",
             on_exit=on_exit,
         )
 
-    given = {"object": value("object")}
+    the_object = given("object", "object_scale")
     nodes = [
-        node("perception_node", on_exit=Shutdown(reason="perception_node has ended"), **given),
+        node("perception_node", the_object, on_exit=Shutdown(reason="perception_node has ended")),
+        node("fitting_node", the_object | given("device", "seed"), on_exit=Shutdown(reason="fitting_node has ended")),
         node(
-            "fitting_node",
-            on_exit=Shutdown(reason="fitting_node has ended"),
-            device=value("device"),
-            seed=int(value("seed")),
-            **given,
+            "report_node", the_object | given("device", "report_file"), on_exit=Shutdown(reason="the report is written")
         ),
-        node(
-            "report_node",
-            on_exit=Shutdown(reason="the report is written"),
-            report_file=value("report_file"),
-            device=value("device"),
-            **given,
-        ),
-        node(
-            "source_node",
-            source=value("source"),
-            frames=int(value("frames")),
-            seed=int(value("seed")),
-            loop=value("loop") == "true",
-            pace=value("pace"),
-            **given,
-        ),
+        node("source_node", the_object | given("source", "frames", "seed", "loop", "pace")),
     ]
     if value("viewer") == "true":
-        nodes.append(node("viewer_node", **given))
+        nodes.append(node("viewer_node", the_object))
     if value("record"):
-        nodes.append(node("recorder_node", output=value("record")))
+        nodes.append(node("recorder_node", {"output": to_parameter("record", value("record"))}))
     if value("launch_rviz") == "true":
         rviz_config = PathJoinSubstitution([config, "rviz", "demo.rviz"])
-        nodes.append(Node(package="rviz2", executable="rviz2", arguments=["-d", rviz_config], output="screen"))
+        # The topics in its configuration are relative names.
+        arguments = ["-d", rviz_config]
+        nodes.append(
+            Node(
+                package="rviz2", executable="rviz2", namespace=value("namespace"), arguments=arguments, output="screen"
+            )
+        )
     return nodes
 
 

@@ -30,13 +30,17 @@ def run_demo(arguments: Mapping[str, str]) -> int:
         0, or 1 where a node failed, the source was cut off, or no frame was answered.
 
     Raises:
+        InputError: the report's file cannot be written.
         GraspNodesError: the demo ended without a report.
     """
     if not arguments.get(SOURCE):
         _render_default_clip(arguments)
     with tempfile.TemporaryDirectory(prefix="grasp_nodes_demo_") as folder:
         report = Path(arguments.get(REPORT_FILE) or Path(folder, "report.json"))
-        report.unlink(missing_ok=True)
+        try:
+            report.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"{REPORT_FILE}:={report}: cannot be written: {error}") from error
         code = launch_file(find_launch_file("demo"), {**arguments, REPORT_FILE: str(report)})
         answer = _read_report(report)
     typer.echo(json.dumps(answer))

@@ -57,7 +57,8 @@ def launch_file(path: Path, arguments: Mapping[str, str]) -> int:
     if prepare_runtime() == "embedded":
         try:
             return embedded.launch_file(path, arguments, runner=NODE_RUNNER)
-        except (embedded.LaunchError, embedded.NotSupportedByEmbeddedRuntime) as error:
+        except (ValueError, embedded.NotSupportedByEmbeddedRuntime) as error:
+            # Launch files say of an argument that they cannot use what int(...) would say; so does LaunchError.
             raise InputError(f"{path.name}: {error}") from error
     from launch import LaunchDescription, LaunchService
     from launch.actions import IncludeLaunchDescription

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +35,7 @@ class BagRecording:
         folder: of the bag; must not exist.
 
     Raises:
-        InputError: the folder exists already, or cannot be written.
+        InputError: the folder exists already, a recording to it was cut off or is going on, or it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,7 +45,10 @@ class BagRecording:
         self.messages = 0
         self._partial = folder.with_name(folder.name + PARTIAL)
         if self._partial.exists():
-            shutil.rmtree(self._partial)
+            raise InputError(
+                f"bag {self._partial}: of another recorder, or of one that was cut off; choose another output, or "
+                "remove it if nobody writes to it and nothing in it is wanted"
+            )
         self._store = typestore()
         self._connections: dict[str, Connection] = {}
         self._writer = Writer(self._partial, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)

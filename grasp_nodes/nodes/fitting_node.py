@@ -11,6 +11,7 @@ from rclpy.qos import QoSProfile
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from grasp_nodes.errors import GraspNodesError, InputError
 from grasp_nodes.nodes.depth_input import DEPTH, DepthInput
 from grasp_nodes.nodes.frame_pairing import StampPairing
 from grasp_nodes.nodes.node_base import GraspNode, latched, run_node
@@ -57,7 +58,7 @@ class FittingNode(GraspNode[FittingParameters]):
         self.subscribe(Evidence, EVIDENCE, self._on_evidence)
         self._depth = DepthInput(self, settings.use_depth, self._add)
         self._worker.start()
-        watch_object(self, settings.object, self._on_object)
+        watch_object(self, self._on_object)
 
     def silence_reason(self) -> str:
         """Which of the inputs is missing."""
@@ -103,6 +104,9 @@ class FittingNode(GraspNode[FittingParameters]):
 
         started = time.monotonic()
         torch.set_num_threads(self.settings.threads)
+        if self.settings.device == "cuda" and not torch.cuda.is_available():
+            raise InputError("parameter 'device': cuda, but torch sees no CUDA device here; expected cpu")
+        self.get_logger().info("loading; at the very first run numerical code is compiled, which takes a minute or two")
         self._load_hands()
         self._fitter = self._make_fitter()
         # Only now: a source that waits for somebody to answer starts to play when it sees this topic.
@@ -120,11 +124,17 @@ class FittingNode(GraspNode[FittingParameters]):
     def _change_object(self, spec: str, object_id: str, scale: float) -> None:
         from grasp_nodes.objects.loading import load_object
 
-        self.useful(
-            "the object and its fit are being prepared; the first time it takes a minute or two"
-        )
+        self.useful("the object and its fit are being prepared; the first time it takes a minute or two")
         started = time.monotonic()
-        self._object_model = load_object(spec, object_id or None, scale)
+        try:
+            self._object_model = load_object(spec, object_id or None, scale)
+        except GraspNodesError as error:
+            self.useful(f"the object cannot be used: {error}")
+            if self.settings.object:
+                # Hands go on without a clip's own object; the one that the user names is wanted.
+                self.fail(error)
+                return
+            raise
         self._fitter = self._make_fitter()
         self.useful("no evidence came since the object was prepared")
         self.get_logger().info(

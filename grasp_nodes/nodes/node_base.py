@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -23,7 +23,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from grasp_nodes.errors import GraspNodesError, InputError
 from grasp_nodes.nodes.conversions.fields import from_time
-from grasp_nodes.nodes.parameters import NodeParameters, build, check_value, default_of
+from grasp_nodes.nodes.parameters import NodeParameters, OutputParameters, build, check_value, default_of
 from grasp_nodes.nodes.statistics import Statistics
 
 try:
@@ -97,7 +97,9 @@ class GraspNode(Node, Generic[P]):
         self._malformed: dict[str, int] = {}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._input_qos = qos_profile(self.settings.input_reliability, self.settings.input_depth)
-        self._output_qos = qos_profile(self.settings.output_reliability, self.settings.output_depth)
+        self._output_qos = RELIABLE
+        if isinstance(self.settings, OutputParameters):
+            self._output_qos = qos_profile(self.settings.output_reliability, self.settings.output_depth)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -118,7 +120,11 @@ class GraspNode(Node, Generic[P]):
         """
 
     def on_enabled(self) -> None:
-        """Called after the node was enabled or disabled."""
+        """Called after the node was enabled or disabled.
+
+        Raises:
+            GraspNodesError: it cannot work now: it is disabled again, and who enabled it is told.
+        """
 
     def close(self) -> bool:
         """Stop threads and finish files, before the node is destroyed; returns whether all threads have ended."""
@@ -241,6 +247,11 @@ class GraspNode(Node, Generic[P]):
         self._last_stamps.clear()
         self.on_reset()
 
+    def set_enabled(self, enabled: bool) -> None:
+        """Work or do not; the watch over silence begins anew."""
+        self.enabled = enabled
+        self._useful_at, self._silent = time.monotonic(), False
+
     def useful(self, reason_if_not: str = "") -> None:
         """Tell the silence watch that an output was published.
 
@@ -303,11 +314,16 @@ class GraspNode(Node, Generic[P]):
         return SetParametersResult(successful=True, reason="")
 
     def _on_enable(self, request: Any, response: Any) -> Any:
-        self.enabled = bool(request.data)
-        self._useful_at = time.monotonic()
+        self.set_enabled(bool(request.data))
         if not self.enabled:
             self.reset()
-        self.on_enabled()
+        try:
+            self.on_enabled()
+        except GraspNodesError as error:
+            self.enabled = False
+            response.success, response.message = False, str(error)
+            self.get_logger().warning(f"not enabled: {error}")
+            return response
         response.success, response.message = True, "enabled" if self.enabled else "disabled"
         self.get_logger().info(response.message)
         return response
@@ -395,12 +411,17 @@ def run_node(factory: Callable[[], GraspNode[Any]], args: list[str] | None = Non
     """Start ROS, make the node, spin until it has finished or is told to stop, and clean up.
 
     Returns:
-        Exit code: 0 done or stopped, 1 failed, 2 bad parameters.
+        Exit code: 0 done or stopped, 1 failed, 2 bad arguments or parameters.
     """
-    rclpy.init(args=args)
+    try:
+        # Of arguments that it does not understand the installed rclpy says RuntimeError, the embedded one ValueError.
+        rclpy.init(args=args)
+    except (RuntimeError, ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     try:
         node = factory()
-    except (GraspNodesError, ParameterException) as error:
+    except (GraspNodesError, ParameterException, NameValidationException, ValueError, OSError) as error:
         get_logger("grasp_nodes").fatal(str(error))
         rclpy.try_shutdown()
         return 2

@@ -17,6 +17,8 @@ from grasp_nodes.errors import InputError
 P = TypeVar("P", bound="NodeParameters")
 
 RELIABILITY = ("best_effort", "reliable")
+INPUT_RELIABILITY = "Reliability asked of publishers; best_effort matches both kinds."
+INPUT_DEPTH = "Messages kept per input while the node is busy."
 
 
 def parameter(
@@ -57,10 +59,22 @@ class NodeParameters:
         5.0, "s without a useful output after which the reason is logged.", minimum=0.5, maximum=3600.0, read_only=False
     )
     diagnostics_period_s: float = parameter(1.0, "s between messages on /diagnostics.", minimum=0.1, maximum=60.0)
-    input_reliability: str = parameter(
-        "best_effort", "Reliability asked of publishers; best_effort matches both kinds.", choices=RELIABILITY
-    )
-    input_depth: int = parameter(1, "Messages kept per input while the node is busy.", minimum=1, maximum=1000)
+    input_reliability: str = parameter("best_effort", INPUT_RELIABILITY, choices=RELIABILITY)
+    input_depth: int = parameter(1, INPUT_DEPTH, minimum=1, maximum=1000)
+
+
+@dataclass(frozen=True)
+class PatientParameters(NodeParameters):
+    """What a node takes that has to miss none of its messages. First among bases, so that these defaults win."""
+
+    input_reliability: str = parameter("reliable", INPUT_RELIABILITY, choices=RELIABILITY)
+    input_depth: int = parameter(50, INPUT_DEPTH, minimum=1, maximum=1000)
+
+
+@dataclass(frozen=True)
+class OutputParameters(NodeParameters):
+    """What a node takes that publishes more than diagnostics."""
+
     output_reliability: str = parameter("reliable", "Reliability offered to subscribers.", choices=RELIABILITY)
     output_depth: int = parameter(
         10, "Messages kept per output for subscribers that are behind.", minimum=1, maximum=1000
@@ -68,16 +82,25 @@ class NodeParameters:
 
 
 @dataclass(frozen=True)
-class SourceParameters(NodeParameters):
+class ObjectParameters(NodeParameters):
+    """What a node takes that has to know the object."""
+
+    object: str = parameter(
+        "", "Mesh file or shape such as sphere:0.117 (radius in m); '' = the clip's own, as source/status says."
+    )
+    object_scale: float = parameter(
+        1.0, "Factor that turns the units of the mesh in object into m.", minimum=1e-6, maximum=1e6
+    )
+
+
+@dataclass(frozen=True)
+class SourceParameters(PatientParameters, ObjectParameters, OutputParameters):
     """Parameters of source_node."""
 
     source: str = parameter(
         "",
         "What to play: '' = the default rendered clip, a clip or stereo folder, a video file, an MCAP or db3 bag, or "
-        "the number of a camera.",
-    )
-    object: str = parameter(
-        "", "Mesh file of the object, or a shape such as sphere:0.117 (radius in m); '' = the clip's own, if any."
+        "the number of a camera as text, '0'.",
     )
     frames: int = parameter(0, "Frames to play; 0 = all.", minimum=0, maximum=10_000_000)
     seed: int = parameter(0, "Seed of the default clip.", minimum=0, maximum=2**31 - 1)
@@ -108,7 +131,7 @@ class SourceParameters(NodeParameters):
 
 
 @dataclass(frozen=True)
-class PerceptionParameters(NodeParameters):
+class PerceptionParameters(ObjectParameters, OutputParameters):
     """Parameters of perception_node."""
 
     max_hands: int = parameter(2, "Hands that are followed at once.", minimum=1, maximum=8)
@@ -121,9 +144,6 @@ class PerceptionParameters(NodeParameters):
         "of yours, from a box; topic: masks from object_mask; auto: depth where there is depth, else grabcut where "
         "there is a box.",
         choices=("auto", "depth", "grabcut", "onnx", "topic", "none"),
-    )
-    object: str = parameter(
-        "", "Mesh file or shape of the object, for its size; '' = as source/status says, if it does."
     )
     object_box: str = parameter(
         "", "x_min,y_min,x_max,y_max in px of the object in the first image; '' = from object_detections, or found."
@@ -148,11 +168,9 @@ class PerceptionParameters(NodeParameters):
 
 
 @dataclass(frozen=True)
-class FittingParameters(NodeParameters):
+class FittingParameters(ObjectParameters, OutputParameters):
     """Parameters of fitting_node."""
 
-    object: str = parameter("", "Mesh file or shape such as sphere:0.117; '' = as source/status says, if it does.")
-    object_scale: float = parameter(1.0, "Factor that turns the mesh's units into m.", minimum=1e-6, maximum=1e6)
     hand_model: str = parameter("", "MANO file or folder; '' = the open hand.")
     min_hand_score: float = parameter(0.5, "Score below which a hand is not fitted.", minimum=0.0, maximum=1.0)
     contact_threshold: float = parameter(0.005, "m at which contact is one half.", minimum=1e-4, maximum=0.1)
@@ -171,13 +189,16 @@ class FittingParameters(NodeParameters):
     queue_size: int = parameter(
         1, "Evidence that waits while one is worked on; the newest wins.", minimum=1, maximum=1000
     )
-    device: str = parameter("cpu", "Device of the fit.", choices=("cpu", "cuda"))
+    device: str = parameter(
+        "cpu", "Device of the hand model; the solver itself works on the CPU.", choices=("cpu", "cuda")
+    )
 
 
 @dataclass(frozen=True)
 class RecorderParameters(NodeParameters):
     """Parameters of recorder_node."""
 
+    input_depth: int = parameter(50, INPUT_DEPTH, minimum=1, maximum=1000)
     output: str = parameter("", "Folder of the bag; '' = grasp_nodes_<date> in the working folder.")
     topics: list[str] = parameter(  # noqa: RUF009 - makes a field with a factory
         [
@@ -195,11 +216,10 @@ class RecorderParameters(NodeParameters):
 
 
 @dataclass(frozen=True)
-class ReportParameters(NodeParameters):
+class ReportParameters(PatientParameters, ObjectParameters):
     """Parameters of report_node."""
 
     report_file: str = parameter("", "JSON file of the report; '' = only logged.")
-    object: str = parameter("", "Mesh file or shape of the object; '' = as source/status says, if it does.")
     exit_when_finished: bool = parameter(True, "End after the report of a source that has finished.")
     grace_s: float = parameter(
         2.0,
@@ -211,12 +231,11 @@ class ReportParameters(NodeParameters):
 
 
 @dataclass(frozen=True)
-class ViewerParameters(NodeParameters):
+class ViewerParameters(ObjectParameters):
     """Parameters of viewer_node."""
 
     port: int = parameter(8080, "TCP port of the page; the next free one if it is in use.", minimum=1, maximum=65535)
     host: str = parameter("127.0.0.1", "Address to listen on; 0.0.0.0 = any.")
-    object: str = parameter("", "Mesh file or shape of the object; '' = as source/status says, if it does.")
     hand_model: str = parameter("", "MANO file or folder; '' = the open hand.")
     open_browser: bool = parameter(True, "Open the page in the desktop's browser, where there is one.")
 

@@ -64,7 +64,7 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         if Detection2DArray is not None:
             self.subscribe(Detection2DArray, OBJECT_DETECTIONS, self._on_detections)
         self._worker.start()
-        watch_object(self, settings.object, self._on_object)
+        watch_object(self, self._on_object)
         watch_source(self, self._on_source)
 
     def silence_reason(self) -> str:
@@ -203,7 +203,10 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         evidence = perceiver.perceive(frame)
         self.publish(self._publisher, EVIDENCE, to_evidence(evidence))
         self.statistics.latency(time.monotonic() - group["arrived"])
-        self.useful("" if evidence.hands or evidence.objects else "neither a hand nor the object is seen in the images")
+        self.useful("" if evidence.hands or evidence.objects else self._unseen())
+
+    def _unseen(self) -> str:
+        return f"no hand with a score of {self.settings.min_hand_score:g} or more and no object is seen in the images"
 
     def _frame(self, group: dict[str, Any]) -> Frame:
         from grasp_nodes.geometry.camera import Frame

@@ -36,7 +36,6 @@ TYPES = {
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 LATCHED_TOPICS = ("hand_model_info", "source/status")
-DEPTH_OF_QUEUE = 50
 
 
 class RecorderNode(GraspNode[RecorderParameters]):
@@ -56,6 +55,8 @@ class RecorderNode(GraspNode[RecorderParameters]):
 
     def silence_reason(self) -> str:
         """Which topics never came."""
+        if self._recording is None:
+            return "not recording: call ~/start"
         absent = [topic for topic in self._topics if topic not in self.statistics.inputs]
         return f"no message on {', '.join(absent)}" if absent else "all topics stopped"
 
@@ -73,8 +74,8 @@ class RecorderNode(GraspNode[RecorderParameters]):
 
     def _qos_of(self, topic: str) -> QoSProfile:
         if topic in LATCHED_TOPICS:
-            return latched(DEPTH_OF_QUEUE)
-        return qos_profile(self.settings.input_reliability, max(self.settings.input_depth, DEPTH_OF_QUEUE))
+            return latched(self.settings.input_depth)
+        return qos_profile(self.settings.input_reliability, self.settings.input_depth)
 
     def _writer_of(self, topic: str) -> Any:
         def write(message: Any) -> None:
@@ -112,13 +113,15 @@ class RecorderNode(GraspNode[RecorderParameters]):
     def _on_start(self, _request: Any, response: Any) -> Any:
         try:
             response.message, response.success = self._start(), True
-            self.enabled = True
         except InputError as error:
             response.message, response.success = str(error), False
+        else:
+            self.set_enabled(True)
         return response
 
     def _on_stop(self, _request: Any, response: Any) -> Any:
         response.message, response.success = self._stop(), True
+        self.set_enabled(False)
         return response
 
 

@@ -54,8 +54,10 @@ class SourceNode(GraspNode[SourceParameters]):
         self._in_flight: OrderedDict[int, float] = OrderedDict()
         self._answered = 0
         self._stopping = False
+        self._is_crowded = False
         self._waiting_for = "the source is being opened"
-        self.subscribe(HandObjectState, ANSWERS, self._on_answer, RELIABLE, while_disabled=True)
+        self.subscribe(HandObjectState, ANSWERS, self._on_answer, while_disabled=True)
+        self.create_timer(1.0, self._check_alone)
         self._thread = threading.Thread(target=self._run, name="player", daemon=True)
         self._thread.start()
 
@@ -75,6 +77,22 @@ class SourceNode(GraspNode[SourceParameters]):
             self._changed.notify_all()
         self._thread.join(timeout=1.0)
         return not self._thread.is_alive()
+
+    def on_reset(self, stamp: int | None = None) -> None:  # noqa: ARG002 - the interface
+        """Wait no longer for the frames that are under way."""
+        with self._changed:
+            self._in_flight.clear()
+            self._changed.notify_all()
+
+    def _check_alone(self) -> None:
+        """Two sources on one topic mix their frames: the answers fit neither."""
+        others = self.publishers_of(COLOR) - 1
+        if others > 0 and not self._is_crowded:
+            self._is_crowded = True
+            self.get_logger().warning(
+                f"{others} more {'publishes' if others == 1 else 'publish'} {self.resolve_topic_name(COLOR)}: another "
+                "demo or camera on this ROS domain, here or on the network; give each its ROS_DOMAIN_ID or namespace"
+            )
 
     # -- answers
 
@@ -138,7 +156,7 @@ class SourceNode(GraspNode[SourceParameters]):
             frames_total=total,
             object=source.object_spec,
             object_id=source.object_id,
-            object_scale=source.object_scale,
+            object_scale=self.settings.object_scale if self.settings.object else source.object_scale,
             has_truth=source.has_truth,
             has_depth=source.has_depth,
             is_metric=source.camera.is_metric,

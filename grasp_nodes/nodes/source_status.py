@@ -12,6 +12,7 @@ from std_msgs.msg import String
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.node_base import LATCHED, GraspNode
+from grasp_nodes.nodes.parameters import ObjectParameters
 
 TOPIC = "source/status"
 
@@ -74,15 +75,16 @@ def watch_source(node: GraspNode[Any], on_status: Callable[[SourceStatus], None]
     node.subscribe(String, TOPIC, lambda message: on_status(from_message(message)), LATCHED, while_disabled=True)
 
 
-def watch_object(node: GraspNode[Any], given: str, on_object: Callable[[str, str, float], None]) -> None:
+def watch_object(node: GraspNode[Any], on_object: Callable[[str, str, float], None]) -> None:
     """Tell which object is handled: the one given as parameter, else the one that the source names, when it does.
 
     Args:
-        given: the parameter `object`.
+        node: its parameters are `ObjectParameters`.
         on_object: called with mesh file or shape, name ('' = after the file) and scale, on every change.
     """
-    if given:
-        on_object(given, "", float(getattr(node.settings, "object_scale", 1.0)))
+    settings: ObjectParameters = node.settings
+    if settings.object:
+        on_object(settings.object, "", settings.object_scale)
         return
     last: list[tuple[str, str, float]] = []
 

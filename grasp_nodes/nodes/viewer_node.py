@@ -41,11 +41,13 @@ class ViewerNode(GraspNode[ViewerParameters]):
         self.subscribe(HandObjectState, STATE, self._on_state)
         self.subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
         self._worker.start()
-        watch_object(self, self.settings.object, self._on_object)
+        watch_object(self, self._on_object)
         self.create_timer(1.0, self._show_status)
 
     def silence_reason(self) -> str:
         """Which of the inputs is missing."""
+        if not self._worker.ready:
+            return "the page is being opened"
         for topic in (COLOR, STATE):
             if topic not in self.statistics.inputs:
                 return f"no message on {topic} ({self.publishers_of(topic)} publishers)"

@@ -104,10 +104,31 @@ def test_endless_run_is_stopped_by_ctrl_c_with_whole_files(tmp_path):
         assert reader.message_count > FRAMES
 
 
-def test_bad_argument_is_refused_with_the_choices():
+@pytest.mark.parametrize(
+    ("argument", "said"), [("pace:=fast", "realtime"), ("seed:=x", "seed:=x: expected a whole number")]
+)
+def test_bad_argument_is_refused_with_what_is_expected(argument, said):
     result = subprocess.run(
-        command("pace:=fast"), capture_output=True, text=True, timeout=60, check=False, env=environment(93)
+        command(argument), capture_output=True, text=True, timeout=60, check=False, env=environment(93)
     )
-    assert result.returncode != 0
-    assert "realtime" in result.stdout + result.stderr
+    assert result.returncode == 2
+    assert said in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_parameters_of_the_users_file_count_and_arguments_count_more(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**/source_node:\n  ros__parameters:\n    source: /nowhere/mine.mp4\n    seed: 3\n")
+    result = subprocess.run(
+        command(f"params_file:={file}"), capture_output=True, text=True, timeout=100, check=False, env=environment(94)
+    )
+    assert "'/nowhere/mine.mp4': not found" in result.stdout + result.stderr
+    result = subprocess.run(
+        command(f"params_file:={file}", "source:=/nowhere/other.mp4"),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env=environment(94),
+    )
+    assert "'/nowhere/other.mp4': not found" in result.stdout + result.stderr

@@ -162,14 +162,23 @@ def test_object_that_cannot_be_loaded_is_said_and_hands_go_on(bench, start, capf
     bench.publish(to_message(SourceStatus(source="x", object="/nowhere/mug.obj")), "source/status", latched=True)
     bench.wait(lambda: bench.dropped(NODE, "bad object") == 1, "the count")
     assert "/nowhere/mug.obj" in "".join(capfd.readouterr())
+    bench.wait(lambda: "the object cannot be used: /nowhere" in bench.statuses[f"/{NODE}"].message, "the reason")
     bench.publish(seen(START), EVIDENCE)
     bench.wait(lambda: len(states) == 1, "the answer")
 
 
-def test_object_given_as_parameter_that_cannot_be_loaded_is_said(bench, start, capfd):
-    start(object="/nowhere/mug.obj")
-    bench.wait(lambda: bench.dropped(NODE, "bad object") == 1, "the count")
+def test_object_given_as_parameter_that_cannot_be_loaded_ends_the_node(bench, start, capfd):
+    node = start(object="/nowhere/mug.obj")
+    bench.wait(node.finished.is_set, "the end")
+    assert node.exit_code == 1
     assert "/nowhere/mug.obj" in "".join(capfd.readouterr())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_device_that_is_not_there_ends_the_node_with_what_is(bench, start, capfd):
+    node = start(device="cuda")
+    bench.wait(node.finished.is_set, "the end")
+    assert "torch sees no CUDA device here; expected cpu" in "".join(capfd.readouterr())
 
 
 def test_depth_of_the_same_stamp_reaches_the_fit(bench, start):

@@ -9,22 +9,23 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
+from std_srvs.srv import SetBool
 
 from grasp_nodes import embedded
 from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.node_base import GraspNode
-from grasp_nodes.nodes.parameters import NodeParameters
+from grasp_nodes.nodes.parameters import OutputParameters
 
 # What rclpy's own Node keeps under names with one underscore, from Humble to Rolling.
 TAKEN = {"_clients", "_clock", "_context", "_descriptors", "_guards", "_logger", "_parameters", "_publishers"}
 TAKEN |= {"_services", "_subscriptions", "_timers"}
 
 
-class Echo(GraspNode[NodeParameters]):
+class Echo(GraspNode[OutputParameters]):
     """Refuses "bad" and falls over "worse"."""
 
     def __init__(self, **options):
-        super().__init__("echo", NodeParameters, **options)
+        super().__init__("echo", OutputParameters, **options)
         self.heard = []
         self.output = self.advertise(String, "said")
         self.subscribe(String, "told", self.listen)
@@ -105,6 +106,28 @@ def test_silence_is_warned_of_once_and_ended(bench, capfd):
     assert node.statistics.outputs["said"].total == 1
 
 
+def test_silence_after_enabling_again_is_warned_of_again(bench, capfd):
+    node = bench.start(Echo)
+    bench.wait(lambda: node.statistics and "nothing useful for" in "".join(capfd.readouterr()), "the warning")
+    for enabled in (False, True):
+        assert bench.call(SetBool, "/echo/enable", data=enabled).success
+    bench.wait(lambda: "nothing useful for" in "".join(capfd.readouterr()), "the second warning")
+
+
+def test_node_that_cannot_be_enabled_says_why_and_lives(bench, monkeypatch):
+    node = bench.start(Echo, autostart=False)
+
+    def refuse():
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(node, "on_enabled", refuse)
+    answer = bench.call(SetBool, "/echo/enable", data=True)
+    assert (answer.success, answer.message) == (False, "the disk is full")
+    assert not node.enabled
+    monkeypatch.undo()
+    assert bench.call(SetBool, "/echo/enable", data=True).success
+
+
 @pytest.mark.parametrize(("name", "value"), [("threads", 0), ("silence_warn_s", -1.0), ("input_reliability", "sure")])
 def test_bad_parameter_stops_the_start(bench, name, value):
     with pytest.raises((InputError, ParameterException), match=name):
@@ -114,8 +137,26 @@ def test_bad_parameter_stops_the_start(bench, name, value):
 @pytest.mark.processes
 @pytest.mark.parametrize("node", ["source_node", "recorder_node"])
 def test_unknown_choice_on_the_command_line_is_one_message_and_exit_code_2(node):
-    command = [sys.executable, "-m", "grasp_nodes", "run", node, "--ros-args", "-p", "output_reliability:=sure"]
+    command = [sys.executable, "-m", "grasp_nodes", "run", node, "--ros-args", "-p", "input_reliability:=sure"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2, result.stderr
-    assert "'output_reliability': expected one of best_effort, reliable, got 'sure'" in result.stdout + result.stderr
+    assert "'input_reliability': expected one of best_effort, reliable, got 'sure'" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--nonsense"], "--nonsense"),
+        (["--params-file", "/nowhere/parameters.yaml"], "/nowhere/parameters.yaml"),
+        (["-r", "__ns:=not-a-name"], ""),
+    ],
+)
+def test_bad_ros_arguments_are_one_message_and_exit_code_2(arguments, said):
+    command = [sys.executable, "-m", "grasp_nodes", "run", "report_node", "--ros-args", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    output = result.stdout + result.stderr
+    assert result.returncode == 2, output
+    assert said in output
+    assert "Traceback" not in output

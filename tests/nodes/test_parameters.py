@@ -67,3 +67,8 @@ def test_refused_value_says_why(name, value, reason):
 def test_whole_number_is_taken_for_a_float():
     value = parameters.check_value(parameters.SourceParameters, "rate", 20)
     assert (value, type(value)) == (20.0, float)
+
+
+@pytest.mark.parametrize("kind", [parameters.SourceParameters, parameters.ReportParameters])
+def test_who_counts_frames_misses_none(kind):
+    assert (kind().input_reliability, kind().input_depth) == ("reliable", 50)

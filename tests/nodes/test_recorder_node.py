@@ -1,12 +1,14 @@
 """recorder_node: the bag can be read by another reader, is whole when the node ends, and is never half there."""
 
+import time
+
 import numpy as np
 import pytest
 from grasp_msgs.msg import HandObjectState
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import Image
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.conversions.fields import to_header
@@ -67,6 +69,38 @@ def test_start_and_stop_services(bench, tmp_path):
     again = bench.call(Trigger, "/recorder_node/start")
     assert not again.success
     assert "exists already" in again.message
+
+
+def test_enabling_a_recorder_whose_bag_exists_is_refused_and_the_node_lives(bench, tmp_path):
+    node = bench.start(RecorderNode, output=str(tmp_path / "bag"), topics=[STATE])
+    assert bench.call(SetBool, "/recorder_node/enable", data=False).success
+    assert (tmp_path / "bag").is_dir()
+    answer = bench.call(SetBool, "/recorder_node/enable", data=True)
+    assert not answer.success
+    assert "exists already" in answer.message
+    assert not node.enabled
+    assert bench.call(Trigger, "/recorder_node/stop").message == "not recording"
+
+
+def test_stopped_recorder_does_not_complain_of_silence(bench, tmp_path, capfd):
+    bench.start(RecorderNode, output=str(tmp_path / "bag"), topics=[STATE])
+    assert bench.call(Trigger, "/recorder_node/stop").success
+    bench.wait(
+        lambda: "/recorder_node" in bench.statuses and bench.statuses["/recorder_node"].message == "disabled",
+        "the state",
+    )
+    capfd.readouterr()
+    time.sleep(1.2)  # silence is noticed after half a second and looked for twice a second
+    assert "nothing useful" not in "".join(capfd.readouterr())
+
+
+def test_what_was_cut_off_is_kept(bench, tmp_path):
+    left = tmp_path / "bag.partial"
+    left.mkdir()
+    (left / "bag.partial.mcap").write_text("precious")
+    with pytest.raises(InputError, match=r"bag\.partial.*cut off"):
+        bench.start(RecorderNode, output=str(tmp_path / "bag"), topics=[STATE])
+    assert (left / "bag.partial.mcap").read_text() == "precious"
 
 
 def test_existing_folder_is_not_touched(bench, tmp_path):

@@ -1,6 +1,7 @@
 """report_node: what it counts, what it scores, when it writes, and that the file is whole."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from std_msgs.msg import String
 
 from grasp_nodes.contact.interaction import FitStatus, HandState, ObjectState
 from grasp_nodes.contact.interaction import HandObjectState as State
+from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.true_contact import TrueContact
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
@@ -132,6 +134,62 @@ def test_each_pass_of_a_loop_is_reported(bench, report, scene):
     content = json.loads(report.read_text())
     assert (content["loops"], content["frames_in"], content["complete"]) == (1, 1, False)
     assert not bench.nodes[0].finished.is_set()
+
+
+def test_stopped_early_reports_without_the_accuracy_that_would_take_long(bench, report, scene, monkeypatch):
+    monkeypatch.setattr(ReportNode, "_score", lambda self: pytest.fail("scored at the end"))
+    for index in range(3):
+        send(bench, index, scene, scene)
+    inputs = bench.nodes[0].statistics.inputs
+    bench.wait(lambda: STATE in inputs and inputs[STATE].total == 3 and inputs[TRUTH].total == 3, "the states")
+    bench.nodes[0].close()
+    content = json.loads(report.read_text())
+    assert (content["frames_in"], content["frames_out"], content["complete"]) == (3, 3, False)
+    assert "hand_mpjpe_mm" not in content
+
+
+def test_states_of_a_source_without_truth_are_not_kept(bench, report, scene):
+    """A camera may run for days."""
+    node = bench.nodes[0]
+    bench.publish(to_message(SourceStatus(source="0")), STATUS, latched=True)
+    bench.wait(lambda: STATUS in node.statistics.inputs, "the status")
+    for index in range(3):
+        send(bench, index, scene)
+    bench.wait(lambda: STATE in node.statistics.inputs and node.statistics.inputs[STATE].total == 3, "the states")
+    assert not node._states
+    finish(bench, 3)
+    assert json.loads(report.read_text())["found_share"] == 1
+
+
+def test_node_that_stays_reports_each_source_once(bench, scene, capfd):
+    node = bench.start(ReportNode, grace_s=0.1, exit_when_finished=False)
+    for kind, topic in ((CameraInfo, INFO), (HandObjectState, STATE)):
+        bench.publisher(kind, topic)
+    text = []
+
+    def reports():
+        text.append("".join(capfd.readouterr()))
+        return "".join(text).count("report: {")
+
+    for number in (1, 2):
+        bench.publish(to_message(SourceStatus(source=f"source {number}")), STATUS, latched=True)
+        bench.wait(lambda: node._status is not None and not node._status.finished, "the status")
+        send(bench, 10 * number, scene)
+        bench.wait(lambda: len(node._frames) == 1 and node._found, "the frame")
+        bench.publish(to_message(SourceStatus(source=f"source {number}", finished=True)), STATUS, latched=True)
+        bench.wait(lambda number=number: reports() >= number, f"report {number}")
+    time.sleep(0.5)
+    assert reports() == 2
+    assert not node.finished.is_set()
+
+
+@pytest.mark.parametrize("name", ["a_folder", "a_file/report.json"])
+def test_file_that_cannot_be_written_is_said_before_the_work(bench, tmp_path, name):
+    (tmp_path / "a_folder").mkdir()
+    (tmp_path / "a_file").write_text("x")
+    with pytest.raises(InputError, match="'report_file'"):
+        bench.start(ReportNode, report_file=str(tmp_path / name))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a_file", "a_folder"]
 
 
 def test_error_of_the_source_is_in_the_report(bench, report):

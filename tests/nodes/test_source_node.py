@@ -198,3 +198,23 @@ def test_source_that_cannot_be_opened_says_so_and_fails(bench, play, monkeypatch
 def test_status_that_is_none_is_refused(bench, text):
     with pytest.raises(InputError):
         from_message(String(data=text))
+
+
+def test_a_second_source_on_the_topic_is_warned_of(bench, play, capfd):
+    bench.tester.create_publisher(Image, "camera/color/image_raw", 1)
+    play(MadeUp(2), pace="realtime", autostart=False)
+    text = []
+
+    def said():
+        text.append("".join(capfd.readouterr()))
+        return "".join(text).count("1 more publishes /camera/color/image_raw")
+
+    bench.wait(said, "the warning")
+    assert "ROS_DOMAIN_ID or namespace" in "".join(text)
+
+
+def test_scale_of_the_users_object_is_told(bench, play):
+    told = statuses(bench)
+    play(MadeUp(1), pace="realtime", object="mug.obj", object_scale=0.001)
+    bench.wait(lambda: told and from_message(told[-1]).object, "the status with the object")
+    assert from_message(told[-1]).object_scale == 0.001
