@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from grasp_nodes.errors import MissingFileError
+from grasp_nodes.errors import InputError, MissingFileError
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 
@@ -37,9 +37,17 @@ def cache_dir(*parts: str) -> Path:
 
     Args:
         parts: sub-folders below it.
+
+    Raises:
+        InputError: it cannot be created.
     """
     own, user = os.environ.get("GRASP_NODES_CACHE"), os.environ.get("XDG_CACHE_HOME")
     root = Path(own) if own else (Path(user) if user else Path("~/.cache").expanduser()) / "grasp_nodes"
     folder = root.joinpath(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cache folder {folder}: cannot be created ({error}); set GRASP_NODES_CACHE to a folder that can be written"
+        ) from error
     return folder
