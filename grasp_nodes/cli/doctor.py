@@ -39,6 +39,7 @@ CORE = (
 )
 OPTIONAL = (
     ("ai_edge_litert", "ai-edge-litert", "hands", "hand landmarks from images"),
+    ("onnxruntime", "onnxruntime", "onnx", "a segmentation network of yours"),
     ("viser", "viser", "viewer", "the browser page"),
     ("pyrender", "pyrender", "viewer", "pictures through OpenGL"),
     ("mujoco", "mujoco", "sim", "grasps held in simulation"),
@@ -182,7 +183,7 @@ def _own_files() -> Iterator[Finding]:
         state: State = "ok" if os.access(folder, os.W_OK) and free > 1 else "warning"
         remedy = "" if state == "ok" else "export GRASP_NODES_CACHE=a folder with 1 GB of room"
         yield Finding("cache folder", state, f"{folder}, {free:.0f} GB free", remedy)
-    except OSError as error:
+    except (GraspNodesError, OSError) as error:
         yield Finding("cache folder", "warning", str(error), "export GRASP_NODES_CACHE=a folder that can be written")
     yield _open_hand()
 

@@ -54,7 +54,7 @@ class OnnxNetwork:
             import onnxruntime
         except ImportError as error:
             raise MissingDependencyError(
-                f"a segmentation network needs the package onnxruntime ({error}): pip install onnxruntime"
+                f"a segmentation network needs the package onnxruntime ({error}): pip install 'grasp_nodes[onnx]'"
             ) from error
         if not path.is_file():
             raise MissingFileError(f"segmentation network {path}: not found")

@@ -125,7 +125,7 @@ def test_missing_parts_are_named(tmp_path, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingDependencyError, match="pip install onnxruntime"):
+    with pytest.raises(MissingDependencyError, match=r"grasp_nodes\[onnx\]"):
         OnnxNetwork(tmp_path / "absent.onnx", "")
 
 
