@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import logging
 import re
+import socket
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 
@@ -50,9 +51,11 @@ class ViewerPage:
 
     Raises:
         MissingDependencyError: viser is not installed.
+        InputError: the host is not an address of this machine.
     """
 
     def __init__(self, port: int = 8080, host: str = "127.0.0.1", hand_model_path: str | None = None) -> None:
+        _check_host(host)
         self._server = viser.ViserServer(host=host, port=port, label="grasp_nodes", verbose=False)
         self._host = host
         self._poser = HandPoser(hand_model_path)
@@ -266,3 +269,20 @@ def _same_view(first: CameraModel, second: CameraModel) -> bool:
     """Whether two cameras see the same pyramid."""
     sizes_agree = (first.width, first.height) == (second.width, second.height)
     return sizes_agree and np.array_equal(first.camera_k, second.camera_k)
+
+
+def _check_host(host: str) -> None:
+    """The server would wait for ever on an address that is not this machine's.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except OSError as error:
+        raise InputError(
+            f"page: cannot listen on host {host!r} ({error}); expected an address of this machine: 127.0.0.1 for it "
+            "alone, 0.0.0.0 for the network"
+        ) from error

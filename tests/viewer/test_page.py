@@ -13,6 +13,7 @@ import torch
 
 from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandState, ObjectState
+from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
@@ -180,3 +181,9 @@ def test_text_from_outside_is_shown_and_not_run(browser: object, page: ViewerPag
         assert not [url for url in asked if "p.png" in url or url.endswith("/x")]
     finally:
         tab.close()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_that_is_not_of_this_machine_is_refused(host: str) -> None:
+    with pytest.raises(InputError, match="expected an address of this machine"):
+        ViewerPage(18321, host)
