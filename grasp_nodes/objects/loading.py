@@ -187,8 +187,7 @@ def _check_extent(vertices: np.ndarray, scale: float, name: str) -> None:
     raise InputError(
         f"{name}: its longest side is {extent:.4g} m (scale {scale:g}), but a thing to hold measures "
         f"{SMALLEST_EXTENT:g} to {LARGEST_EXTENT:g} m; give the factor from the file's unit to metres with "
-        "--scale, or to nodes as object_scale"
-        + (f" ({hint})" if hint else "")
+        "--scale, or to nodes as object_scale" + (f" ({hint})" if hint else "")
     )
 
 
