@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -63,23 +63,37 @@ def page() -> Iterator[ViewerPage]:
     viewer.close()
 
 
-def screenshot(browser: object, address: str, seconds: float = 4.0) -> np.ndarray:
-    """RGB picture of the page after it had time to draw."""
+def screenshot(
+    browser: object, address: str, is_drawn: Callable[[np.ndarray], bool] = lambda _: False, patience: float = 40.0
+) -> np.ndarray:
+    """RGB picture of the page as soon as `is_drawn` says so; the last one when it never does within `patience` s."""
     tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})  # type: ignore[attr-defined]
     try:
         tab.goto(address, wait_until="commit")
         tab.wait_for_selector("canvas", timeout=30_000)
-        time.sleep(seconds)
-        encoded = np.frombuffer(tab.screenshot(), np.uint8)
+        end = time.monotonic() + patience
+        while True:
+            time.sleep(1.0)
+            encoded = np.frombuffer(tab.screenshot(), np.uint8)
+            image = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            if is_drawn(image) or time.monotonic() > end:
+                return image
     finally:
         tab.close()
-    return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def share_of_hue(image: np.ndarray, low: int, high: int) -> float:
     """Share of the 3D view's pixels that are coloured and have an OpenCV hue in [low, high)."""
     scene = cv2.cvtColor(image[:, SCENE], cv2.COLOR_RGB2HSV)
     return float(((scene[..., 0] >= low) & (scene[..., 0] < high) & (scene[..., 1] > 40)).mean())
+
+
+def share_of_red(image: np.ndarray) -> float:
+    """Share of the 3D view's pixels in the colour of contact."""
+    scene = image[:, SCENE].astype(int)
+    return float(
+        ((scene[..., 0] > 100) & (scene[..., 1] < scene[..., 0] // 3) & (scene[..., 2] < scene[..., 0] // 3)).mean()
+    )
 
 
 def state_in_view(contact: float) -> HandObjectState:
@@ -128,7 +142,7 @@ def state_in_view(contact: float) -> HandObjectState:
 
 
 def test_empty_scene_shows_no_hand(browser: object, page: ViewerPage) -> None:
-    image = screenshot(browser, page.address)
+    image = screenshot(browser, page.address, patience=5.0)
     assert share_of_hue(image, 2, 22) < 0.001
 
 
@@ -137,7 +151,11 @@ def test_hand_object_and_picture_are_seen(browser: object, page: ViewerPage) -> 
     page.set_object(load_object("sphere:0.04", object_id="ball"))
     page.update_image(np.full((480, 640, 3), (20, 200, 20), np.uint8), STAMP)
     page.update_state(state_in_view(contact=0.0))
-    image = screenshot(browser, page.address)
+    image = screenshot(
+        browser,
+        page.address,
+        lambda image: share_of_hue(image, 2, 22) > 0.01 and share_of_hue(image, 95, 125) > 0.003,
+    )
     assert share_of_hue(image, 2, 22) > 0.01, "the hand is missing from the 3D view"
     assert share_of_hue(image, 95, 125) > 0.003, "the object is missing from the 3D view"
     panel = cv2.cvtColor(image[:, SCENE.stop :], cv2.COLOR_RGB2HSV)
@@ -147,10 +165,8 @@ def test_hand_object_and_picture_are_seen(browser: object, page: ViewerPage) -> 
 
 def test_contact_turns_the_hand_red(browser: object, page: ViewerPage) -> None:
     page.update_state(state_in_view(contact=1.0))
-    image = screenshot(browser, page.address)
-    scene = image[:, SCENE].astype(int)
-    red = (scene[..., 0] > 100) & (scene[..., 1] < scene[..., 0] // 3) & (scene[..., 2] < scene[..., 0] // 3)
-    assert red.mean() > 0.01
+    image = screenshot(browser, page.address, lambda image: share_of_red(image) > 0.01)
+    assert share_of_red(image) > 0.01
 
 
 def test_reason_is_shown_when_nothing_is_seen(browser: object, page: ViewerPage) -> None:
