@@ -116,7 +116,7 @@ def expand_name(name: str, node: str, namespace: str) -> str:
     if name.startswith("~/"):
         full = f"{base}/{node}{name[1:]}"
     if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", full):
-        raise NameValidationException(f"name {name!r}: use letters, digits, '_' and '/', no part starting with a digit")
+        raise NameValidationException(f"name {full!r}: use letters, digits, '_' and '/', no part starting with a digit")
     return full
 
 

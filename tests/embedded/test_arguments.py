@@ -182,3 +182,8 @@ def test_the_command_line_overrides_files(parameter_file):
     path = str(parameter_file(FILE))
     arguments = parse_arguments(["--ros-args", "-p", "rate:=9.0", "--params-file", path])
     assert arguments.overrides("node", "/")["rate"] == 9.0
+
+
+def test_a_bad_namespace_is_named_not_the_node_in_it():
+    with pytest.raises(NameValidationException, match="'/bad-name/node'"):
+        expand_name("node", "", "/bad-name")
