@@ -1,11 +1,17 @@
-"""Reading .npz archives from anywhere: nothing is unpickled, and a damaged or hostile one is one clear error."""
+"""Archives of arrays (.npz): reading them from anywhere, and writing them whole.
+
+Nothing is unpickled, and a damaged or hostile archive is one clear error.
+"""
 
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +57,19 @@ def read_npz(path: Path, what: str = ".npz file", largest: int = LARGEST_CONTENT
         raise InputError(f"{path}: not a readable {what} ({reason})") from error
     except MemoryError as error:
         raise InputError(f"{path}: not a readable {what} (a shape that its bytes do not fill)") from error
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an archive beside its place and rename it, so that another process never reads half a file.
+
+    Args:
+        path: the file, in a folder that exists. arrays: by name.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    with os.fdopen(handle, "wb") as stream:
+        # numpy types its own switch as one of the arrays.
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    Path(temporary).replace(path)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ from grasp_nodes.geometry.mesh import (
     signed_volume,
 )
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
-from grasp_nodes.npz import read_npz
+from grasp_nodes.npz import read_npz, write_npz
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.objects.registry import SPEC_PREFIX, family_mesh, parse_name
 from grasp_nodes.paths import cache_dir
@@ -249,9 +247,6 @@ def _cached_signed_distance(vertices: np.ndarray, faces: np.ndarray, resolution:
         except (InputError, KeyError, TypeError) as error:
             logger.warning("%s: unreadable, made again (%s)", path, error)
     grid = SignedDistanceGrid.from_mesh(vertices.astype(np.float64), faces, resolution)
-    # Written beside and renamed: another process never sees half a file.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
-        np.savez(file, values=grid.values.numpy(), origin=grid.origin.numpy(), spacing=np.float64(grid.spacing))
-    Path(temporary).replace(path)
+    arrays = {"values": grid.values.numpy(), "origin": grid.origin.numpy(), "spacing": np.array(grid.spacing)}
+    write_npz(path, arrays)
     return grid

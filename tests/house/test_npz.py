@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.npz import read_npz
+from grasp_nodes.npz import read_npz, write_npz
 
 
 def array_file(array: np.ndarray) -> bytes:
@@ -85,3 +85,14 @@ def test_a_header_that_is_no_literal_is_refused(tmp_path, text):
     header = b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(117) + b"\n"
     with pytest.raises(InputError, match="not a readable"):
         read_npz(archive(tmp_path / "x.npz", header))
+
+
+def test_what_is_written_is_read_again_and_replaces_the_old_whole(tmp_path):
+    path = tmp_path / "kept.npz"
+    path.write_bytes(b"an old file")
+    arrays = {"count": np.array(2), "v0": np.arange(6.0).reshape(2, 3)}
+    write_npz(path, arrays)
+    found = read_npz(path)
+    assert found.keys() == arrays.keys()
+    assert all(np.array_equal(found[name], value) for name, value in arrays.items())
+    assert list(tmp_path.iterdir()) == [path]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from grasp_nodes.errors import InputError, MissingDependencyError
 from grasp_nodes.evaluation.solid import Solid
+from grasp_nodes.npz import read_npz, write_npz
 from grasp_nodes.paths import cache_dir
 
 logger = logging.getLogger(__name__)
@@ -246,22 +246,17 @@ def _read(file: Path) -> list[ConvexPart] | None:
     if not file.is_file():
         return None
     try:
-        with np.load(file, allow_pickle=False) as data:
-            return [ConvexPart(data[f"v{k}"], data[f"f{k}"]) for k in range(int(data["count"]))]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        saved = read_npz(file)
+        return [ConvexPart(saved[f"v{k}"], saved[f"f{k}"]) for k in range(int(saved["count"]))]
+    except (InputError, KeyError, TypeError) as error:
         logger.warning("%s is damaged (%s): the object is cut again", file, error)
         return None
 
 
 def _write(file: Path, parts: Sequence[ConvexPart]) -> None:
-    """Store the parts; a reader sees the whole file or none."""
-    arrays: dict[str, Any] = {
-        f"{name}{k}": value for k, part in enumerate(parts) for name, value in zip("vf", part, strict=True)
-    }
+    """Store the parts."""
+    arrays = {f"{name}{k}": value for k, part in enumerate(parts) for name, value in zip("vf", part, strict=True)}
     try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, count=np.array(len(parts)), **arrays)
-        Path(temporary).replace(file)
+        write_npz(file, {"count": np.array(len(parts)), **arrays})
     except OSError as error:
         logger.warning("convex parts could not be kept in %s: %s", file.parent, error)
