@@ -7,6 +7,9 @@ import numpy as np
 SKIN = np.array([206, 142, 108], np.uint8)
 CONTACT = np.array([206, 32, 41], np.uint8)
 OBJECT = np.array([92, 132, 176], np.uint8)
+PENETRATION = np.array([96, 40, 190], np.uint8)
+GRASPED_OBJECT = np.array([168, 170, 174], np.uint8)
+"""In pictures of grasps, where colour tells contact."""
 HAND_TRAIL = (240, 150, 60)
 OBJECT_TRAIL = (60, 120, 220)
 
