@@ -139,3 +139,23 @@ def render(
 
     draw(what, output, size, side, scale)
     typer.echo(str(output))
+
+
+@app.command()
+def rate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an evaluation with pictures of its grasps.")],
+    summary: Annotated[bool, typer.Option("--summary", help="Sum up the answers instead of asking.")] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8090,
+    seed: Annotated[int, typer.Option(min=0, help="Of pictures, order and sides; of the summary's intervals.")] = 0,
+    scores: Annotated[int, typer.Option(min=0, help="Grasps that each rater scores, at most.")] = 60,
+    pairs: Annotated[int, typer.Option(min=0, help="Pairs that each rater compares, at most.")] = 40,
+    json: Json = False,
+) -> None:
+    """Serve a blind rating page (1-5 and pairs) for people who judge grasps, or sum up their answers."""
+    from grasp_nodes.cli.rating import serve, show_summary
+
+    if summary:
+        show_summary(folder, seed, as_json=json)
+    else:
+        serve(folder, host, port, seed, scores, pairs)

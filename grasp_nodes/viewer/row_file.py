@@ -1,4 +1,4 @@
-"""Rows of text in a CSV file that grows: each is on disk at once, and a killed writer loses none of the earlier ones."""
+"""Rows of text in a CSV file that grows: each is on disk at once, and a killed writer loses no whole row."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ class RowFile:
         """Add a row, on disk before this returns.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: it cannot be written, or a value has a line break, which a row here must not have.
         """
+        if any("\n" in str(value) for value in values):
+            raise InputError(f"{self.path}: a value with a line break cannot be a row's: {values}")
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(values)
         try:

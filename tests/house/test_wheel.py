@@ -81,7 +81,7 @@ def test_shared_files_are_inside_unchanged(unpacked: Path) -> None:
 
 
 def test_data_of_the_rooms_is_inside(unpacked: Path) -> None:
-    endings = {".npz", ".json"}
+    endings = {".npz", ".json", ".html"}
     data = [path for path in (ROOT / "grasp_nodes").rglob("*") if path.suffix in endings and "share" not in path.parts]
     assert any(path.name == "open_hand_v1.npz" for path in data)
     for path in data:
