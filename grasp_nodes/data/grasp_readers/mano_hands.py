@@ -34,9 +34,9 @@ def require_mano(hand: HandModel | None, side: Side, title: str) -> HandModel:
         hand = load_hand_model(side)
         if hand.model_id != "mano":
             raise MissingFileError(
-                f"{title}: its hands are MANO's, and the hand model in use is {hand.model_id}. MANO is free for research "
-                "after registration at https://mano.is.tue.mpg.de: put MANO_RIGHT.pkl and MANO_LEFT.pkl into one folder "
-                f"and set {MODEL_VARIABLE} to that folder"
+                f"{title}: its hands are MANO's, and the hand model in use is {hand.model_id}. MANO is free for "
+                "research after registration at https://mano.is.tue.mpg.de: put MANO_RIGHT.pkl and MANO_LEFT.pkl into "
+                f"one folder and set {MODEL_VARIABLE} to that folder"
             )
     if hand.side != side:
         raise InputError(f"{title}: a {side} hand is asked for, the hand model is of a {hand.side} hand")
@@ -97,7 +97,8 @@ class Recording:
     orientation: (T, 3, 3), of the hand. wrist: (T, 3), m, its wrist joint. Both in the frame of the recording.
     hand_pose: (T, 45), rad, full rotations. betas: (10,) or (T, 10).
     object_rotation (T, 3, 3), object_translation (T, 3), m: object frame to recording frame.
-    object_name: a key of the objects, one or (T,). frame: (T,). metrics: (T,) by name, SI.
+    object_name: a key of the objects. subject, sequence: see `LabelledGrasps`. Each is one or (T,).
+    frame: (T,). metrics: (T,) by name, SI.
     """
 
     orientation: np.ndarray
@@ -107,8 +108,8 @@ class Recording:
     object_rotation: np.ndarray
     object_translation: np.ndarray
     object_name: str | np.ndarray
-    subject: str
-    sequence: str
+    subject: str | np.ndarray
+    sequence: str | np.ndarray
     frame: np.ndarray
     metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
 

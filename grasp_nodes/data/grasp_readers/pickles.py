@@ -1,6 +1,6 @@
 """The pickles that data sets are published in, read as plain data and never obeyed.
 
-Many data sets keep dictionaries in object arrays (.npz and .npy written with ``allow_pickle``), in .pkl or in .pt files.
+Many data sets keep dictionaries in object arrays (.npz and .npy written with ``allow_pickle``), in .pkl or .pt files.
 All of them are programs to whoever opens them the usual way; here only numbers, text, containers and arrays come out.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from grasp_nodes.data.grasp_readers.tensor_pickles import tensor_class, unpack_tensor
 from grasp_nodes.errors import InputError
 from grasp_nodes.npz import read_archive
 from grasp_nodes.plain_pickle import RefusedName, load_plain
@@ -26,7 +27,7 @@ Result = TypeVar("Result")
 
 
 def read_pickle(path: Path, what: str = "pickle") -> Any:
-    """What a .pkl holds.
+    """What a .pkl holds, tensors of torch as arrays.
 
     Args:
         path: the file, of Python 2 or 3. what: it is meant to be, for messages.
@@ -34,7 +35,7 @@ def read_pickle(path: Path, what: str = "pickle") -> Any:
     Raises:
         InputError: it asks for anything but plain data (the message names it), is damaged, or is too large.
     """
-    return _guarded(path, what, lambda: load_plain(_content(path, what), object_arrays=True))
+    return _guarded(path, what, lambda: load_plain(_content(path, what), tensor_class, unpack_tensor, True))
 
 
 def read_object_npy(path: Path, what: str = ".npy file") -> Any:
@@ -79,7 +80,7 @@ def field_of(data: Any, name: str, path: Path, *inner: str) -> Any:
     Raises:
         InputError: it is not there; the message names file and field, and the fields that are there.
     """
-    taken = []
+    taken: list[str] = []
     for key in (name, *inner):
         if not isinstance(data, dict) or key not in data:
             there = ", ".join(map(str, list(data)[:20])) if isinstance(data, dict) else f"a {type(data).__name__}"
@@ -115,8 +116,9 @@ def _guarded(path: Path, what: str, load: Callable[[], Result]) -> Result:
         raise
     except (RefusedName, pickle.UnpicklingError) as error:
         raise InputError(
-            f"{path}: refused, this {what} holds {error} where only numbers, text, lists, dictionaries and arrays belong. "
-            "Opened with other tools it may run code of its author: download it again from the data set's home page"
+            f"{path}: refused, this {what} holds {error} where only numbers, text, lists, dictionaries and arrays "
+            "belong. Opened with other tools it may run code of its author: download it again from the data set's "
+            "home page"
         ) from error
     except Exception as error:  # a damaged pickle can raise any exception from any of its instructions
         raise InputError(f"{path}: not a readable {what} ({type(error).__name__}: {error})") from error

@@ -21,8 +21,8 @@ _PACKAGE = "grasp_nodes.data.grasp_readers"
 class GraspReader:
     """One data set.
 
-    title: as its authors write it. home_page: where it is asked for. licence: in short. layout: the files that are read,
-    below the folder that the reader takes. module, function: the reader, in this room.
+    title: as its authors write it. home_page: where it is asked for. licence: in short. layout: the files that are
+    read, below the folder that the reader takes. module, function: the reader, in this room.
     """
 
     title: str
@@ -80,6 +80,34 @@ READERS: Mapping[str, GraspReader] = {
         "{train,val,test}/meta/00000000.pkl; ShapeNetCore.v2/02876657/ID/models/model_normalized.obj",
         "obman",
         "read_obman",
+    ),
+    "oakink_image": GraspReader(
+        "OakInk-Image",
+        "https://oakink.net",
+        "free for non-commercial research; the annotations (anno_v2_1.zip) are asked for with a form",
+        "image/anno/{seq_all.json,general_info/*.pkl,hand_j/*.pkl,obj_transf/*.pkl,split,split_train_val}; "
+        "image/obj/A01001.obj ...",
+        "oakink_image",
+        "read_oakink_image",
+    ),
+    "oakink_shape": GraspReader(
+        "OakInk-Shape",
+        "https://oakink.net",
+        "free for non-commercial research",
+        "shape/oakink_shape_v2/bottle/A16012/0cc013118e/{hand_param.pkl,source.txt,s16101/hand_param.pkl}; "
+        "shape/metaV2/{object_id.json,virtual_object_id.json}; "
+        "shape/{OakInkObjectsV2,OakInkVirtualObjectsV2}/NAME/{align,align_ds}/*.obj or *.ply",
+        "oakink_shape",
+        "read_oakink_shape",
+    ),
+    "contactpose": GraspReader(
+        "ContactPose",
+        "https://contactpose.cc.gatech.edu (downloader: scripts/download_data.py --type grasps, contact_maps, 3Dmodels "
+        "of https://github.com/facebookresearch/ContactPose)",
+        "MIT; the 3D models have licences of their own",
+        "contactpose_data/full1_use/apple/{annotations.json,mano_fits_15.json,apple.ply}; object_models/apple.ply",
+        "contactpose",
+        "read_contactpose",
     ),
 }
 """Name to data set; the names are those of `LabelledGrasps.source`."""
