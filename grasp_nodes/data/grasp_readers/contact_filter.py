@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +16,7 @@ from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.mesh_distance import MeshDistance
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.objects.loading import read_mesh
-from grasp_nodes.objects.registry import SPEC_PREFIX, family_mesh, parse_name
+from grasp_nodes.objects.loading import load_mesh
 
 CONTACT_THRESHOLD = 0.005
 """m, at which JHOD measures the contact area."""
@@ -36,10 +34,7 @@ def object_mesh(one: GraspedObject) -> Mesh:
     """
     if not one.mesh:
         raise InputError(f"object {one.name}: the data set has no mesh of it")
-    if one.mesh.startswith(SPEC_PREFIX):
-        vertices, faces = family_mesh(parse_name(one.mesh))
-    else:
-        vertices, faces = read_mesh(Path(one.mesh))
+    vertices, faces, _ = load_mesh(one.mesh)
     turned = vertices * one.scale @ one.transform[:3, :3].T + one.transform[:3, 3]
     if np.linalg.det(one.transform[:3, :3]) < 0:
         faces = faces[:, ::-1]  # a reflection turns surfaces inside out

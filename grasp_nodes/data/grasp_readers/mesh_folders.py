@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from grasp_nodes.data.grasp_readers.mesh_units import mesh_scale
 from grasp_nodes.data.labelled_grasps import GraspedObject
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.objects.folders import find_meshes
@@ -31,29 +32,6 @@ AFFORDPOSE_SOURCE = (
     "AffordPose is at https://affordpose.github.io: unpack it and give the folder AffordPose, which holds "
     "<class>/<object id>/<object id>_<affordance>/<number>.json"
 )
-_MILLIMETRES = 0.001
-_LARGEST_METRES = 2.0
-_SMALLEST_MILLIMETRES = 5.0
-
-
-def metric_scale(vertices: np.ndarray, name: str) -> float:
-    """Factor to metres of a mesh that is in m or in mm; no thing to hold is longer than 2 m or shorter than 5 mm.
-
-    Args:
-        vertices: (V, 3). name: of the mesh, for messages.
-
-    Raises:
-        InputError: its longest side is between 2 and 5, or not a number.
-    """
-    extent = float(np.ptp(vertices, axis=0).max()) if len(vertices) else float("nan")
-    if 0 < extent <= _LARGEST_METRES:
-        return 1.0
-    if _SMALLEST_MILLIMETRES <= extent < np.inf:
-        return _MILLIMETRES
-    raise InputError(
-        f"{name}: its longest side is {extent:g}; expected up to {_LARGEST_METRES:g} (m) or from "
-        f"{_SMALLEST_MILLIMETRES:g} on (mm)"
-    )
 
 
 def folder_objects(folder: str | Path, scale: float = 1.0, size: float | None = None) -> list[GraspedObject]:
@@ -144,7 +122,7 @@ def affordpose_objects(folder: str | Path, target: str | Path, limit: int | None
         written = Path(target) / f"{name}.obj"
         if not written.is_file():
             _write_affordpose_mesh(path, written)
-        scale = metric_scale(read_mesh(written)[0], str(path))
+        scale = mesh_scale(written)
         objects.append(GraspedObject(name, str(written), scale, category=name.split("/")[0]))
     logger.info("%s: %d objects", root, len(objects))
     return objects
