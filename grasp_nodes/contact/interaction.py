@@ -86,12 +86,16 @@ class HandObjectTrajectory:
 
 @dataclass(frozen=True)
 class Grasp:
-    """One grasp: the hand in the object's frame, its score (higher is better) and what was measured of it."""
+    """One grasp: the hand in the object's frame, its score (higher is better) and what was measured of it.
+
+    kind: such as ``pinch`` of a labelled grasp, empty = not labelled.
+    """
 
     hand: HandState
     score: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     contact_map: ContactMap | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True)

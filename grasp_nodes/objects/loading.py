@@ -57,20 +57,29 @@ def load_object(
         MissingFileError: there is no such file.
         InputError: it is no mesh, cannot be closed, or its size is not that of a thing to hold.
     """
-    name, primitive, _ = str(path).partition(":")
-    if str(path).startswith(SPEC_PREFIX):
-        procedural = parse_name(str(path))
-        vertices, faces = family_mesh(procedural)
-        object_id = object_id or str(procedural)
-    elif primitive and name in PRIMITIVES:
-        vertices, faces = _make_primitive(str(path))
-        object_id = object_id or name
-    else:
-        vertices, faces = read_mesh(Path(path))
-        object_id = object_id or Path(path).stem
+    vertices, faces, default_id = load_mesh(path)
+    object_id = object_id or default_id
     return make_object(
         vertices, faces, object_id, scale, num_points, seed, resolution, mesh_resource=str(path), name=str(path)
     )
+
+
+def load_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray, str]:
+    """The mesh alone of whatever `load_object` takes, as it is: neither scaled nor closed.
+
+    Returns:
+        vertices (V, 3) float64, in the file's unit, faces (F, 3) int64, and the object's default name.
+
+    Raises:
+        MissingFileError: there is no such file. InputError: it is no mesh.
+    """
+    name, primitive, _ = str(path).partition(":")
+    if str(path).startswith(SPEC_PREFIX):
+        procedural = parse_name(str(path))
+        return *family_mesh(procedural), str(procedural)
+    if primitive and name in PRIMITIVES:
+        return *_make_primitive(str(path)), name
+    return *read_mesh(Path(path)), Path(path).stem
 
 
 def make_object(
