@@ -20,7 +20,15 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.mesh import vertex_normals
 from grasp_nodes.geometry.mesh_distance import MeshDistance
-from grasp_nodes.geometry.rendering import RenderMesh, contact_sheet, render_meshes
+from grasp_nodes.geometry.rendering import (
+    DEFAULT_LIGHT,
+    RayScene,
+    RenderMesh,
+    SurfaceHits,
+    contact_sheet,
+    draw_meshes,
+    to_uint8,
+)
 from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_arrays
 from grasp_nodes.hand.keypoints import FINGER_JOINTS, WRIST_LOOP, closed_faces
 from grasp_nodes.hand.model import HandModel
@@ -37,7 +45,7 @@ ELEVATION = np.deg2rad(15.0)
 """rad: the camera stands above the wrist's level, towards the fingertips."""
 VIEWS = len(AZIMUTHS)
 SUPERSAMPLE = 2
-BACKGROUND = (1.0, 1.0, 1.0)
+_LIGHT = np.array(DEFAULT_LIGHT) / np.linalg.norm(DEFAULT_LIGHT)
 _DISTANCE = 4.0
 """Of the camera from the scene's centre, in radii of the scene: a mild perspective."""
 _MARGIN = 0.04
@@ -188,8 +196,16 @@ def _view(meshes: Sequence[RenderMesh], rotation: np.ndarray, size: int, threads
         RenderMesh(points + shift, mesh.faces, mesh.colors, mesh.smooth)
         for points, mesh in zip(turned, meshes, strict=True)
     ]
-    picture = render_meshes(moved, camera, BACKGROUND, supersample=1, threads=threads).color
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    canvas = np.full((camera.height, camera.width, 3), 1.0)
+    draw_meshes(RayScene(moved, threads), camera, canvas, _LIGHT, _shade, supersample=1)
+    return cv2.resize(to_uint8(canvas), (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _shade(_: SurfaceHits, look: np.ndarray, normals: np.ndarray, __: np.ndarray) -> np.ndarray:
+    """As `render_meshes`, but bright in creases: contact is always in one, and its colour must be seen there."""
+    diffuse = np.clip(normals @ _LIGHT, 0, 1) * (0.4 + 0.6 * look[:, 4])
+    ambient = (0.52 - 0.08 * normals[:, 1]) * (0.55 + 0.45 * look[:, 3])
+    return look[:, :3] * (ambient + 0.6 * diffuse)[:, None]
 
 
 def grasp_pictures(
