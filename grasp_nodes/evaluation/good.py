@@ -5,13 +5,10 @@ No one of the three is enough: hands placed at random, deep in the object, "hold
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from grasp_nodes.errors import InputError
-
-GraspKind = Literal["power", "precision", "tripod", "pinch", "lateral"]
+from grasp_nodes.hand.kinds import GraspKind
 
 GOOD_DEPTH = 0.005
 """m."""
