@@ -1,46 +1,57 @@
 """A fast simulator of many hands on one object, in MuJoCo: displacement, six-direction hold and shake.
 
-Not Hasson's simulator: contacts are soft, and the hand is balls just below its skin, at the vertices near the object,
-instead of one concave mesh. Convex parts of the hand were tried and fill its hollows by up to a centimetre. The numbers
-go by their own names. The scene is compiled once per object; a new hand only moves the balls.
+Not Hasson's simulator: contacts are soft, and the hand is a ball just below its skin at each vertex near the object,
+instead of one concave mesh. The numbers go by their own names. What a ball touches is a flat patch of the object's own
+mesh (`contact_patches`), so that a mug is as thin as it is. The scene is compiled once per object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import trimesh
-from scipy.spatial import cKDTree
 
 from grasp_nodes.errors import InputError, MissingDependencyError
-from grasp_nodes.evaluation.simulation.convex_parts import ConvexPart, convex_parts
+from grasp_nodes.evaluation.simulation.contact_patches import (
+    BALL_RADIUS,
+    MOST_PATCHES,
+    PATCH_HALF_DEPTH,
+    PATCH_HALF_WIDTH,
+    Patches,
+    SkinBalls,
+    skin_normals,
+)
 from grasp_nodes.evaluation.simulation.protocol import HASSON, HOLD, DisplacementProtocol, HoldProtocol
 from grasp_nodes.evaluation.solid import Solid, check_hands, finite_hands
-from grasp_nodes.geometry.mesh import sample_surface
 
 DIRECTIONS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float64)
-BALLS = 200
-"""Those of the vertices nearest to the object; the others of 778 lie farther than it moves before it is lost."""
-BALL_RADIUS = 0.003
-"""m; a third of a finger's thickness: smaller than the gaps between vertices would let edges slip in."""
 SOFT = (0.02, 1.0)
 REBOUND = (0.05, 0.3)
 """solref, s and damping ratio. The hold pushes an overlap apart without a kick. Bullet leaves the object with the speed
 that resolved the overlap, and keeps bodies some way apart; the displacement imitates both, as it is to be compared."""
 BULLET_MARGIN = 0.002
-_SURFACE_POINTS = 4096
+FRICTION_STIFFNESS = 10.0
+"""impratio of the hold: with 1, objects that friction holds creep by a centimetre per second. The displacement, whose
+friction of 9 would make the contacts sluggish, keeps 1."""
+REMAKE_AFTER = 0.001
+"""m, that a plate may have moved since it was made; on a finger of 7 mm it is 0.07 mm wrong."""
+REACH = 0.003
+"""m, between ball and surface, up to which there is a patch, and what the object moves in two steps on top."""
+_AT_ONCE = 2
+"""Steps between two looks at a slow object."""
+_SLOW = 0.1
 _FAR = (0.0, 0.0, 100.0)
-_HAND, _OBJECT = 1, 2
 
 
 class Hold(NamedTuple):
     """Of B hands: did the object stay?
 
-    holds: (B,) bool, within the limit in every direction. displacement: (B, D) m, of its centre of mass, in 6
-    directions of gravity or 3 of shaking; a direction after the first lost one is not simulated and is inf.
+    holds: (B,) bool, within the limit in every direction. displacement: (B, D) m, of its centre of mass when the
+    simulation stopped, in the 6 `DIRECTIONS` of gravity or 3 of shaking; a direction that was not simulated, because
+    another was lost before, is inf.
     """
 
     holds: np.ndarray
@@ -51,7 +62,7 @@ class MujocoEngine:
     """Simulates hands of one topology on one object.
 
     Args:
-        solid: the object, cut into convex parts (kept in the cache). hand_faces: (F, 3) int, closed.
+        solid: the object. hand_faces: (F, 3) int, closed.
 
     Raises:
         MissingDependencyError: MuJoCo is not installed.
@@ -63,13 +74,10 @@ class MujocoEngine:
         corners = self._faces.ravel()
         owners = np.repeat(np.arange(len(self._faces)), 3)
         self._face_to_vertex = sp.csr_matrix((np.ones(len(corners)), (corners, owners)))
-        self._surface = cKDTree(sample_surface(solid.vertices, solid.faces, _SURFACE_POINTS, seed=0)[0])
-        self._model = self._compile(convex_parts(solid))
+        self._model = self._compile()
         self._data = self._mujoco.MjData(self._model)
-        nodes = self._model.body_bvhadr[0] + np.arange(self._model.body_bvhnum[0])
-        ball = self._model.bvh_nodeid[nodes]
-        self._leaves, self._branches, self._ball_of_leaf = nodes[ball >= 0], nodes[ball < 0], ball[ball >= 0]
         self._unit_inertia = self._model.body_inertia[1].copy()
+        self._center, self._size = np.zeros(3), 0.0
 
     def displacement(self, hand_vertices: np.ndarray, protocol: DisplacementProtocol = HASSON) -> np.ndarray:
         """MuJoCo displacement: Hasson's protocol in this engine; report it as `mujoco_displacement`.
@@ -86,11 +94,11 @@ class MujocoEngine:
         friction = protocol.hand_friction * protocol.object_friction  # as Bullet combines them
         self._set_up(protocol.timestep, protocol.object_mass, friction, protocol.center(self._solid), True)
         self._model.dof_damping[:] = protocol.linear_damping * protocol.object_mass * np.array([1.0, 1, 1, 0, 0, 0])
-        self._model.opt.gravity[:] = protocol.gravity
+        pull = np.asarray(protocol.gravity, np.float64)
         result = np.full(len(vertices), np.nan)
         for i in np.flatnonzero(finite_hands(vertices)):
-            self._pose_hand(vertices[i])
-            result[i] = self._simulate(protocol.steps, np.inf)
+            balls = self._balls(vertices[i])
+            result[i] = self._simulate(balls, balls.start(REACH), pull, protocol.steps)
         return result
 
     def six_direction_hold(
@@ -108,10 +116,11 @@ class MujocoEngine:
         steps = round(protocol.duration / protocol.timestep)
         moved = np.full((len(vertices), len(DIRECTIONS)), np.inf)
         for i in np.flatnonzero(finite_hands(vertices)):
-            self._pose_hand(vertices[i])
-            for k, direction in enumerate(DIRECTIONS):
-                self._model.opt.gravity[:] = protocol.gravity * direction
-                moved[i, k] = self._simulate(steps, protocol.limit)
+            balls = self._balls(vertices[i])
+            patches = balls.start(REACH)
+            for k in _weakest_first(patches):
+                pull = protocol.gravity * DIRECTIONS[k]
+                moved[i, k] = self._simulate(balls, patches, pull, steps, protocol)
                 if moved[i, k] > protocol.limit and not every_direction:
                     break
         return Hold(np.asarray((moved <= protocol.limit).all(axis=1)), moved)
@@ -132,12 +141,13 @@ class MujocoEngine:
         swing = protocol.shake_acceleration * np.sin(phase)
         moved = np.full((len(vertices), 3), np.inf)
         for i in np.flatnonzero(finite_hands(vertices)):
-            self._pose_hand(vertices[i])
+            balls = self._balls(vertices[i])
+            patches = balls.start(REACH)
             for axis in range(3):
                 pull = np.zeros((steps, 3))
                 pull[:, 2] = -protocol.gravity
                 pull[:, axis] += swing
-                moved[i, axis] = self._simulate(steps, protocol.limit, pull)
+                moved[i, axis] = self._simulate(balls, patches, pull, steps, protocol)
                 if moved[i, axis] > protocol.limit:
                     break
         return Hold(np.asarray((moved <= protocol.limit).all(axis=1)), moved)
@@ -145,15 +155,14 @@ class MujocoEngine:
     def _check(self, hand_vertices: np.ndarray) -> np.ndarray:
         return check_hands(hand_vertices, self._faces)
 
-    def _compile(self, object_parts: Sequence[ConvexPart]) -> Any:
+    def _balls(self, vertices: np.ndarray) -> SkinBalls:
+        return SkinBalls(self._solid, vertices, skin_normals(vertices, self._faces, self._face_to_vertex))
+
+    def _compile(self) -> Any:
+        """Balls of the world and plates of the object, of which the k-th may touch, and nothing else."""
         mujoco = self._mujoco
         spec = mujoco.MjSpec()
         spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-        for k in range(BALLS):
-            geom = spec.worldbody.add_geom()
-            geom.pos = [0.01 * k, 0.0, 0.0]
-            geom.type, geom.size = mujoco.mjtGeom.mjGEOM_SPHERE, [BALL_RADIUS, 0, 0]
-            geom.contype, geom.conaffinity = _HAND, _OBJECT
         body = spec.worldbody.add_body()
         body.add_freejoint()
         body.explicitinertial = True
@@ -162,65 +171,88 @@ class MujocoEngine:
         inertia = trimesh.Trimesh(self._solid.vertices, self._solid.faces, process=False).moment_inertia
         inertia = inertia / self._solid.volume
         body.fullinertia = [*np.diag(inertia), inertia[0, 1], inertia[0, 2], inertia[1, 2]]
-        for k, part in enumerate(object_parts):
-            self._add_mesh(spec, f"object{k}", part.vertices, part.faces)
-            geom = body.add_geom()
-            geom.type, geom.meshname = mujoco.mjtGeom.mjGEOM_MESH, f"object{k}"
-            geom.contype, geom.conaffinity = _OBJECT, _HAND
+        sizes = {"ball": [BALL_RADIUS, 0, 0], "plate": [PATCH_HALF_WIDTH, PATCH_HALF_WIDTH, PATCH_HALF_DEPTH]}
+        for k in range(MOST_PATCHES):
+            ball, plate, pair = spec.worldbody.add_geom(), body.add_geom(), spec.add_pair()
+            ball.type, plate.type = mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_BOX
+            for geom, name in ((ball, "ball"), (plate, "plate")):
+                geom.name, geom.size = f"{name}{k}", sizes[name]
+                geom.contype = geom.conaffinity = 0
+            pair.geomname1, pair.geomname2, pair.condim = ball.name, plate.name, 3
         return spec.compile()
-
-    def _add_mesh(self, spec: Any, name: str, vertices: np.ndarray, faces: np.ndarray) -> None:
-        mesh = spec.add_mesh()
-        mesh.name = name
-        mesh.uservert = np.asarray(vertices, np.float64).ravel().tolist()
-        mesh.userface = np.asarray(faces).ravel().tolist()
-        mesh.inertia = self._mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX
 
     def _set_up(self, timestep: float, mass: float, friction: float, center: np.ndarray, rebound: bool) -> None:
         model = self._model
-        model.geom_solref[:] = REBOUND if rebound else SOFT
-        model.geom_margin[:] = 0.5 * BULLET_MARGIN if rebound else 0.0
+        model.pair_solref[:] = REBOUND if rebound else SOFT
+        model.pair_margin[:] = BULLET_MARGIN if rebound else 0.0
+        model.pair_friction[:, :2] = friction
+        model.opt.impratio = 1.0 if rebound else FRICTION_STIFFNESS
         model.opt.timestep = timestep
-        model.geom_friction[:, 0] = friction
         model.body_mass[1] = mass
         model.body_inertia[1] = mass * self._unit_inertia
         model.body_ipos[1] = center
         self._mujoco.mj_setConst(model, self._data)
-        model.geom_sameframe[:BALLS] = 0  # else a ball that was at the origin just now would stay there
+        model.geom_sameframe[:] = 0  # else what was at the origin of its body just now would stay there
+        self._center = np.array(center)
+        self._size = float(np.linalg.norm(self._solid.vertices - center, axis=1).max())
 
-    def _pose_hand(self, vertices: np.ndarray) -> None:
-        """Balls below the skin of the vertices that are nearest to the object; the rest far away."""
-        distance, _ = self._surface.query(vertices)
-        near = np.argsort(distance, kind="stable")[:BALLS]
-        corner = vertices[self._faces]
-        normals = self._face_to_vertex @ np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-        normals = normals[near] / np.maximum(np.linalg.norm(normals[near], axis=1, keepdims=True), 1e-30)
-        centers = vertices[near] - BALL_RADIUS * normals
-        self._model.geom_pos[:BALLS] = _FAR
-        self._model.geom_pos[: len(near)] = centers
-        # The tree of boxes by which pairs are found: leaves where the balls are, every branch around all of them.
-        self._model.bvh_aabb[self._branches, :3], self._model.bvh_aabb[self._branches, 3:] = 0.0, 2 * _FAR[2]
-        self._model.bvh_aabb[self._leaves, :3] = self._model.geom_pos[self._ball_of_leaf]
-        self._model.bvh_aabb[self._leaves, 3:] = BALL_RADIUS
+    def _show(self, patches: Patches) -> float:
+        """Balls and plates where the patches are; the rest far from each other.
 
-    def _simulate(self, steps: int, limit: float, pull: np.ndarray | None = None) -> float:
-        """Displacement of the centre of mass at the end, m, or where it first passes the limit."""
-        mujoco, model, data = self._mujoco, self._model, self._data
+        Returns:
+            How far a plate lies from the centre of mass, m.
+        """
+        position, count = self._model.geom_pos, len(patches.balls)
+        position[:MOST_PATCHES] = _FAR
+        position[:count] = patches.balls
+        position[MOST_PATCHES : MOST_PATCHES + count] = patches.plates
+        self._model.geom_quat[MOST_PATCHES : MOST_PATCHES + count] = patches.turns
+        return float(np.linalg.norm(patches.plates - self._center, axis=1).max(initial=0.0))
+
+    def _simulate(
+        self, balls: SkinBalls, start: Patches, pull: np.ndarray, steps: int, hold: HoldProtocol | None = None
+    ) -> float:
+        """Displacement of the centre of mass at the end, m, or where it first passes the limit, or settles.
+
+        Args:
+            start: the patches of the object where it starts. pull: (3,) or, for each step, (steps, 3) m/s^2.
+            hold: gives the limit, and when the object has settled; None = neither.
+        """
+        mujoco, model, data, center = self._mujoco, self._model, self._data, self._center
         mujoco.mj_resetData(model, data)
-        mujoco.mj_forward(model, data)
-        start = data.xipos[1].copy()
-        if pull is None and np.isinf(limit):
-            mujoco.mj_step(model, data, steps)
-        else:
-            for k in range(steps):
-                if pull is not None:
-                    model.opt.gravity[:] = pull[k]
-                mujoco.mj_step(model, data)
-                if ((data.xipos[1] - start) ** 2).sum() > limit**2:
+        balls.restart()
+        arm = self._show(start)
+        settled_after = math.inf if hold is None or pull.ndim > 1 else round(hold.settle_time / hold.timestep)
+        seen, seen_turn, last = center, np.array([1.0, 0.0, 0.0, 0.0]), center
+        matrix, moved, speed, calm, k = np.empty(9), 0.0, 0.0, 0, 0
+        while k < steps:
+            ahead = 1 if pull.ndim > 1 or speed > _SLOW else min(_AT_ONCE, steps - k)
+            model.opt.gravity[:] = pull[k] if pull.ndim > 1 else pull
+            mujoco.mj_step(model, data, ahead)
+            k += ahead
+            turn = data.qpos[3:]
+            mujoco.mju_quat2Mat(matrix, turn)
+            rotation = matrix.reshape(3, 3)
+            now = data.qpos[:3] + rotation @ center
+            moved, speed = math.dist(now, center), math.dist(now, last) / (ahead * model.opt.timestep)
+            last = now
+            if hold is not None:
+                calm = calm + ahead if speed < hold.settle_speed else 0
+                left = (steps - k) * hold.timestep
+                if moved > hold.limit or (calm >= settled_after and moved + 2 * speed * left < hold.limit):
                     break
-        # Positions of bodies are those at the beginning of the last step.
-        mujoco.mj_kinematics(model, data)
-        return float(np.linalg.norm(data.xipos[1] - start))
+            turned = 2 * math.acos(min(1.0, abs(float(turn @ seen_turn))))
+            if math.dist(now, seen) + turned * arm > REMAKE_AFTER:
+                spin = math.hypot(*data.qvel[3:]) * self._size
+                reach = REACH + _AT_ONCE * model.opt.timestep * (speed + spin)
+                arm = self._show(balls.patches(data.qpos[:3], rotation, reach))
+                seen, seen_turn = now, turn.copy()
+        return moved
+
+
+def _weakest_first(patches: Patches) -> np.ndarray:
+    """The six directions, first the one that fewest patches look along: a lost grasp is lost soonest there."""
+    return np.argsort(np.maximum(DIRECTIONS @ patches.outward.T, 0.0).sum(axis=1), kind="stable")
 
 
 def _import_mujoco() -> Any:

@@ -82,6 +82,8 @@ class HoldProtocol:
 
     gravity: m/s^2, along +x, -x, +y, -y, +z and -z of the object's frame, one after the other.
     duration, timestep: s. object_mass: kg. friction. limit: m, of the centre of mass, at any time.
+    settle_speed: m/s, and settle_time: s: a direction is held before its time is over once the centre of mass has been
+        slower than that for so long, and twice its speed does not carry it to the limit in the time that is left.
     shake_acceleration: m/s^2, amplitude, and shake_frequency: Hz, along x, then y, then z, on top of gravity along -z.
     """
 
@@ -91,6 +93,8 @@ class HoldProtocol:
     object_mass: float = 0.1
     friction: float = 1.0
     limit: float = 0.02
+    settle_speed: float = 0.005
+    settle_time: float = 1 / 15
     shake_acceleration: float = 9.8
     shake_frequency: float = 4.0
 
