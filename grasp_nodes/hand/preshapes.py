@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from grasp_nodes.hand.parameters import HandParams
 
 TABLE_SIZE = 65
 """Closings at which apertures are measured."""
+STEADY = 1e-3
+"""m; how far pads must be apart until their way, not their normals, tells the direction of opposition."""
+_PARALLEL = 1e-6
 
 _COLUMNS = [
     *(f"thumb_{angle}" for angle in ("bend_0", "bend_1", "bend_2", "spread", "twist")),
@@ -176,15 +179,14 @@ class HandPreshapes:
         self._apertures = {kind: self._measured(kind) for kind in KINDS}
 
     @staticmethod
+    @lru_cache(maxsize=4)
     def of_model(model: HandModel) -> HandPreshapes:
         """The same object again for the same model."""
-        if model not in _of_models:
-            _of_models[model] = HandPreshapes(model)
-        return _of_models[model]
+        return HandPreshapes(model)
 
     def hand_pose(self, angles: Tensor) -> Tensor:
-        """hand_pose (B, 45), rad, of finger angles (B, 21), rad."""
-        return angles @ self._matrix
+        """hand_pose (B, 45), rad, in the model's dtype, of finger angles (B, 21), rad."""
+        return angles.to(self._matrix) @ self._matrix
 
     def aperture_range(self, kind: GraspKind) -> tuple[float, float]:
         """Smallest and largest aperture, m, of the hand of mean shape."""
@@ -286,17 +288,12 @@ class HandPreshapes:
         return replace(params, global_orient=matrix_to_axis_angle(turn), transl=transl), fingers
 
     def _measured(self, kind: GraspKind) -> Tensor:
-        """(TABLE_SIZE,), m, falling."""
+        """(TABLE_SIZE,), m, never rising."""
         params = HandParams.zeros(TABLE_SIZE, self.model.side, self.model.dtype, self.model.device)
         with torch.no_grad():
             posed = self.model(replace(params, hand_pose=self.hand_pose(angles(kind, self._closings))))
-            return self.opposition(kind, posed.vertices, posed.joints).aperture
-
-
-STEADY = 1e-3
-"""m; how far pads must be apart until their way, not their normals, tells the direction of opposition."""
-_PARALLEL = 1e-6
-_of_models: WeakKeyDictionary[HandModel, HandPreshapes] = WeakKeyDictionary()
+            # Falling on the open hand; another hand may stay where its pads meet early.
+            return self.opposition(kind, posed.vertices, posed.joints).aperture.cummin(dim=0).values
 
 
 def angles(kind: GraspKind, closing: Tensor, curl: Tensor | float = 1.0) -> Tensor:
@@ -342,7 +339,8 @@ def _interpolate(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Linear between the points (x, y), x ascending; the nearest end outside."""
     x, y = x.to(at), y.to(at)
     right = torch.searchsorted(x, at.contiguous()).clamp(1, len(x) - 1)
-    share = ((at - x[right - 1]) / (x[right] - x[right - 1])).clamp(0, 1)
+    width = (x[right] - x[right - 1]).clamp(min=torch.finfo(x.dtype).tiny)
+    share = ((at - x[right - 1]) / width).clamp(0, 1)
     return torch.lerp(y[right - 1], y[right], share)
 
 
