@@ -195,4 +195,4 @@ def _features(records: Sequence[Record]) -> np.ndarray:
 
 
 def _distance(features: np.ndarray, reference: np.ndarray) -> float | None:
-    return frechet_distance(features, reference) if len(features) > 1 and len(reference) > 1 else None
+    return frechet_distance(features, reference).distance if len(features) > 1 and len(reference) > 1 else None
