@@ -196,16 +196,9 @@ def axis_angle(matrices: np.ndarray) -> np.ndarray:
 
 def _finite_rows(recording: Recording) -> np.ndarray:
     """(T,) bool."""
-    count = len(recording.wrist)
-    rows = np.ones(count, bool)
-    for values in (
-        *(
-            recording.orientation,
-            recording.wrist,
-            recording.hand_pose,
-            np.broadcast_to(recording.betas, (count, NUM_BETAS)),
-        ),
-        *(recording.object_rotation, recording.object_translation),
-    ):
-        rows &= np.isfinite(values.reshape(count, -1)).all(1)
-    return rows
+    values = (
+        *(recording.orientation, recording.wrist, recording.hand_pose, recording.object_rotation),
+        *(recording.object_translation, np.broadcast_to(recording.betas, (len(recording.wrist), NUM_BETAS))),
+    )
+    finite = [np.isfinite(one).all(tuple(range(1, one.ndim))) for one in values]
+    return np.logical_and.reduce(finite)

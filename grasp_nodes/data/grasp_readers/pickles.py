@@ -1,6 +1,6 @@
 """The pickles that data sets are published in, read as plain data and never obeyed.
 
-Many data sets keep dictionaries in object arrays (.npz and .npy written with ``allow_pickle``), in .pkl or .pt files.
+Many data sets keep dictionaries in object arrays (.npz and .npy written with ``allow_pickle``), or in .pkl files.
 All of them are programs to whoever opens them the usual way; here only numbers, text, containers and arrays come out.
 """
 
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from grasp_nodes.data.grasp_readers.tensor_pickles import tensor_class, unpack_tensor
 from grasp_nodes.errors import InputError
@@ -60,18 +59,6 @@ def read_object_npz(path: Path, what: str = ".npz file", only: Container[str] | 
         return _guarded(path, what, lambda: _member(content))
 
     return read_archive(path, member, what, LARGEST_FILE, only)
-
-
-def read_tensors(path: Path, what: str = ".pt file") -> Any:
-    """What a .pt of torch holds, its tensors as arrays.
-
-    Args and errors as for `read_pickle`.
-    """
-
-    def load() -> Any:
-        return _as_arrays(torch.load(io.BytesIO(_content(path, what)), map_location="cpu", weights_only=True))
-
-    return _guarded(path, what, load)
 
 
 def field_of(data: Any, name: str, path: Path, *inner: str) -> Any:
@@ -146,13 +133,3 @@ def _member(content: bytes) -> Any:
     else:
         array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     return array.item() if array.dtype.hasobject and array.ndim == 0 else array[()]
-
-
-def _as_arrays(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.numpy()
-    if isinstance(value, dict):
-        return {key: _as_arrays(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_as_arrays(entry) for entry in value)
-    return value
