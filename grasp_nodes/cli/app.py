@@ -159,3 +159,62 @@ def rate(
         show_summary(folder, seed, as_json=json)
     else:
         serve(folder, host, port, seed, scores, pairs)
+
+
+@app.command()
+def synthesize(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the set; made, or gone on in.")
+    ],
+    objects: Annotated[int, typer.Option(min=1, help="Procedural objects to begin with.")] = 400,
+    grasps: Annotated[int, typer.Option(min=1, help="Grasps in the set.")] = 50_000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same set.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Objects worked on at once; by default one per processor.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Work on a Ray cluster: its address (auto, HOST:6379), or local."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a set of grasps on procedural objects; Ctrl-C stops it, the same command goes on."""
+    from grasp_nodes.cli.synthesizing import synthesize as make
+
+    raise typer.Exit(make(output, objects, grasps, seed, workers, ray, json))
+
+
+@app.command()
+def evaluate(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results; gone on in.")],
+    methods: Annotated[
+        str, typer.Option(metavar="A,B", help="Generators, or file:GRASPS.npz; none = the bounds alone.")
+    ] = "",
+    objects: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SET",
+            help="heldout (24 objects, the default), a folder of meshes, a mesh, family:mug:12, sphere:0.04, or a file "
+            "of grasps for the objects that it names; may be given several times.",
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="Grasps of each method on each object.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many objects.")] = None,
+    scale: Annotated[float, typer.Option(help="Factor from mesh files' unit to metres.")] = 1.0,
+    size: Annotated[float | None, typer.Option(help="Longest side that mesh files get, m (normalised meshes).")] = None,
+    displacement: Annotated[
+        bool, typer.Option(help="Displacement by Hasson's protocol in PyBullet, the slowest of the metrics.")
+    ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the objects.")] = 1,
+    pictures: Annotated[int, typer.Option(min=0, help="Samples of each method that are drawn.")] = 6,
+    json: Json = False,
+) -> None:
+    """Judge generators or files of grasps on a set of objects, beside bounds that show what the numbers mean."""
+    from grasp_nodes.cli.evaluating import Request
+    from grasp_nodes.cli.evaluating import evaluate as judge
+
+    named = tuple(objects or ["heldout"])
+    raise typer.Exit(
+        judge(Request(methods, named, count, seed, output, scale, size, limit, displacement, workers, pictures, json))
+    )

@@ -1,0 +1,129 @@
+"""The workers of `workers.py` on a Ray cluster: any number of hosts, each with this package installed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from grasp_nodes.data.workers import ONE_THREAD, Event, Task, WorkError, attempt, resolve
+from grasp_nodes.errors import InputError, MissingDependencyError
+
+LOCAL = "local"
+"""Address that starts a cluster of this machine alone."""
+_PER_CPU = 2
+"""Tasks handed to the cluster per processor: the next one is there when one ends."""
+_CONNECT_SECONDS = 10.0
+_REMEDY = "start a cluster with 'ray start --head' and give the address that it prints, or give 'local'"
+_LOCAL_STORE = 100_000_000  # bytes of shared memory; a task's answer has some ten kilobytes
+
+
+class RayWorkers:
+    """The job as Ray tasks, one processor and one thread each."""
+
+    def __init__(self, job: str, address: str, count: int | None = None) -> None:
+        """Connect.
+
+        Args:
+            job: ``module:function``, importable on every host. address: ``local``, or a cluster's as ``ray.init`` takes
+                it (``auto``, ``host:6379``, ``ray://host:10001``).
+            count: tasks at once; None = as many as the cluster has processors.
+
+        Raises:
+            MissingDependencyError: no Ray. InputError: no cluster at that address, or one of another version.
+        """
+        # No word leaves the network that the user named.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingDependencyError(
+                "several hosts work together through Ray: pip install 'grasp_nodes[scale]'"
+            ) from error
+        self._ray, self._count = ray, count
+        environment = {**ONE_THREAD}
+        where: dict[str, Any] = {"address": address}
+        if address == LOCAL:
+            # On this machine the workers import what this process imports; other hosts have their own installation.
+            environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+            where = {
+                "address": LOCAL,
+                "num_cpus": count,
+                "include_dashboard": False,
+                "object_store_memory": _LOCAL_STORE,
+            }
+        _check_reachable(address)
+        try:
+            ray.init(**where, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise InputError(
+                f"--ray {address}: no cluster of Ray {ray.__version__} can be used there "
+                f"({_first_line(error)}); {_REMEDY}"
+            ) from error
+        self._remote = ray.remote(num_cpus=1, max_retries=0)(_attempt)
+        self._job = job
+        self._pending: dict[Any, Task] = {}
+
+    def room(self) -> int:
+        """How many more tasks can be taken now; the cluster may grow."""
+        if self._count is not None:
+            return self._count - len(self._pending)
+        processors = int(self._ray.cluster_resources().get("CPU", 1))
+        return _PER_CPU * max(processors, 1) - len(self._pending)
+
+    def submit(self, task: Task) -> None:
+        """Hand the task to the cluster."""
+        self._pending[self._remote.remote(self._job, task)] = task
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What ended; waits for it no longer than so many seconds.
+
+        Raises:
+            WorkError: the cluster is lost.
+        """
+        try:
+            ended, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=seconds)
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            raise WorkError(f"the Ray cluster is lost ({_first_line(error)})") from error
+        return [self._event(reference) for reference in ended]
+
+    def close(self) -> None:
+        """Cancel what is being done, and leave the cluster (or end it, if it is our own)."""
+        for reference in self._pending:
+            with contextlib.suppress(self._ray.exceptions.RayError, ConnectionError, ValueError):
+                self._ray.cancel(reference, force=True)
+        self._pending.clear()
+        self._ray.shutdown()
+
+    def _event(self, reference: Any) -> Event:
+        task = self._pending.pop(reference)
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            return Event(task, "error", message=str(error))
+        except self._ray.exceptions.RayError as error:
+            return Event(task, "died", message=f"its Ray worker was lost ({_first_line(error)})")
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try a dead address for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--ray {address}: nothing answers there ({error}); {_REMEDY}") from error
+
+
+def _attempt(job: str, task: Task) -> Event:
+    return attempt(resolve(job), task)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
