@@ -109,14 +109,13 @@ class RayScene:
         for mesh in meshes:
             self._scene.add_triangles(tensor(mesh.vertices.astype(np.float32)), tensor(mesh.faces.astype(np.uint32)))
 
-    def cast(self, directions: np.ndarray) -> SurfaceHits:
-        """First hits of rays from the camera.
+    def cast(self, directions: np.ndarray, origins: np.ndarray | None = None) -> SurfaceHits:
+        """First hits of rays.
 
         Args:
-            directions: (N, 3), camera frame, of any length.
+            directions: (N, 3), of any length. origins: (N, 3), m; None = the camera.
         """
-        rays = np.zeros((len(directions), 6), np.float32)
-        rays[:, 3:] = directions
+        rays = _rays(directions, origins)
         answer = self._scene.cast_rays(self._open3d.core.Tensor(rays), nthreads=self._threads)
         depth = answer["t_hit"].numpy().astype(np.float64)
         hit = np.isfinite(depth)
@@ -125,6 +124,25 @@ class RayScene:
             np.where(hit, answer["geometry_ids"].numpy().astype(np.int64), -1),
             depth,
             np.where(hit, answer["primitive_ids"].numpy().astype(np.int64), 0),
+            np.stack([1 - uv[:, 0] - uv[:, 1], uv[:, 0], uv[:, 1]], axis=1),
+        )
+
+    def crossings(self, directions: np.ndarray, origins: np.ndarray | None = None) -> tuple[np.ndarray, SurfaceHits]:
+        """Every place where rays cross a surface, those behind the first one, too.
+
+        Args:
+            directions: (N, 3), of any length. origins: (N, 3), m; None = the camera.
+
+        Returns:
+            (M,) int64, the ray of each crossing, ascending; and the M crossings, of one ray in any order.
+        """
+        rays = _rays(directions, origins)
+        answer = self._scene.list_intersections(self._open3d.core.Tensor(rays), nthreads=self._threads)
+        uv = answer["primitive_uvs"].numpy().astype(np.float64)
+        return answer["ray_ids"].numpy().astype(np.int64), SurfaceHits(
+            answer["geometry_ids"].numpy().astype(np.int64),
+            answer["t_hit"].numpy().astype(np.float64),
+            answer["primitive_ids"].numpy().astype(np.int64),
             np.stack([1 - uv[:, 0] - uv[:, 1], uv[:, 0], uv[:, 1]], axis=1),
         )
 
@@ -147,6 +165,14 @@ class RayScene:
         tensor = self._open3d.core.Tensor(rays)
         blocked = self._scene.test_occlusions(tensor, tfar=reach, nthreads=self._threads).numpy()
         return 1 - blocked.mean(axis=1)
+
+
+def _rays(directions: np.ndarray, origins: np.ndarray | None) -> np.ndarray:
+    rays = np.zeros((len(directions), 6), np.float32)
+    rays[:, 3:] = directions
+    if origins is not None:
+        rays[:, :3] = origins
+    return rays
 
 
 def _import_open3d() -> Any:
