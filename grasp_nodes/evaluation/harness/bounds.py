@@ -19,7 +19,7 @@ from grasp_nodes.geometry.mesh import sample_surface
 from grasp_nodes.geometry.rotations import matrix_to_axis_angle, random_rotations
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
-from grasp_nodes.hand.placement import move_hands, place_wrists
+from grasp_nodes.hand.placement import move_hands
 from grasp_nodes.objects.model import ObjectModel
 
 SYNTHETIC = "synthetic"
@@ -30,17 +30,17 @@ BOUNDS = (SYNTHETIC, RANDOM, SHUFFLED, RANDOM + POLISHED, SHUFFLED + POLISHED)
 DERIVED = (SHUFFLED, SHUFFLED + POLISHED)
 """Bounds that are made of the recorded grasps of another object."""
 
-WRIST_DISTANCE = (0.02, 0.12)
-"""m, of a random hand's wrist from the surface: where the wrists of grasps are."""
-POSE_COMPONENTS = 10
-POSE_DEVIATION = 0.5
-"""rad, of each of the pose's first principal components."""
+PALM_DISTANCE = (0.0, 0.06)
+"""m, of the middle of a random hand's palm from the surface: where those of grasps are, so that most hands touch."""
+POSE_DEVIATIONS = tuple(1 / number for number in range(1, 11))
+"""rad, of the pose's first principal components."""
+_PALM_KEYPOINTS = (0, 9)
 
 
 class RandomHands:
-    """Hands that know nothing of grasping: the wrist in a shell about the surface, any orientation, a random pose.
+    """Hands that know nothing of grasping: in a shell about the surface, any orientation, a random pose.
 
-    The wrist is above a point drawn uniformly from the surface, along its normal.
+    The middle of the palm is above a point drawn uniformly from the surface, along its normal.
     """
 
     def __init__(self, model: HandModel) -> None:
@@ -54,14 +54,17 @@ class RandomHands:
         points, normals, _ = sample_surface(
             object_model.vertices.astype(np.float64), object_model.faces, count, int(rng.integers(2**31))
         )
-        wrist = points + rng.uniform(*WRIST_DISTANCE, (count, 1)) * normals
-        pose = self._model.pose_from_pca(POSE_DEVIATION * torch.randn(count, POSE_COMPONENTS, generator=generator))
+        palm = torch.from_numpy(points + rng.uniform(*PALM_DISTANCE, (count, 1)) * normals).float()
+        deviations = torch.tensor(POSE_DEVIATIONS)
+        pose = self._model.pose_from_pca(deviations * torch.randn(count, len(deviations), generator=generator))
         params = replace(
             HandParams.zeros(count, self._model.side),
             global_orient=matrix_to_axis_angle(random_rotations(count, generator, dtype=torch.float32)),
             hand_pose=pose,
         )
-        grasps = make_grasps(place_wrists(params, wrist, self._model), self._model)
+        with torch.no_grad():
+            here = self._model(params).keypoints[:, _PALM_KEYPOINTS].mean(dim=1)
+        grasps = make_grasps(replace(params, transl=palm - here), self._model)
         return GraspSet(object_model.object_id, RANDOM, seed, time.perf_counter() - start, grasps)
 
 

@@ -117,7 +117,7 @@ def from_line(line: str) -> Record:
         kinds=tuple(content["kinds"]),
         finite=np.array(content["finite"], bool).reshape(count),
         values={name: _array(values).reshape(count) for name, values in content["values"].items()},
-        features=_array(content["features"]).reshape(-1, int(content["feature_size"])),
+        features=_array(content["features"]).reshape(count, int(content["feature_size"])),
     )
 
 
@@ -178,15 +178,19 @@ class RecordFolder:
                 found[record.method, record.object] = record
         return found
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record) -> Record:
         """Write a record; it is on the disk before this returns.
+
+        Returns:
+            The record as it will be read: a run that was interrupted ends with the same digits as one that was not.
 
         Raises:
             InputError: it cannot be written, as on a full disk.
         """
+        line = to_line(record)
         try:
             with self._file.open("ab") as stream:
-                stream.write(to_line(record).encode())
+                stream.write(line.encode())
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
@@ -194,6 +198,7 @@ class RecordFolder:
                 f"{self._file}: cannot be written ({error}); what was measured so far is kept: make room and run the "
                 "same command again"
             ) from error
+        return from_line(line)
 
 
 def _check_settings(path: Path, wanted: Mapping[str, Any]) -> None:

@@ -216,8 +216,7 @@ class Evaluation:
         self._tell(done, names)
 
         def keep(record: Record) -> None:
-            self.folder.append(record)
-            done[record.method, record.object] = record
+            done[record.method, record.object] = self.folder.append(record)
             self._tell(done, names)
 
         self.distribute(self._tasks([name for name in names if name not in DERIVED], done, {}), keep)
