@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,7 @@ def test_objects_without_a_mesh_are_named(tmp_path: Path) -> None:
         object_mesh(grasps.objects[0])
     with pytest.raises(InputError, match=r"one per object \(2\), got 1"):
         hand_distances(grasps, load_hand_model(path=OPEN_HAND_FILE), [object_mesh(grasps.objects[1])])
+    with pytest.raises(InputError, match=r"another hand model \(mano\)"):
+        hand_distances(
+            replace(grasps, hand_model_id="mano", hand_fingerprint="0" * 64), load_hand_model(path=OPEN_HAND_FILE)
+        )

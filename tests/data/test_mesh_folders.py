@@ -69,6 +69,8 @@ def test_normalised_folders_get_a_size(tmp_path: Path) -> None:
         file = tmp_path / "02876657" / name / "models" / "model_normalized.obj"
         file.parent.mkdir(parents=True)
         trimesh.creation.box((0.2, 0.4, 0.8)).export(file)
+    (tmp_path / "02876657" / "c").mkdir()
+    (tmp_path / "02876657" / "c" / "model_normalized.obj").write_text("v 0 0 0\n")  # left out
     objects = folder_objects(tmp_path, size=0.12)
     assert [(one.name, one.category) for one in objects] == [("02876657/a", "02876657"), ("02876657/b", "02876657")]
     extents = [np.ptp(load_object(one.mesh, scale=one.scale).vertices, axis=0) for one in objects]

@@ -103,6 +103,7 @@ def test_perturbed_contactpose_has_16_and_4_versions_and_splits_people() -> None
     assert not people["train"] & people["val"]
     assert not people["train"] & people["test"]
     assert not people["val"] & people["test"]
+    assert len(perturbed_contactpose(grasps[np.arange(35)], 0, COMPONENTS)["test"].noisy) == 0
     for part in parts.values():
         np.testing.assert_array_equal(part.noisy.frame, part.clean.frame)
         np.testing.assert_array_equal(part.noisy.hands.betas.numpy(), part.clean.hands.betas.numpy())

@@ -51,7 +51,15 @@ def hand_distances(grasps: LabelledGrasps, model: HandModel, meshes: Sequence[Me
 
     Returns:
         (N,), m, without sign.
+
+    Raises:
+        InputError: the grasps are of another hand model, or not one mesh per object was given or found.
     """
+    if grasps.hand_fingerprint and grasps.hand_fingerprint != model.fingerprint:
+        raise InputError(
+            f"{grasps.source}: its hands are of another hand model ({grasps.hand_model_id}) than the one given "
+            f"({model.model_id}); their shapes and wrists differ"
+        )
     if meshes is not None and len(meshes) != len(grasps.objects):
         raise InputError(f"meshes: expected one per object ({len(grasps.objects)}), got {len(meshes)}")
     distances = np.full(len(grasps), np.inf)

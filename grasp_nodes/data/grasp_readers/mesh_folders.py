@@ -37,13 +37,15 @@ AFFORDPOSE_SOURCE = (
 def folder_objects(folder: str | Path, scale: float = 1.0, size: float | None = None) -> list[GraspedObject]:
     """The meshes of a folder, each in its own frame; the layouts are those of `objects.folders`.
 
+    Where a size is asked for, a mesh that has none is left out with a warning.
+
     Args:
         folder: of meshes.
         scale: factor from the files' unit to metres.
         size: m, longest side that every object gets, for normalised meshes (ShapeNet's); `scale` is then not used.
 
     Raises:
-        MissingFileError, InputError: no such folder, no mesh in it, one that is not readable, or a wrong size.
+        MissingFileError, InputError: no such folder, no mesh in it, or a wrong size.
     """
     if size is not None and not SMALLEST_EXTENT <= size <= LARGEST_EXTENT:
         raise InputError(f"size: expected {SMALLEST_EXTENT:g} to {LARGEST_EXTENT:g} m, got {size}")
@@ -51,14 +53,23 @@ def folder_objects(folder: str | Path, scale: float = 1.0, size: float | None = 
     for file in find_meshes(Path(folder)):
         factor = scale
         if size is not None:
-            vertices, faces = read_mesh(file.path)
-            extent = float(np.ptp(vertices[np.unique(faces)], axis=0).max())
-            if not (np.isfinite(extent) and extent > 0):
-                raise InputError(f"{file.path}: its extent is {extent}: it cannot be given a size")
-            factor = size / extent
+            try:
+                factor = size / _extent(file.path)
+            except InputError as error:
+                logger.warning("left out: %s", error)
+                continue
         category = file.object_id.split("/")[0] if "/" in file.object_id else ""
         objects.append(GraspedObject(file.object_id, str(file.path), factor, category=category))
     return objects
+
+
+def _extent(path: Path) -> float:
+    """Longest side of a mesh, in its file's unit."""
+    vertices, faces = read_mesh(path)
+    extent = float(np.ptp(vertices[np.unique(faces)], axis=0).max())
+    if not (np.isfinite(extent) and extent > 0):
+        raise InputError(f"{path}: its extent is {extent}: it cannot be given a size")
+    return extent
 
 
 def dexgraspnet_objects(
@@ -104,7 +115,8 @@ def affordpose_objects(folder: str | Path, target: str | Path, limit: int | None
         limit: the first so many objects.
 
     Returns:
-        Objects named ``<class>/<object id>``, m, in the frame of the files' meshes.
+        Objects named ``<class>/<object id>`` in the frame of the files' meshes; one of a size that no hand holds is
+        left out with a warning.
 
     Raises:
         MissingFileError: there is no such folder. InputError: it has no such file, or one without an object.
@@ -122,9 +134,12 @@ def affordpose_objects(folder: str | Path, target: str | Path, limit: int | None
         written = Path(target) / f"{name}.obj"
         if not written.is_file():
             _write_affordpose_mesh(path, written)
-        scale = mesh_scale(written)
+        try:
+            scale = mesh_scale(written)
+        except InputError as error:
+            logger.warning("left out: %s", error)
+            continue
         objects.append(GraspedObject(name, str(written), scale, category=name.split("/")[0]))
-    logger.info("%s: %d objects", root, len(objects))
     return objects
 
 

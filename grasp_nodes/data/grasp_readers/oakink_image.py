@@ -1,4 +1,4 @@
-"""OakInk-Image: 230,000 images from four cameras of people who use, hold, lift and hand over 100 objects.
+"""OakInk-Image: images from four cameras of people who use, hold, lift and hand over 100 objects.
 
 Yang et al., "OakInk", CVPR 2022. An annotation is named ``<sequence>__<time>__<person>__<frame>__<camera>.pkl``::
 

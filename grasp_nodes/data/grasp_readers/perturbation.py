@@ -33,7 +33,7 @@ class NoiseLevel:
 NOISE_LEVELS = (NoiseLevel(0.0, 0.0, 0.0), NoiseLevel(0.02, 0.05, 0.3), NoiseLevel(0.05, 0.15, 0.5))
 """By number, as CHOIR counts them."""
 CONTACTOPT_NOISE = NoiseLevel(0.05, 0.1, 0.5)
-"""What ContactOpt's own script applies; its paper and CHOIR have level 2."""
+"""What ContactOpt's own script applies; CHOIR's experiments have level 2."""
 COPIES: dict[Split, int] = {"train": 16, "val": 4, "test": 4}
 """Noisy versions of each grasp."""
 

@@ -1,14 +1,14 @@
 """The published divisions of the data sets into training, validation and test.
 
-====================== ========================================= ==================================================
-protocol               divided by                                source
-====================== ========================================= ==================================================
-``objects``            the object's own `split`, from the files  the data set
-``grab-objects``       object                                    GRAB and GrabNet, ECCV 2020 (GRAB's own script)
-``contactpose-subjects`` participants 70/10/20 %                 Perturbed ContactPose as CHOIR divides it
-``contactpose-objects`` object                                   CHOIR, supplement C.3
-``oakink-shape``       hash of the object's id                   OakInk, CVPR 2022 (its toolkit)
-====================== ========================================= ==================================================
+========================  ========================================  ===============================================
+protocol                  divided by                                source
+========================  ========================================  ===============================================
+``objects``               the object's own `split`, from the files  the data set
+``grab-objects``          object                                    GRAB and GrabNet, ECCV 2020 (GRAB's own script)
+``contactpose-subjects``  participants, 70/10/20 %                  Perturbed ContactPose as CHOIR divides it
+``contactpose-objects``   object                                    CHOIR, supplement C.3
+``oakink-shape``          hash of the object's id                   OakInk, CVPR 2022 (its toolkit)
+========================  ========================================  ===============================================
 """
 
 from __future__ import annotations
