@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -142,11 +142,10 @@ def _object_of(path: Path) -> str:
 
 def _inside(root: Path, data: dict[str, Any], path: Path, *field: str) -> Path:
     """A file that a sequence names, below the data set's folder."""
-    name = field_of(data, field[0], path, *field[1:])
-    file = root / str(name)
-    if not file.resolve().is_relative_to(root.resolve()):
+    name = PurePosixPath(str(field_of(data, field[0], path, *field[1:])))
+    if name.is_absolute() or ".." in name.parts:
         raise InputError(f"{path}: {'.'.join(field)} names {name}, which is outside of {root}")
-    return require("grab", file)
+    return require("grab", root / name)
 
 
 def _subject(hand: HandModel, root: Path, data: dict[str, Any], path: Path, side: Side, shape: Shape) -> _Subject:

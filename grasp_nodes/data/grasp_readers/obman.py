@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from grasp_nodes.data.grasp_readers.mano_hands import Recording, label_grasps, require_mano, rest_wrist
-from grasp_nodes.data.grasp_readers.pickles import field_of, numbers_of, read_pickle
+from grasp_nodes.data.grasp_readers.pickles import field_of, numbers_of, read_pickle, row_of
 from grasp_nodes.data.grasp_readers.registry import require
 from grasp_nodes.data.grasp_readers.splits import SPLITS
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
@@ -29,6 +29,8 @@ from grasp_nodes.hand.parameters import NUM_BETAS, NUM_POSE, NUM_VERTICES, HandP
 LARGEST_RESIDUAL = 0.01
 """m, root mean square: a sample that MANO fits worse is left out."""
 _BATCH = 1024
+_NAME = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_")
+"""Letters of ShapeNet's ids: a file cannot lead out of the folder with them."""
 
 POSE_READINGS: dict[str, Callable[[HandArrays, np.ndarray], np.ndarray]] = {
     "principal components": lambda arrays, pose: pose @ arrays.hands_components,
@@ -41,15 +43,13 @@ POSE_READINGS: dict[str, Callable[[HandArrays, np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """pose: (45,). vertices: (778, 3), m. rotation (3, 3), translation (3,), m: object to the vertices' frame."""
+    """rotation (3, 3), translation (3,), m: object to the frame of the hand's vertices. quality: GraspIt's measures."""
 
     split: str
     number: int
     category: str
     model: str
     scale: float
-    pose: np.ndarray
-    vertices: np.ndarray
     rotation: np.ndarray
     translation: np.ndarray
     quality: tuple[float, float, float]
@@ -87,19 +87,24 @@ def read_obman(
     hand = require_mano(hand, "right", "ObMan")
     root = require("obman", Path(folder), "folder")
     shapenet = _shapenet(root, shapenet_folder)
-    samples = []
-    left_hands = 0
+    files: list[tuple[Path, str]] = []
     for split in splits:
-        files = sorted(require("obman", root / split / "meta", "folder").glob("*.pkl"))[::every]
-        if not files:
+        found = sorted(require("obman", root / split / "meta", "folder").glob("*.pkl"))[::every]
+        if not found:
             require("obman", root / split / "meta" / "00000000.pkl")
-        for path in files:
-            sample = _sample(path, split)
-            left_hands += sample is None
-            samples += [] if sample is None else [sample]
+        files += [(path, split) for path in found]
+    samples: list[_Sample] = []
+    parts: dict[str, list[_Placed]] = {reading: [] for reading in POSE_READINGS}
+    for begin in range(0, len(files), _BATCH):
+        read = [one for path, split in files[begin : begin + _BATCH] if (one := _sample(path, split)) is not None]
+        samples += [sample for sample, _, _ in read]
+        if read:
+            pose, vertices = np.stack([one[1] for one in read]), np.stack([one[2] for one in read])
+            for reading, placements in parts.items():
+                placements.append(_fit(hand, POSE_READINGS[reading](hand.arrays, pose), vertices))
     if not samples:
         raise InputError(f"{root}: no sample of a right hand in {', '.join(splits)}")
-    reading, placed = _place(hand, samples)
+    reading, placed = _best(parts)
     good = ~(placed.residual > LARGEST_RESIDUAL)  # one that is not a number is counted as such, not as a misfit
     if not good.any():
         raise InputError(
@@ -138,7 +143,7 @@ def read_obman(
             "pose": f"the 45 numbers are taken as {reading}",
             "betas": "zeros: the files hold the body's shape, not the hand's",
             "misfits_dropped": str(int((~good).sum())),
-            "left_hands_dropped": str(left_hands),
+            "left_hands_dropped": str(len(files) - len(samples)),
         },
     )
 
@@ -154,48 +159,51 @@ def _object(sample: _Sample, shapenet: Path | None) -> GraspedObject:
     mesh = ""
     if shapenet is not None:
         path = shapenet / sample.category / sample.model / "models" / "model_normalized.obj"
-        if not path.resolve().is_relative_to(shapenet.resolve()):
+        if not all(name and set(name) <= _NAME for name in (sample.category, sample.model)):
             raise InputError(f"ObMan sample {sample.number}: names an object outside of {shapenet}: {path}")
         mesh = str(require("obman", path))
     return GraspedObject(sample.object_name, mesh, sample.scale, category=sample.category, split=sample.split)
 
 
-def _sample(path: Path, split: str) -> _Sample | None:
-    """One file; None if it is of a left hand."""
+def _sample(path: Path, split: str) -> tuple[_Sample, np.ndarray, np.ndarray] | None:
+    """One file: the sample, its pose numbers (45,) and its vertices (778, 3), m; None if it is of a left hand."""
     data = read_pickle(path, "ObMan sample")
     if str(field_of(data, "side", path)) != "right":
         return None
     if not path.stem.isdigit():
         raise InputError(f"{path}: expected a file name of digits")
-    name = "pca_pose" if "pca_pose" in data else "hand_pose"
-    pose = np.asarray(field_of(data, name, path), np.float64).ravel()
-    if pose.shape != (NUM_POSE,):
-        raise InputError(f"{path}: {name}: expected {NUM_POSE} numbers, got {pose.shape}")
-    scale = float(
-        numbers_of({"obj_scale": np.asarray(field_of(data, "obj_scale", path)).ravel()[:1]}, (1,), path, "obj_scale")[0]
-    )
-    matrix = numbers_of(data, (4, 4), path, "affine_transform")
-    stretch = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
-    rotation = matrix[:3, :3] / (stretch or 1.0)
-    # Blender keeps an object's size in its matrix: published files have it there, and it must not be applied twice.
-    known = any(abs(stretch - expected) < 1e-3 * expected for expected in (1.0, scale))
-    if np.isfinite(matrix).all() and not (known and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)):
-        raise InputError(
-            f"{path}: affine_transform: expected a rotation times 1 or obj_scale ({scale:g}), got a determinant of "
-            f"{stretch:.4g} cubed"
-        )
-    return _Sample(
+    scale = float(row_of(data, 1, path, "obj_scale")[0])
+    rotation, translation = _object_pose(numbers_of(data, (4, 4), path, "affine_transform"), scale, path)
+    sample = _Sample(
         split=split,
         number=int(path.stem),
         category=str(field_of(data, "class_id", path)),
         model=str(field_of(data, "sample_id", path)),
         scale=scale,
-        pose=pose,
-        vertices=numbers_of(data, (NUM_VERTICES, 3), path, "verts_3d"),
         rotation=rotation,
-        translation=matrix[:3, 3],
+        translation=translation,
         quality=(_number(data, "grasp_quality"), _number(data, "grasp_epsilon"), _number(data, "grasp_volume")),
     )
+    pose = row_of(data, NUM_POSE, path, "pca_pose" if "pca_pose" in data else "hand_pose")
+    return sample, pose, numbers_of(data, (NUM_VERTICES, 3), path, "verts_3d")
+
+
+def _object_pose(matrix: np.ndarray, scale: float, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (3, 3) and translation (3,), m, of an object that was scaled before.
+
+    Blender keeps an object's size in its matrix: published files have it there, and it must not be applied twice.
+    """
+    if not np.isfinite(matrix).all():
+        return np.full((3, 3), np.nan), np.full(3, np.nan)
+    stretch = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
+    rotation = matrix[:3, :3] / (stretch or 1.0)
+    known = any(abs(stretch - expected) < 1e-3 * expected for expected in (1.0, scale))
+    if not (known and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)):
+        raise InputError(
+            f"{path}: affine_transform: expected a rotation times 1 or obj_scale ({scale:g}), it stretches by "
+            f"{stretch:.4g}"
+        )
+    return rotation, matrix[:3, 3]
 
 
 def _number(data: dict[str, object], name: str) -> float:
@@ -214,21 +222,20 @@ class _Placed:
     residual: np.ndarray
 
 
-def _place(hand: HandModel, samples: list[_Sample]) -> tuple[str, _Placed]:
+def _best(parts: dict[str, list[_Placed]]) -> tuple[str, _Placed]:
     """The reading of the pose under which the hands fit best, and the hands placed with it."""
-    numbers = np.stack([sample.pose for sample in samples])
-    target = np.stack([sample.vertices for sample in samples])
-    candidates: list[tuple[str, _Placed]] = []
-    for name, read in POSE_READINGS.items():
-        pose = read(hand.arrays, numbers)
-        parts = [_fit(hand, pose[k : k + _BATCH], target[k : k + _BATCH]) for k in range(0, len(pose), _BATCH)]
-        orientation, wrist, residual = (np.concatenate(values) for values in zip(*parts, strict=True))
-        candidates.append((name, _Placed(orientation, wrist, pose, residual)))
-    return min(candidates, key=lambda one: float(np.median(np.nan_to_num(one[1].residual, nan=np.inf))))
+
+    def misfit(reading: str) -> float:
+        residuals = np.concatenate([one.residual for one in parts[reading]])
+        return float(np.median(np.nan_to_num(residuals, nan=np.inf)))
+
+    reading = min(parts, key=misfit)
+    columns = ("orientation", "wrist", "hand_pose", "residual")
+    return reading, _Placed(*(np.concatenate([getattr(one, name) for one in parts[reading]]) for name in columns))
 
 
-def _fit(hand: HandModel, pose: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Orientation, wrist and residual of the rigid motion of the posed mean hand onto the vertices (Kabsch)."""
+def _fit(hand: HandModel, pose: np.ndarray, target: np.ndarray) -> _Placed:
+    """The mean hand in N poses (N, 45), moved rigidly onto vertices (N, 778, 3), m, by Kabsch's method."""
     params = HandParams.zeros(len(pose), hand.side, hand.dtype)
     whole = np.isfinite(pose).all(1) & np.isfinite(target).all((1, 2))
     flat = HandParams(
@@ -248,4 +255,4 @@ def _fit(hand: HandModel, pose: np.ndarray, target: np.ndarray) -> tuple[np.ndar
     residual = np.sqrt(((moved - target) ** 2).sum(2).mean(1))
     start = rest_wrist(hand, np.zeros((len(pose), NUM_BETAS)))[:, None]
     wrist = ((start - middle) @ orientation.swapaxes(1, 2) + goal)[:, 0]
-    return orientation, np.where(whole[:, None], wrist, np.nan), np.where(whole, residual, np.nan)
+    return _Placed(orientation, np.where(whole[:, None], wrist, np.nan), pose, np.where(whole, residual, np.nan))

@@ -96,6 +96,19 @@ def numbers_of(data: Any, shape: tuple[int | None, ...], path: Path, name: str, 
     return value.astype(np.float64)
 
 
+def row_of(data: Any, length: int, path: Path, name: str, *inner: str) -> np.ndarray:
+    """An entry of nested dictionaries as so many numbers, however its axes are nested.
+
+    Raises:
+        InputError: it is not there, is no array of numbers, or has another length.
+    """
+    value = np.asarray(field_of(data, name, path, *inner))
+    if value.dtype.kind not in "biuf" or value.size != length:
+        full = ".".join([name, *inner])
+        raise InputError(f"{path}: {full}: expected {length} numbers, got shape {value.shape}, dtype {value.dtype}")
+    return value.astype(np.float64).ravel()
+
+
 def _guarded(path: Path, what: str, load: Callable[[], Result]) -> Result:
     try:
         return load()
