@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grasp_nodes.data.grasp_readers.pickles import read_pickle
@@ -24,6 +24,7 @@ def load(content: bytes) -> Any:
     return load_plain(content, tensor_class, unpack_tensor)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(TYPES),
     st.lists(st.integers(0, 4), max_size=3),

@@ -17,7 +17,7 @@ import json
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from grasp_nodes.data.grasp_readers.mano_hands import (
 )
 from grasp_nodes.data.grasp_readers.oakink_objects import INTENTS, Intent, centred_object
 from grasp_nodes.data.grasp_readers.oakink_shape import quaternion_matrices
-from grasp_nodes.data.grasp_readers.pickles import field_of, numbers_of, read_pickle
+from grasp_nodes.data.grasp_readers.pickles import numbers_of, read_pickle, row_of
 from grasp_nodes.data.grasp_readers.registry import require
 from grasp_nodes.data.grasp_readers.splits import Split
 from grasp_nodes.data.labelled_grasps import LabelledGrasps
@@ -166,17 +166,11 @@ def _read_annotation(annotations: Path, name: str) -> tuple[np.ndarray, np.ndarr
     """In the camera's frame: rotations (16, 3, 3), betas (10,), joints (21, 3) and object_to_camera (4, 4); m."""
     path = require(SOURCE, annotations / "general_info" / name)
     info = read_pickle(path)
-    rotations = quaternion_matrices(_flat(info, 4 * NUM_JOINTS, path, "hand_anno", "hand_pose"))
-    rotations[0] = _flat(info, 16, path, "cam_extr").reshape(4, 4)[:3, :3] @ rotations[0]
-    betas = _flat(info, NUM_BETAS, path, "hand_anno", "hand_shape")
+    rotations = quaternion_matrices(row_of(info, 4 * NUM_JOINTS, path, "hand_anno", "hand_pose"))
+    rotations[0] = row_of(info, 16, path, "cam_extr").reshape(4, 4)[:3, :3] @ rotations[0]
+    betas = row_of(info, NUM_BETAS, path, "hand_anno", "hand_shape")
     joints = _array(annotations / "hand_j" / name, (NUM_KEYPOINTS, 3))
     return rotations, betas, joints, _array(annotations / "obj_transf" / name, (4, 4))
-
-
-def _flat(data: Any, count: int, path: Path, name: str, *inner: str) -> np.ndarray:
-    """A field's numbers in a row; its shape differs between versions."""
-    full = ".".join([name, *inner])
-    return numbers_of({full: np.ravel(field_of(data, name, path, *inner))}, (count,), path, full)
 
 
 def _array(path: Path, shape: tuple[int, int]) -> np.ndarray:
