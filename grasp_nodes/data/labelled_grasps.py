@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import get_args
 
 import numpy as np
 import torch
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.evaluation.good import GraspKind
 from grasp_nodes.hand.anatomy import mirror_pose
+from grasp_nodes.hand.kinds import KINDS
 from grasp_nodes.hand.parameters import HandParams
 
-KINDS: tuple[GraspKind, ...] = get_args(GraspKind)
 UNLABELLED = -1
 _REFLECTION = np.diag([-1.0, 1.0, 1.0])
 
@@ -27,6 +25,7 @@ class GraspedObject:
     scale: factor from the mesh's unit to metres. transform: (4, 4) float64, scaled mesh frame to grasp frame, m; a
     rotation, or one that also reflects (of a mirrored object).
     category: such as ``mug``. split: ``train``, ``val``, ``test`` or empty.
+    mesh_sha256: of a procedural object, `grasp_files.mesh_sha256`; empty = not known.
     """
 
     name: str
@@ -35,6 +34,7 @@ class GraspedObject:
     transform: np.ndarray = field(default_factory=lambda: np.eye(4))
     category: str = ""
     split: str = ""
+    mesh_sha256: str = ""
 
 
 @dataclass(frozen=True, eq=False)
