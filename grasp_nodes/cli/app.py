@@ -218,3 +218,22 @@ def evaluate(
     raise typer.Exit(
         judge(Request(methods, named, count, seed, output, scale, size, limit, displacement, workers, pictures, json))
     )
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="What to train: view-features, the network of the Fréchet distance.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the weights; gone on in.")],
+    grasps: Annotated[
+        Path | None, typer.Option(metavar="GRASPS.npz", help="A file of grasps; by default the published set.")
+    ] = None,
+    per_object: Annotated[int, typer.Option(min=1, help="Grasps of each object, at most.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+    json: Json = False,
+) -> None:
+    """Train a network on grasps; Ctrl-C stops it, the same command goes on."""
+    from grasp_nodes.cli.training import train_method
+    from grasp_nodes.data.view_feature_training import TrainingSettings
+
+    train_method(method, grasps, output, TrainingSettings(per_object, epochs, seed=seed), as_json=json)

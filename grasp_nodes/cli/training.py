@@ -1,0 +1,50 @@
+"""``grasp-nodes train``: networks from grasps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from grasp_nodes.data.grasp_files import read_grasps
+from grasp_nodes.data.grasp_set import open_grasps
+from grasp_nodes.data.view_feature_training import TrainingSettings, train_view_features
+from grasp_nodes.errors import InputError
+from grasp_nodes.evaluation.view_features import VERSION
+from grasp_nodes.hand.files import load_hand_model
+
+METHODS = ("view-features",)
+WORK_FOLDER = "work"
+
+
+def train_method(method: str, grasps: Path | None, output: Path, settings: TrainingSettings, as_json: bool) -> None:
+    """Train a network.
+
+    Args:
+        method: one of `METHODS`. grasps: file of grasps, None = the published set. output: folder of the weight file,
+            and of what a stopped training goes on from. settings: of the training.
+        as_json: one JSON object as the last line.
+
+    Raises:
+        InputError: no such method, or grasps that cannot be used. MissingFileError: no grasps.
+    """
+    if method not in METHODS:
+        raise InputError(f"method {method!r}: expected one of {', '.join(METHODS)}")
+    found = open_grasps() if grasps is None else read_grasps(grasps)
+    model = load_hand_model(found.hands.side)
+    target = output / f"{VERSION}.npz"
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks = {what: bar.add_task(what, total=None) for what in ("drawing", "training")}
+        card = train_view_features(
+            *(found, model, settings, output / WORK_FOLDER, target),
+            lambda what, done, total: bar.update(tasks[what], completed=done, total=total),
+        )
+    for name, value in card.items():
+        if name != "set":
+            typer.echo(f"{name}: {value}")
+    typer.echo(f"{target}")
+    if as_json:
+        typer.echo(json.dumps(card))
