@@ -106,7 +106,7 @@ def read_grab(
         if _object_of(path) not in grasped:
             grasped[_object_of(path)] = _object(root, data, path)
         frames = _thinned(data, path, framerate)
-        touched = _touched(data, path, side)[frames] >= contact_vertices
+        touched = _touched(data, path, side, frames) >= contact_vertices
         without_contact += int((~touched).sum())
         person, frames = people[path.parent.name], frames[touched]
         if hand_from == "smplx":
@@ -177,8 +177,8 @@ def _thinned(data: dict[str, Any], path: Path, framerate: float | None) -> np.nd
     return np.unique(np.floor(np.arange(0, count, recorded / framerate)).astype(np.int64))
 
 
-def _touched(data: dict[str, Any], path: Path, side: Side) -> np.ndarray:
-    """(T,) int: vertices of the object that the hand touches."""
+def _touched(data: dict[str, Any], path: Path, side: Side, frames: np.ndarray) -> np.ndarray:
+    """For each of the frames, how many vertices of the object the hand touches."""
     count = len(numbers_of(data, (None, 3), path, "object", "params", "transl"))
     parts = np.asarray(field_of(data, "contact", path, "object"))
     if parts.ndim != 2 or len(parts) != count or parts.dtype.kind not in "iuf":
@@ -186,7 +186,7 @@ def _touched(data: dict[str, Any], path: Path, side: Side) -> np.ndarray:
             f"{path}: contact.object: expected a body part per frame and vertex, ({count}, V) numbers, got "
             f"{parts.shape} {parts.dtype}"
         )
-    return np.isin(parts, list(CONTACT_PARTS[side])).sum(1)
+    return np.isin(parts[frames], list(CONTACT_PARTS[side])).sum(1)
 
 
 def _from_hand(hand: HandModel, data: dict[str, Any], path: Path, person: _Subject, frames: np.ndarray) -> Recording:

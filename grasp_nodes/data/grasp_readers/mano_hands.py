@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from grasp_nodes.data.grasp_readers.registry import find_reader
 from grasp_nodes.data.labelled_grasps import UNLABELLED, GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -124,8 +125,9 @@ def label_grasps(
     """The recorded hands in the frames of their objects; rows that are not finite are counted and left out.
 
     Args:
-        source: name of the data set. hand: the model. recordings: of one data set, with the same metrics.
-        objects: by name, at least those that occur. attributes: of the set; `not_finite_dropped` is added.
+        source: name of the data set in the registry. hand: the model. recordings: with the same metrics.
+        objects: by name, at least those that occur. attributes: of the set; added are licence, home page and
+            `not_finite_dropped`.
     """
     if not recordings:
         raise InputError(
@@ -177,7 +179,8 @@ def label_grasps(
             for name in recordings[0].metrics
         },
         attributes={
-            "licence": "of the data set's authors: not to be passed on",
+            "licence": find_reader(source).licence,
+            "home_page": find_reader(source).home_page,
             **attributes,
             "not_finite_dropped": str(sum(int((~rows).sum()) for rows in kept)),
         },
