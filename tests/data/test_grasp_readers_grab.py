@@ -196,6 +196,8 @@ def test_thinned_and_counted(grab: Grab, hand: HandModel) -> None:
     assert len(read_grab(grab.root / "grab", hand, framerate=None)) == 6
     with pytest.raises(InputError, match="at most the recorded 120"):
         read_grab(grab.root, hand, framerate=240)
+    with pytest.raises(InputError, match="hand_from: expected 'mano' or 'smplx', got 'smplh'"):
+        read_grab(grab.root, hand, hand_from="smplh")
     with pytest.raises(InputError, match="nothing to read is left"):
         read_grab(grab.root, hand, objects=["banana"])
 
@@ -243,6 +245,11 @@ def test_a_hostile_sequence_is_refused_and_nothing_runs(
         ("contact", {"body": np.zeros(3)}, r"expected the field contact\.object; found body"),
         ("contact", {"object": np.zeros((4, 8), np.uint8)}, r"contact\.object: expected .*\(13, V\)"),
         ("framerate", "fast", "framerate: expected numbers"),
+        (
+            "rhand",
+            {"params": {"global_orient": np.zeros((9, 3))}, "vtemp": "tools/subject_meshes/male/s3_rhand.ply"},
+            r"rhand\.params\.global_orient: expected shape \(13, 3\), got \(9, 3\)",
+        ),
         ("object", {"params": {}, "object_mesh": "tools/x.ply"}, "is no such file. GRAB comes from https://grab.is"),
         ("object", {"params": {}, "object_mesh": "../../secret.ply"}, "which is outside of"),
         ("rhand", {"params": {}, "vtemp": "tools/object_meshes/contact_meshes/mug.ply"}, "expected a hand of 778"),

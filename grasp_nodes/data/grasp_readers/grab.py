@@ -84,6 +84,10 @@ def read_grab(
         MissingFileError: GRAB, its tools, MANO or SMPL-X is not there; the message says where it comes from.
         InputError: a file is not what it should be, or nothing is chosen.
     """
+    if hand_from not in ("mano", "smplx") or shape not in ("fitted", "mean"):
+        raise InputError(
+            f"hand_from: expected 'mano' or 'smplx', got {hand_from!r}; shape: expected 'fitted' or 'mean', got {shape!r}"
+        )
     hand = require_mano(hand, side, "GRAB")
     root = _root(Path(folder))
     files = sorted(require("grab", root / "grab", "folder").glob("s*/*.npz"))
@@ -166,9 +170,13 @@ def _object(root: Path, data: dict[str, Any], path: Path) -> GraspedObject:
     return GraspedObject(name, str(mesh), mesh_scale(mesh), category=name, split=grab_split(name))
 
 
+def _frame_count(data: dict[str, Any], path: Path) -> int:
+    return len(numbers_of(data, (None, 3), path, "object", "params", "transl"))
+
+
 def _thinned(data: dict[str, Any], path: Path, framerate: float | None) -> np.ndarray:
     """Indices of the frames to keep."""
-    count = len(numbers_of(data, (None, 3), path, "object", "params", "transl"))
+    count = _frame_count(data, path)
     if framerate is None:
         return np.arange(count)
     recorded = float(numbers_of(data, (), path, "framerate"))
@@ -179,7 +187,7 @@ def _thinned(data: dict[str, Any], path: Path, framerate: float | None) -> np.nd
 
 def _touched(data: dict[str, Any], path: Path, side: Side, frames: np.ndarray) -> np.ndarray:
     """For each of the frames, how many vertices of the object the hand touches."""
-    count = len(numbers_of(data, (None, 3), path, "object", "params", "transl"))
+    count = _frame_count(data, path)
     parts = np.asarray(field_of(data, "contact", path, "object"))
     if parts.ndim != 2 or len(parts) != count or parts.dtype.kind not in "iuf":
         raise InputError(
@@ -192,9 +200,10 @@ def _touched(data: dict[str, Any], path: Path, side: Side, frames: np.ndarray) -
 def _from_hand(hand: HandModel, data: dict[str, Any], path: Path, person: _Subject, frames: np.ndarray) -> Recording:
     """Out of the parameters of the hand alone."""
     member = _MEMBER[hand.side]
-    orient = numbers_of(data, (None, 3), path, member, "params", "global_orient")
-    transl = numbers_of(data, (len(orient), 3), path, member, "params", "transl")
-    pose = _hand_pose(hand, data, path, len(orient))
+    count = _frame_count(data, path)
+    orient = numbers_of(data, (count, 3), path, member, "params", "global_orient")
+    transl = numbers_of(data, (count, 3), path, member, "params", "transl")
+    pose = _hand_pose(hand, data, path, count)
     wrist = transl[frames] + person.wrist
     return _recording(data, path, person, frames, (rotation_matrices(orient[frames]), wrist, pose[frames]))
 
@@ -212,7 +221,7 @@ def _from_body(
     model = find_smplx_model(smplx_folder, str(field_of(data, "gender", path)))
     template, _ = read_mesh(_inside(root, data, path, "body", "vtemp"))
     body = {
-        name: numbers_of(data, (None, None), path, "body", "params", name)[frames]
+        name: numbers_of(data, (_frame_count(data, path), None), path, "body", "params", name)[frames]
         for name in ("global_orient", "body_pose", "transl", f"{hand.side}_hand_pose")
     }
     return _recording(data, path, person, frames, hand_of_body(model, template, body, hand.side))
