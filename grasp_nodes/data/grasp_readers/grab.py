@@ -86,7 +86,8 @@ def read_grab(
     """
     if hand_from not in ("mano", "smplx") or shape not in ("fitted", "mean"):
         raise InputError(
-            f"hand_from: expected 'mano' or 'smplx', got {hand_from!r}; shape: expected 'fitted' or 'mean', got {shape!r}"
+            f"hand_from: expected 'mano' or 'smplx', got {hand_from!r}; shape: expected 'fitted' or 'mean', got "
+            f"{shape!r}"
         )
     hand = require_mano(hand, side, "GRAB")
     root = _root(Path(folder))
