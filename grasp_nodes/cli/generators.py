@@ -1,0 +1,162 @@
+"""The methods that make grasps, by the names that commands take: the one place where they are registered.
+
+A method is ``NAME``, ``NAME+rank8`` (for each grasp the best of eight, by the method's own score), ``NAME+polish``,
+both, or ``file:PATH`` for a file of grasps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from grasp_nodes.cli.grasp_file_methods import FileGrasps
+from grasp_nodes.errors import InputError
+from grasp_nodes.evaluation.harness.bounds import (
+    BOUNDS,
+    DERIVED,
+    POLISHED,
+    RANDOM,
+    SYNTHETIC,
+    BestOfMany,
+    PolishedGenerator,
+    RandomHands,
+)
+from grasp_nodes.evaluation.harness.object_set import EvaluatedObject
+from grasp_nodes.evaluation.harness.protocols import FeatureNetwork, Method, Parts, Polisher
+from grasp_nodes.evaluation.view_features import WEIGHTS_FILE, load_view_features
+from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import Side
+
+FILE_PREFIX = "file:"
+HandModels = Mapping[Side, HandModel]
+
+GENERATORS: Mapping[str, Callable[[HandModels], Method]] = {}
+"""Generators that are installed, by name; each is made with the hand models of both sides."""
+_METHOD = re.compile(r"(?P<base>.+?)(?:\+rank(?P<rank>[1-9][0-9]*))?(?P<polish>\+polish)?")
+
+
+@dataclass(frozen=True)
+class MethodName:
+    """A method as it is named. rank: of how many candidates the best is kept, 1 = none is chosen. polish: or not."""
+
+    base: str
+    rank: int = 1
+    polish: bool = False
+
+    def __str__(self) -> str:
+        return self.base + (f"+rank{self.rank}" if self.rank > 1 else "") + (POLISHED if self.polish else "")
+
+
+def parse_method(text: str) -> MethodName:
+    """``jhod+rank8+polish`` and the like; whether there is such a method is not asked.
+
+    Raises:
+        InputError: nothing before the suffixes, or suffixes in another order.
+    """
+    found = _METHOD.fullmatch(text)
+    if found is None or re.search(r"\+(polish|rank[0-9]*)$", found["base"]) or found["base"].startswith("+"):
+        raise InputError(f"method {text!r}: expected NAME, NAME+rank8, NAME{POLISHED} or NAME+rank8{POLISHED}")
+    return MethodName(found["base"], int(found["rank"] or 1), found["polish"] is not None)
+
+
+def parse_methods(text: str) -> list[MethodName]:
+    """Methods separated by commas; an empty text names none.
+
+    Raises:
+        InputError: one of them is unknown, or named twice.
+    """
+    names = [parse_method(part.strip()) for part in text.split(",") if part.strip()]
+    for name in names:
+        if str(name) in BOUNDS:
+            raise InputError(f"method {str(name)!r}: is a bound, which is always in the table: leave it out")
+        if not name.base.startswith(FILE_PREFIX) and name.base not in GENERATORS:
+            known = ", ".join([*GENERATORS, f"{FILE_PREFIX}PATH"])
+            raise InputError(f"method {str(name)!r}: not known; expected some of {known}, each also with {POLISHED}")
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"methods: {', '.join(twice)} named more than once")
+    return names
+
+
+def load_hand_models() -> dict[Side, HandModel]:
+    """The hand model of both sides, float32, on the CPU."""
+    return {"right": load_hand_model("right"), "left": load_hand_model("left")}
+
+
+def make_polisher(_models: HandModels) -> tuple[Polisher | None, str, str]:
+    """The polish, its version, and why there is none."""
+    return None, "", "no polish is installed"
+
+
+def make_synthetic(_models: HandModels) -> Method:
+    """The bound of synthetic grasps."""
+    return Method(SYNTHETIC, missing="no grasp synthesis is installed")
+
+
+def make_feature_network() -> FeatureNetwork | None:
+    """The network of the Fréchet distance; None where its weights are not installed."""
+    return load_view_features() if WEIGHTS_FILE.is_file() else None
+
+
+def make_parts(names: Sequence[MethodName], objects: Sequence[EvaluatedObject], displacement: bool) -> Parts:
+    """Everything that judges these methods on these objects.
+
+    Raises:
+        InputError: a file of grasps that cannot be used, or a polish that is asked for and not installed.
+    """
+    models = load_hand_models()
+    polisher, polisher_version, polisher_missing = make_polisher(models)
+    synthetic, chance = make_synthetic(models), Method(RANDOM, RandomHands(models["right"]), version="1")
+    methods = {method.name: method for method in (synthetic, chance)}
+    for name in names:
+        methods[str(name)] = _composed(name, _base(name.base, objects, models), polisher, polisher_version, models)
+    if polisher is None:
+        methods[RANDOM + POLISHED] = Method(RANDOM + POLISHED, missing=polisher_missing)
+    else:
+        both = MethodName(RANDOM, polish=True)
+        methods[RANDOM + POLISHED] = _composed(both, chance, polisher, polisher_version, models)
+    return Parts(
+        methods=methods,
+        hand_models=models,
+        polisher=polisher,
+        polisher_missing=polisher_missing,
+        polisher_version=polisher_version,
+        feature_network=make_feature_network(),
+        displacement=displacement,
+    )
+
+
+def table_methods(names: Sequence[MethodName], parts: Parts) -> list[Method]:
+    """The methods of the table in its order: those asked for, then the bounds."""
+    device = parts.methods[SYNTHETIC].device
+    derived = {name: Method(name, device=device) for name in DERIVED}
+    return [{**derived, **parts.methods}[name] for name in (*map(str, names), *BOUNDS)]
+
+
+def _base(name: str, objects: Sequence[EvaluatedObject], models: HandModels) -> Method:
+    if not name.startswith(FILE_PREFIX):
+        return GENERATORS[name](models)
+    path = Path(name.removeprefix(FILE_PREFIX))
+    grasps = FileGrasps(path, objects, models)
+    version = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return Method(name, grasps, labelled=True, timed=False, device="-", version=version)
+
+
+def _composed(
+    name: MethodName, base: Method, polisher: Polisher | None, polisher_version: str, models: HandModels
+) -> Method:
+    generator, labelled, version = base.generator, base.labelled, base.version
+    if generator is None:
+        return base
+    if name.rank > 1:
+        generator = BestOfMany(generator, name.rank)
+    if name.polish:
+        if polisher is None:
+            raise InputError(f"method {str(name)!r}: no polish is installed; name it without {POLISHED}")
+        generator = PolishedGenerator(generator, polisher, models)
+        labelled, version = False, f"{version} {polisher_version}"
+    return Method(str(name), generator, labelled, base.timed or name.polish, base.device, version)
