@@ -44,6 +44,7 @@ OPTIONAL = (
     ("pyrender", "pyrender", "viewer", "pictures through OpenGL"),
     ("mujoco", "mujoco", "sim", "grasps held in simulation"),
     ("pybullet", "pybullet", "sim", "displacement by Hasson's protocol"),
+    ("ray", "ray", "scale", "grasps synthesised on several hosts"),
     ("smplx", "smplx", "smplx", "comparison with MANO's own layer (non-commercial licence)"),
 )
 SYSTEM_LIBRARIES = "apt-get install --no-install-recommends libusb-1.0-0 libgl1 libegl1 libx11-6"

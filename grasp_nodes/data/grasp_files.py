@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -153,8 +154,8 @@ def drop_not_finite(grasps: LabelledGrasps, where: str) -> LabelledGrasps:
         grasps: the set. where: it comes from, for the warning.
     """
     finite = torch.ones(len(grasps), dtype=torch.bool)
-    for name in _HAND:
-        finite &= torch.isfinite(getattr(grasps.hands, name)).reshape(len(grasps), -1).all(dim=1)
+    for name, tail in _HAND.items():
+        finite &= torch.isfinite(getattr(grasps.hands, name)).reshape(len(grasps), math.prod(tail)).all(dim=1)
     if finite.all():
         return grasps
     _log.warning("%s: dropped %d of %d grasps: NaN or infinite pose", where, int((~finite).sum()), len(grasps))

@@ -75,16 +75,17 @@ def assemble(folder: Path) -> AssembledSet:
         MissingFileError, InputError: no such folder, or shards are missing. WorkError: it cannot be written.
     """
     shards = ShardFolder(folder)
-    settings, failed = shards.settings(), shards.failed()
-    made = {**dict.fromkeys(failed, 0), **shards.made(settings)}
-    names = settings.planned(made)
-    missing = [str(name) for name in names if str(name) not in made]
+    settings = shards.settings()
+    made = shards.made(settings)
+    failed = {name: why for name, why in shards.failed().items() if name not in made}
+    names = settings.planned({**made, **dict.fromkeys(failed, 0)})
+    missing = [str(name) for name in names if str(name) not in made and str(name) not in failed]
     if missing:
         raise InputError(
             f"{folder}: {len(missing)} of {len(names)} shards are not made yet ({', '.join(missing[:3])}, ...); run "
             "'grasp-nodes synthesize' with the same settings again"
         )
-    parts = [shards.read(name, settings) for name in names if str(name) not in failed]
+    parts = [shards.read(name, settings) for name in names if str(name) in made]
     takes = balanced_counts([len(part) for part in parts], settings.grasps)
     chosen = [part[evenly(len(part), take)] for part, take in zip(parts, takes, strict=True) if take]
     whole = replace(join(chosen), attributes=settings.attributes())

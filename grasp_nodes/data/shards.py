@@ -15,7 +15,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ LIBRARIES = ("numpy", "scipy", "torch", "numba", "trimesh", "manifold3d", "open3
 """Another version of one of these may make other grasps of the same seed."""
 BARREN_OBJECTS = 2 * len(registry.TRAINING_FAMILIES)
 """So many objects in a row without one grasp: more objects will not help."""
+
+_JSON_TYPES = {"int": int, "str": str, "Mapping[str, str]": dict}
 
 _log = logging.getLogger(__name__)
 
@@ -74,9 +76,9 @@ class Settings:
     synthesis_version: int
     hand_model_id: str
     hand_fingerprint: str
-    registry_version: int = registry.VERSION
-    format_version: int = FORMAT_VERSION
-    libraries: Mapping[str, str] = field(default_factory=library_versions)
+    registry_version: int
+    format_version: int
+    libraries: Mapping[str, str]
 
     def __post_init__(self) -> None:
         for name in ("objects", "grasps"):
@@ -117,6 +119,12 @@ class Settings:
             names = training_names(len(names) + -(-missing // self.quota))
         return names
 
+    def differences(self, other: Settings) -> list[str]:
+        """What differs, in words; these come first."""
+        ours, theirs = ({**content.pop("libraries"), **content} for content in (asdict(self), asdict(other)))
+        names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+        return [f"{name} {ours.get(name)!r} instead of {theirs.get(name)!r}" for name in names]
+
     def attributes(self) -> dict[str, str]:
         """What a file of the set says about itself."""
         return {
@@ -147,7 +155,18 @@ def settings_here(objects: int, grasps: int, seed: int, engine: str = ENGINE) ->
     """
     hand = load_hand_arrays("right")
     version = resolve(f"{engine.partition(':')[0]}:{VERSION_NAME}")
-    return Settings(engine, objects, grasps, seed, int(version), hand.model_id, hand.fingerprint)
+    return Settings(
+        engine,
+        objects,
+        grasps,
+        seed,
+        synthesis_version=int(version),
+        hand_model_id=hand.model_id,
+        hand_fingerprint=hand.fingerprint,
+        registry_version=registry.VERSION,
+        format_version=FORMAT_VERSION,
+        libraries=library_versions(),
+    )
 
 
 class ShardFolder:
@@ -165,12 +184,10 @@ class ShardFolder:
             InputError: it holds something else, a set of other settings, or another run works in it.
             WorkError: it cannot be written.
         """
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "settings.json").is_file():
-            names = ", ".join(sorted(entry.name for entry in self.path.iterdir())[:3])
-            if names != "lock":
-                raise InputError(
-                    f"{self.path}: not empty, and not a folder of 'grasp-nodes synthesize' (it has {names})"
-                )
+        there = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
+        if "settings.json" not in there and there - {"lock", "shards"}:
+            names = ", ".join(sorted(there)[:3])
+            raise InputError(f"{self.path}: not empty, and not a folder of 'grasp-nodes synthesize' (it has {names})")
         with self.writing():
             self.shards.mkdir(parents=True, exist_ok=True)
             lock = (self.path / "lock").open("w")
@@ -197,7 +214,9 @@ class ShardFolder:
         if not file.is_file():
             raise MissingFileError(f"{file}: no set was begun here; begin one with 'grasp-nodes synthesize'")
         content = _read_json(file)
-        if not isinstance(content, dict) or set(content) != {one.name for one in fields(Settings)}:
+        kinds = {one.name: _JSON_TYPES[str(one.type)] for one in fields(Settings)}
+        fits = isinstance(content, dict) and content.keys() == kinds.keys()
+        if not fits or not all(isinstance(content[name], kind) for name, kind in kinds.items()):
             raise InputError(f"{file}: not the settings of a set of this version; make the set in another folder")
         return Settings(**content)
 
@@ -235,7 +254,11 @@ class ShardFolder:
 
     def keep_failed(self, failed: Mapping[str, str]) -> None:
         """Replace what `failed` tells."""
-        self.write(self.path / "failed.json", (json.dumps(dict(failed), indent=1) + "\n").encode())
+        file = self.path / "failed.json"
+        if failed:
+            self.write(file, (json.dumps(dict(failed), indent=1) + "\n").encode())
+        else:
+            file.unlink(missing_ok=True)
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file of the folder, whole or not at all.
@@ -265,10 +288,7 @@ class ShardFolder:
         if not file.is_file():
             self.write(file, (json.dumps(asdict(settings), indent=1) + "\n").encode())
             return
-        before, now = _flat(self.settings()), _flat(settings)
-        differ = [
-            f"{key} {before.get(key)!r} there, {now.get(key)!r} now" for key in now if before.get(key) != now[key]
-        ]
+        differ = self.settings().differences(settings)
         if differ:
             raise InputError(
                 f"{self.path}: holds a set of other settings ({'; '.join(differ)}). Give the same to go on with it, or "
@@ -282,14 +302,10 @@ def make_shard(settings: Settings, name: ObjectName) -> bytes:
     Raises:
         InputError: this installation is not the one of the settings, or the engine broke its promise.
     """
-    wanted = settings.libraries
-    wrong = [
-        f"{name} {is_} instead of {wanted.get(name)}"
-        for name, is_ in library_versions().items()
-        if is_ != wanted.get(name)
-    ]
-    if wrong:
-        raise InputError(f"this host has {', '.join(wrong)}: install the same versions on all hosts")
+    here = settings_here(settings.objects, settings.grasps, settings.seed, settings.engine)
+    differ = settings.differences(here)
+    if differ:
+        raise InputError(f"the worker's host has other versions ({'; '.join(differ)}): install the same on all hosts")
     begin = time.perf_counter()
     grasps: LabelledGrasps = resolve(settings.engine)(name, settings.quota, settings.shard_seed(name))
     seconds = time.perf_counter() - begin
@@ -360,11 +376,6 @@ def _names_of_files(folder: Path) -> Iterator[ObjectName]:
         family, _, seed = path.stem.rpartition("-")
         with contextlib.suppress(InputError):  # a file of somebody else
             yield registry.parse_name(f"{family}:{seed}")
-
-
-def _flat(settings: Settings) -> dict[str, Any]:
-    content = asdict(settings)
-    return {**{key: value for key, value in content.items() if key != "libraries"}, **content["libraries"]}
 
 
 def _read_json(file: Path) -> Any:

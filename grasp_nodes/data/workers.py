@@ -16,6 +16,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, Protocol
@@ -204,6 +205,8 @@ class WorkerProcesses:
 
     def _start(self) -> _Worker:
         ours, theirs = multiprocessing.Pipe()
+        # It would start with the first process, and let interrupts through again.
+        resource_tracker.ensure_running()
         process = multiprocessing.get_context("spawn").Process(target=_serve, args=(self._job, theirs), daemon=True)
         with _environment(ONE_THREAD), _interrupts_held():
             process.start()

@@ -7,6 +7,7 @@ name there), DOUBLE_SLEEP (seconds per object).
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -65,3 +66,12 @@ def _accidents(name: str) -> None:
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def threads() -> bytes:
+    """What a worker process computes with, as JSON."""
+    import numba
+
+    blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    content = {"torch": torch.get_num_threads(), "numba": numba.get_num_threads(), "interrupts": not blocked}
+    return json.dumps(content).encode()
