@@ -63,7 +63,8 @@ def disturb(hands: HandParams, levels: np.ndarray, rng: np.random.Generator) -> 
     """
     count = len(hands)
     chosen = rng.random((count, len(PARTS))) < 0.6
-    chosen[~chosen.any(axis=1), rng.integers(len(PARTS))] = True
+    spared = np.flatnonzero(~chosen.any(axis=1))
+    chosen[spared, rng.integers(len(PARTS), size=len(spared))] = True
     amount = torch.from_numpy((chosen * levels[:, None]).astype(np.float32))
 
     def noise(size: int) -> torch.Tensor:
