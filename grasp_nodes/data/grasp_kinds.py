@@ -47,7 +47,9 @@ _PADS = {f"{finger}_pad": weight for finger, weight in zip(FINGERS, (1.0, 1.0, 1
 _WRAP = {f"{finger}_{part}": 0.35 for finger in FINGERS[1:] for part in ("middle", "proximal")}
 
 RECIPES: Mapping[GraspKind, KindRecipe] = {
-    "power": KindRecipe("power", "palm", (-0.004, 0.008), FINGERS, _PADS, {**_WRAP, "palm": 0.4, "thumb_middle": 0.35}),
+    "power": KindRecipe(
+        "power", "palm", (-0.004, 0.008), FINGERS, _PADS, {**_WRAP, "palm": 0.4, "thumb_middle": 0.35}, palm_free=False
+    ),
     "precision": KindRecipe(
         *("precision", "across", (0.006, 0.085), FINGERS),
         {"thumb_pad": 1.0, "index_pad": 1.0, "middle_pad": 1.0, "ring_pad": 0.7},

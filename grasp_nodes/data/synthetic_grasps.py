@@ -144,12 +144,17 @@ def _table(
     transform = np.eye(4)
     transform[:3, :3] = turn
     hands = [part for part, _, _ in found] or [HandParams.zeros(0)]
-    fields = ("global_orient", "hand_pose", "betas", "transl", "scale")
+
+    def joined(field: str) -> torch.Tensor:
+        return torch.cat([getattr(part, field) for part in hands])
+
     kinds = [kind for _, part, _ in found for kind in part]
     number = len(kinds)
     grasps = LabelledGrasps(
         source=SOURCE,
-        hands=HandParams(*(torch.cat([getattr(part, one) for part in hands]) for one in fields)),
+        hands=HandParams(
+            joined("global_orient"), joined("hand_pose"), joined("betas"), joined("transl"), joined("scale")
+        ),
         hand_model_id=hand.model.model_id,
         hand_fingerprint=hand.model.fingerprint,
         objects=[GraspedObject(str(name), f"{SPEC_PREFIX}{name}", 1.0, transform, name.family)],

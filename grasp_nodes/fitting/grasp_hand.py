@@ -76,14 +76,16 @@ class GraspHand:
         self.vertex_ids = np.arange(0, count, 2) if vertex_ids is None else np.asarray(vertex_ids, np.int64)
         self._some = model.vertex_subset(self.vertex_ids.tolist())
         self.freedom = DegreesOfFreedom.of_anatomy(HandAnatomy.of_model(model))
-        like = {"dtype": model.dtype, "device": model.device}
-        self._matrix = torch.as_tensor(self.freedom.matrix, **like)
+        self._matrix = torch.as_tensor(self.freedom.matrix, dtype=model.dtype, device=model.device)
         self._inverse = torch.linalg.pinv(self._matrix)
-        self.low, self.high = (torch.as_tensor(limit, **like) for limit in (self.freedom.low, self.freedom.high))
+        self.low, self.high = (
+            torch.as_tensor(limit, dtype=model.dtype, device=model.device)
+            for limit in (self.freedom.low, self.freedom.high)
+        )
         self._flat = model(HandParams.zeros(1, model.side, model.dtype, model.device))
         # In the hollow of the palm: below the knuckles by 2 cm. There a turn moves fingers and wrist about equally.
         knuckles = self._flat.keypoints[0, [5, 9, 13, 17]].mean(dim=0)
-        self.pivot = knuckles + torch.tensor([0.0, -0.02, 0.0], **like)
+        self.pivot = knuckles + knuckles.new_tensor([0.0, -0.02, 0.0])
 
     def rows(self, vertex_ids: np.ndarray) -> np.ndarray:
         """Where vertices of the full hand are among the computed ones; those that are not computed are left out."""
