@@ -63,7 +63,8 @@ def open_grasps(expect_fingerprint: str | None = None) -> LabelledGrasps:
 def assemble(folder: Path) -> AssembledSet:
     """Put the shards of a folder together as one file of exactly the grasps that were asked for.
 
-    The choice is balanced over objects and depends on the shards alone: equal shards give equal bytes.
+    The choice is balanced over objects, then over kinds, and depends on the shards alone: the same shards give the same
+    bytes.
 
     Args:
         folder: of `ShardFolder`.
@@ -87,7 +88,7 @@ def assemble(folder: Path) -> AssembledSet:
         )
     parts = [shards.read(name, settings) for name in names if str(name) in made]
     takes = balanced_counts([len(part) for part in parts], settings.grasps)
-    chosen = [part[evenly(len(part), take)] for part, take in zip(parts, takes, strict=True) if take]
+    chosen = [part[balanced_rows(part.kind, take)] for part, take in zip(parts, takes, strict=True) if take]
     whole = replace(join(chosen), attributes=settings.attributes())
     statistics = {**describe(whole), "making": _making(settings, parts, failed)}
     shards.write(folder / SET_FILE, pack_grasps(whole))
@@ -115,9 +116,20 @@ def balanced_counts(available: Sequence[int], total: int) -> list[int]:
     return takes.tolist()
 
 
-def evenly(count: int, take: int) -> np.ndarray:
-    """`take` of `count` rows, (take,) int64 ascending, spread evenly: what is sorted by kind keeps its shares."""
-    return np.arange(take, dtype=np.int64) * count // max(take, 1)
+def balanced_rows(kind: np.ndarray, take: int) -> np.ndarray:
+    """Rows to take so that the kinds stay as even as they can, the first of each kind first.
+
+    Args:
+        kind: (N,) int64, as `LabelledGrasps` has it. take: rows wanted, up to N.
+
+    Returns:
+        (take,) int64, ascending.
+    """
+    turn = np.zeros(len(kind), np.int64)
+    for one in np.unique(kind):
+        rows = np.flatnonzero(kind == one)
+        turn[rows] = np.arange(len(rows))
+    return np.sort(np.lexsort((kind, turn))[:take])
 
 
 def join(parts: Sequence[LabelledGrasps]) -> LabelledGrasps:
@@ -271,7 +283,7 @@ def _making(settings: Settings, parts: Sequence[LabelledGrasps], failed: Mapping
         "failed": dict(failed),
         "accepted": accepted,
         "accepted_per_minute_and_core": round(60.0 * accepted / seconds, 1) if seconds else None,
-        **{f"sum_of_{name}": round(value, 3) for name, value in sums.items()},
+        **{f"sum_of_{name}": int(value) if value.is_integer() else round(value, 3) for name, value in sums.items()},
     }
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from grasp_nodes.data import grasp_set, shards
 from grasp_nodes.data.grasp_files import mesh_sha256, read_grasps
-from grasp_nodes.data.grasp_set import OPEN_GRASPS_FILE, assemble, balanced_counts, evenly, join, open_grasps
+from grasp_nodes.data.grasp_set import OPEN_GRASPS_FILE, assemble, balanced_counts, balanced_rows, join, open_grasps
 from grasp_nodes.data.labelled_grasps import LabelledGrasps
 from grasp_nodes.data.shards import JOB, Progress, Settings, ShardFolder, make_shard, make_shards, settings_here
 from grasp_nodes.data.workers import Event, Task, WorkerProcesses, WorkError, attempt, resolve, run_tasks
@@ -379,13 +379,12 @@ def test_balanced_counts_refuse_what_is_not_there():
         balanced_counts([1, 2], 4)
 
 
-def test_rows_are_taken_evenly():
-    for count, take in ((10, 10), (10, 3), (125, 124), (7, 1), (5, 0)):
-        rows = evenly(count, take)
-        assert len(set(rows.tolist())) == take
-        assert all(0 <= row < count for row in rows)
-    kinds = np.repeat([0, 1, 2, 3, 4], 25)
-    assert np.bincount(kinds[evenly(125, 50)]).tolist() == [10] * 5
+def test_rows_are_taken_from_all_kinds_alike():
+    kinds = np.array([0] * 10 + [3] * 4 + [1] * 1 + [-1] * 2)
+    assert np.bincount(kinds[balanced_rows(kinds, 8)] + 1).tolist() == [2, 3, 1, 0, 2]
+    assert np.array_equal(balanced_rows(kinds, len(kinds)), np.arange(len(kinds)))
+    assert balanced_rows(kinds, 4).tolist() == [0, 10, 14, 15]
+    assert balanced_rows(kinds, 0).tolist() == balanced_rows(kinds[:0], 0).tolist() == []
 
 
 def test_statistics_count_what_is_there(reference, tmp_path):

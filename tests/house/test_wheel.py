@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in BUILD_FILES:
         if (ROOT / name).is_file():
             shutil.copy(ROOT / name, sources)
-    for name in ("grasp_nodes", "resource", *SHARED):
+    for name in ("grasp_nodes", "resource", "data", *SHARED):
         shutil.copytree(ROOT / name, sources / name, ignore=IGNORED)
     out = tmp_path_factory.mktemp("wheel")
     command = [
