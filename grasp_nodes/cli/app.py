@@ -236,4 +236,5 @@ def train(
     from grasp_nodes.cli.training import train_method
     from grasp_nodes.data.view_feature_training import TrainingSettings
 
-    train_method(method, grasps, output, TrainingSettings(per_object, epochs, seed=seed), as_json=json)
+    settings = TrainingSettings(per_object, epochs, seed=seed)
+    raise typer.Exit(train_method(method, grasps, output, settings, as_json=json))

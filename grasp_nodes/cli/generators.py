@@ -26,7 +26,7 @@ from grasp_nodes.evaluation.harness.bounds import (
 )
 from grasp_nodes.evaluation.harness.object_set import EvaluatedObject
 from grasp_nodes.evaluation.harness.protocols import FeatureNetwork, Method, Parts, Polisher
-from grasp_nodes.evaluation.view_features import WEIGHTS_FILE, load_view_features
+from grasp_nodes.evaluation.view_features import find_view_features
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
@@ -99,7 +99,7 @@ def make_synthetic(_models: HandModels) -> Method:
 
 def make_feature_network() -> FeatureNetwork | None:
     """The network of the Fréchet distance; None where its weights are not installed."""
-    return load_view_features() if WEIGHTS_FILE.is_file() else None
+    return find_view_features()
 
 
 def make_parts(names: Sequence[MethodName], objects: Sequence[EvaluatedObject], displacement: bool) -> Parts:

@@ -7,26 +7,32 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grasp_nodes.data.grasp_files import read_grasps
 from grasp_nodes.data.grasp_set import open_grasps
 from grasp_nodes.data.view_feature_training import TrainingSettings, train_view_features
 from grasp_nodes.errors import InputError
-from grasp_nodes.evaluation.view_features import VERSION
+from grasp_nodes.evaluation.view_features import VERSION, WEIGHTS_VARIABLE
 from grasp_nodes.hand.files import load_hand_model
 
 METHODS = ("view-features",)
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 WORK_FOLDER = "work"
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
-def train_method(method: str, grasps: Path | None, output: Path, settings: TrainingSettings, as_json: bool) -> None:
+def train_method(method: str, grasps: Path | None, output: Path, settings: TrainingSettings, as_json: bool) -> int:
     """Train a network.
 
     Args:
         method: one of `METHODS`. grasps: file of grasps, None = the published set. output: folder of the weight file,
             and of what a stopped training goes on from. settings: of the training.
         as_json: one JSON object as the last line.
+
+    Returns:
+        Exit code: 0, or 130 after Ctrl-C.
 
     Raises:
         InputError: no such method, or grasps that cannot be used. MissingFileError: no grasps.
@@ -36,15 +42,20 @@ def train_method(method: str, grasps: Path | None, output: Path, settings: Train
     found = open_grasps() if grasps is None else read_grasps(grasps)
     model = load_hand_model(found.hands.side)
     target = output / f"{VERSION}.npz"
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks = {what: bar.add_task(what, total=None) for what in ("drawing", "training")}
-        card = train_view_features(
-            *(found, model, settings, output / WORK_FOLDER, target),
-            lambda what, done, total: bar.update(tasks[what], completed=done, total=total),
-        )
+    console = Console(stderr=True)
+    try:
+        with Progress(*_COLUMNS, console=console, transient=True) as bar:
+            tasks = {what: bar.add_task(what, total=None) for what in ("drawing", "training")}
+            card = train_view_features(
+                *(found, model, settings, output / WORK_FOLDER, target),
+                lambda what, done, total: bar.update(tasks[what], completed=done, total=total),
+            )
+    except KeyboardInterrupt:
+        console.print(f"Stopped. What is finished is kept in {output}: the same command goes on from there.")
+        return INTERRUPTED
     for name, value in card.items():
-        if name != "set":
-            typer.echo(f"{name}: {value}")
-    typer.echo(f"{target}")
+        typer.echo(f"{name}: {value}")
+    typer.echo(f"{target}: use it with {WEIGHTS_VARIABLE}={target}")
     if as_json:
         typer.echo(json.dumps(card))
+    return 0

@@ -107,8 +107,7 @@ def load_view_features(path: Path | None = None) -> ViewFeatures:
         MissingFileError: it is not there; the message names the command that makes it.
         InputError: it is something else, or of another version.
     """
-    named = os.environ.get(WEIGHTS_VARIABLE)
-    path = path or (Path(named).expanduser() if named else WEIGHTS_FILE)
+    path = path or _weights_path()
     if not path.is_file():
         raise MissingFileError(
             f"{path}: the weights of the network behind {NAME} are not there: train them with '{TRAINING_COMMAND}' and "
@@ -132,6 +131,20 @@ def load_view_features(path: Path | None = None) -> ViewFeatures:
     network.eval()
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(expected)))
     return ViewFeatures(network, float(scale), f"{VERSION}-{digest.hexdigest()[:8]}", str(arrays.get("card", "")))
+
+
+def find_view_features() -> ViewFeatures | None:
+    """The network, or None where nobody names weights and none travel with the package.
+
+    Raises:
+        MissingFileError, InputError: the weights that are named are not there, or are something else.
+    """
+    return load_view_features() if os.environ.get(WEIGHTS_VARIABLE) or WEIGHTS_FILE.is_file() else None
+
+
+def _weights_path() -> Path:
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    return Path(named).expanduser() if named else WEIGHTS_FILE
 
 
 def save_view_features(path: Path, weights: Mapping[str, Tensor], scale: float, card: str) -> None:

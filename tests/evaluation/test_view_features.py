@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from grasp_nodes.errors import InputError, MissingFileError
+from grasp_nodes.evaluation import view_features
 from grasp_nodes.evaluation.view_features import (
     FEATURES,
-    WEIGHTS_FILE,
     WEIGHTS_VARIABLE,
     ViewFeatureNetwork,
     ViewFeatures,
+    find_view_features,
     load_view_features,
     save_view_features,
 )
@@ -156,9 +157,13 @@ def test_weights_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_missing_and_wrong_weights_name_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
-    if not WEIGHTS_FILE.is_file():
-        with pytest.raises(MissingFileError, match="grasp-nodes train view-features"):
-            load_view_features()
+    monkeypatch.setattr(view_features, "WEIGHTS_FILE", tmp_path / "none.npz")
+    assert find_view_features() is None
+    with pytest.raises(MissingFileError, match="grasp-nodes train view-features"):
+        load_view_features()
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "moved.npz"))
+    with pytest.raises(MissingFileError, match=r"moved\.npz"):
+        find_view_features()
     with pytest.raises(MissingFileError, match=WEIGHTS_VARIABLE):
         load_view_features(tmp_path / "absent.npz")
     write_npz(tmp_path / "other.npz", {"version": np.array("view_features_v0")})
