@@ -51,7 +51,7 @@ def show_summary(folder: Path, seed: int, as_json: bool) -> None:
         )
     answers = read_answers(folder / RATINGS)
     ratings = summarise(read_pictures(folder), answers, seed)
-    raters = len({answer.rater for answer in answers})
+    raters = len({answer.rater.casefold() for answer in answers})
     Console().print(_table(ratings, f"{len(answers)} answers of {raters} rater(s); intervals: 95 %, bootstrap"))
     if as_json:
         rows = [

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, TypeVar
@@ -32,6 +33,8 @@ CHOICES = ("first", "second", "tie")
 TaskKind = Literal["score", "pair"]
 _KINDS: Mapping[str, TaskKind] = {"score": "score", "pair": "pair"}
 Item = TypeVar("Item")
+_PLANS = 64
+"""Raters whose questions are kept in memory."""
 _RATER = re.compile(r"[\w][\w .-]{0,39}")
 """Of a rater's name: nothing that a spreadsheet would take for a formula."""
 
@@ -142,6 +145,10 @@ class RatingStudy:
         self._seed, self._scores, self._pairs = seed, scores, pairs
         self._file = RowFile(folder / RATINGS, COLUMNS)
         self._lock = Lock()
+        self._plan = lru_cache(maxsize=_PLANS)(self._make_plan)
+
+    def _make_plan(self, rater: str) -> list[RatingTask]:
+        return plan_tasks(list(self._pictures.values()), rater, self._seed, self._scores, self._pairs)
 
     def tasks(self, rater: str) -> list[tuple[RatingTask, str]]:
         """The questions of one rater with the answers given so far, empty where there is none.
@@ -150,11 +157,10 @@ class RatingStudy:
             InputError: no name.
         """
         rater = check_rater(rater)
-        plan = plan_tasks(list(self._pictures.values()), rater, self._seed, self._scores, self._pairs)
         with self._lock:
             answers = read_answers(self._file.path)
-        given = {answer.task.key: answer.answer for answer in answers if answer.rater == rater}
-        return [(task, given.get(task.key, "")) for task in plan]
+        given = {answer.task.key: answer.answer for answer in answers if _same_rater(answer.rater, rater)}
+        return [(task, given.get(task.key, "")) for task in self._plan(rater)]
 
     def record(self, rater: str, task: RatingTask, answer: str, seconds: float) -> None:
         """Keep an answer; it is on disk before this returns.
@@ -167,7 +173,7 @@ class RatingStudy:
             raise InputError(f"answer to a {task.kind}: expected one of {', '.join(task.answers)}, got {answer!r}")
         if not (np.isfinite(seconds) and seconds >= 0):
             raise InputError(f"seconds: expected 0 or more, got {seconds}")
-        if task not in plan_tasks(list(self._pictures.values()), rater, self._seed, self._scores, self._pairs):
+        if task not in self._plan(rater):
             raise InputError(f"{task.kind} of {task.first} {task.second}: {rater} is not asked this")
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self._lock:
@@ -182,6 +188,11 @@ class RatingStudy:
         if picture_id not in self._pictures:
             raise InputError(f"picture {picture_id!r}: there is none of this id")
         return (self._root / self._pictures[picture_id].file).read_bytes()
+
+
+def _same_rater(one: str, other: str) -> bool:
+    """Whether two names are of one person, who may write it large or small."""
+    return one.casefold() == other.casefold()
 
 
 def read_answers(path: Path) -> list[RatingAnswer]:
@@ -200,5 +211,5 @@ def read_answers(path: Path) -> list[RatingAnswer]:
             raise InputError(f"{path}: row {number}: not an answer ({error})") from error
         if answer not in task.answers:
             raise InputError(f"{path}: row {number}: answer {answer!r}: expected one of {', '.join(task.answers)}")
-        latest[(rater, *task.key)] = entry
+        latest[(rater.casefold(), *task.key)] = entry
     return list(latest.values())

@@ -28,7 +28,8 @@ class MethodRating:
 
     score: mean of 1..5, score_low, score_high: its interval; NaN without an answer. scores: answers.
     wins: share of its pairs that it won, a tie is half a win; wins_low, wins_high; NaN without. pairs: answers.
-    strength: of Bradley and Terry, natural logarithm, the mean of all methods is 0; exp of a difference = the odds.
+    strength: of Bradley and Terry, natural logarithm, the mean of all methods is 0; exp of a difference = the odds;
+    NaN without pairs.
     """
 
     method: str
@@ -84,11 +85,11 @@ def summarise(pictures: Sequence[PictureEntry], answers: Sequence[RatingAnswer],
             scores=int((owner == k).sum()),
             **dict(zip(("wins", "wins_low", "wins_high"), wins[:, k].tolist(), strict=True)),
             pairs=int((both == k).sum()),
-            strength=float(strength[k]),
+            strength=float(strength[k]) if (both == k).any() else float("nan"),
         )
         for k, method in enumerate(methods)
     ]
-    return sorted(result, key=lambda one: (-np.nan_to_num(one.score), -one.strength))
+    return sorted(result, key=lambda one: (-np.nan_to_num(one.score), -np.nan_to_num(one.strength)))
 
 
 def bradley_terry(first: np.ndarray, second: np.ndarray, won: np.ndarray, count: int) -> np.ndarray:
@@ -124,7 +125,7 @@ def _resampling_weights(answers: Sequence[RatingAnswer], seed: int) -> np.ndarra
         return np.ones((1 + RESAMPLES, 0))
     rng = np.random.default_rng(seed)
     weights = np.ones((1 + RESAMPLES, len(answers)))
-    for names in ([answer.rater for answer in answers], ["\0".join(answer.task.key) for answer in answers]):
+    for names in ([answer.rater.casefold() for answer in answers], ["\0".join(answer.task.key) for answer in answers]):
         _, index = np.unique(names, return_inverse=True)
         count = index.max() + 1
         weights[1:] *= rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)[:, index]

@@ -134,7 +134,7 @@ def test_a_rater_goes_on_and_the_last_answer_counts(folder: Path) -> None:
     study.record("Ann", tasks[0], "4", 1.0)
     study.record("Ann", tasks[3], "tie", 2.5)
     study.record("Bob", study.tasks("Bob")[0][0], "1", 1.0)
-    again = RatingStudy(folder, scores=3, pairs=2).tasks(" Ann ")
+    again = RatingStudy(folder, scores=3, pairs=2).tasks(" ann ")
     assert again == list(zip(tasks, ["4", "", "", "tie", ""], strict=True))
     assert len(read_rows(folder / RATINGS, ("time", "rater", "task", "first", "second", "answer", "seconds"))) == 4
 
@@ -270,7 +270,7 @@ def test_a_method_without_an_answer_has_no_number() -> None:
     pictures = [PictureEntry("x0", "x", "mug:1", ""), PictureEntry("y0", "y", "mug:1", "")]
     ratings = {one.method: one for one in summarise(pictures, [answer("Ann", "score", "x0", "", "2")])}
     assert ratings["x"].score == 2.0
-    assert np.isnan([ratings["y"].score, ratings["y"].score_low, ratings["x"].wins]).all()
+    assert np.isnan([ratings["y"].score, ratings["y"].score_low, ratings["x"].wins, ratings["x"].strength]).all()
     with pytest.raises(InputError, match="not in the index"):
         summarise(pictures, [answer("Ann", "score", "z0", "", "2")])
 
