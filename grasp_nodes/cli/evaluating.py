@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grasp_nodes import __version__
-from grasp_nodes.cli.generators import MethodName, make_parts, parse_methods, table_methods
+from grasp_nodes.cli.generators import FILE_PREFIX, MethodName, make_parts, parse_methods, table_methods
 from grasp_nodes.cli.grasp_file_methods import GRASP_FILE, file_objects
 from grasp_nodes.data import workers
 from grasp_nodes.errors import GraspNodesError, InputError, MissingDependencyError
@@ -93,7 +93,7 @@ def evaluate(request: Request) -> int:
     distribute = (
         InThisProcess(parts)
         if request.workers == 1
-        else InProcesses(Recipe(tuple(names), tuple(objects), displacement), request.workers)
+        else InProcesses(Recipe.of(names, objects, displacement), request.workers)
     )
     methods = table_methods(names, parts)
     _say(_heading(request, objects, settings, displacement))
@@ -127,16 +127,19 @@ def _say(text: str) -> None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a worker process makes its `Parts` of."""
+    """What a worker process makes its `Parts` of. key: equal for equal recipes."""
 
     methods: tuple[MethodName, ...]
     objects: tuple[EvaluatedObject, ...]
     displacement: bool
+    key: str
 
-    @property
-    def key(self) -> str:
-        """Equal for equal recipes."""
-        return f"{self.methods} {set_fingerprint(self.objects)} {self.displacement}"
+    @staticmethod
+    def of(names: Sequence[MethodName], objects: Sequence[EvaluatedObject], displacement: bool) -> Recipe:
+        """It travels with every task, so that objects are in it only where files of grasps need to know them."""
+        needed = objects if any(name.base.startswith(FILE_PREFIX) for name in names) else ()
+        key = f"{names} {set_fingerprint(needed)} {displacement}"
+        return Recipe(tuple(names), tuple(needed), displacement, key)
 
 
 class InProcesses:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from grasp_nodes.cli import evaluating, generators
+from grasp_nodes.cli import app, evaluating, generators
 from grasp_nodes.cli.evaluating import Request, evaluate
 from grasp_nodes.cli.generators import MethodName, load_hand_models, parse_method, parse_methods
 from grasp_nodes.cli.grasp_file_methods import FileGrasps, file_objects
@@ -172,24 +172,24 @@ def rows_of(folder: Path) -> dict[str, dict]:
 class TestRuns:
     def test_a_run_writes_everything_and_is_not_done_twice(self, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(generators, "GENERATORS", {"chance": make_random})
-        request = Request("chance+rank2", BALLS, 3, 0, tmp_path / "run", displacement=False, pictures=2, as_json=True)
+        request = Request("chance", BALLS, 3, 0, tmp_path / "run", displacement=False, pictures=2, as_json=True)
         assert evaluate(request) == 0
         said = capsys.readouterr()
         answer = json.loads(said.out.splitlines()[-1])
-        assert [row["method"] for row in answer["rows"]] == ["chance+rank2", *BOUNDS]
+        assert [row["method"] for row in answer["rows"]] == ["chance", *BOUNDS]
         assert "seed 0" in said.err
         assert "torch" in said.err
         first = rows_of(tmp_path / "run")
-        assert first["chance+rank2"]["n"] == 6
-        assert first["chance+rank2"]["displacement_cm"] is None
-        assert first["chance+rank2"]["mujoco_displacement_cm"] is not None
+        assert first["chance"]["n"] == 6
+        assert first["chance"]["displacement_cm"] is None
+        assert first["chance"]["mujoco_displacement_cm"] is not None
         page = (tmp_path / "run" / "evaluation.md").read_text()
-        assert "| chance+rank2 |" in page
+        assert "| chance |" in page
         assert "date" in page
         sheet = cv2.imread(str(tmp_path / "run" / "samples.png"))
         assert sheet is not None
         drawn = {entry.method for entry in read_pictures(tmp_path / "run")}
-        assert {"chance+rank2", "random"} <= drawn
+        assert {"chance", "random"} <= drawn
 
         def none(*_):
             raise AssertionError("judged again")
@@ -225,6 +225,15 @@ class TestRuns:
         request = Request("", BALLS, 2, 0, tmp_path / "run", displacement=False, pictures=0)
         assert evaluate(request) == evaluating.INTERRUPTED
         assert "same command goes on" in capsys.readouterr().err
+
+    def test_bad_usage_is_one_line_and_exit_code_2(self, tmp_path, monkeypatch, capsys):
+        for words in (["--methods", "nosuch"], ["--objects", "family:cup:1"], ["--objects", str(tmp_path / "no.obj")]):
+            monkeypatch.setattr("sys.argv", ["grasp-nodes", "evaluate", *words, "-o", str(tmp_path / "run")])
+            with pytest.raises(SystemExit) as ended:
+                app.main()
+            assert ended.value.code == 2
+            assert len(capsys.readouterr().err.splitlines()) == 1
+            assert not (tmp_path / "run").exists()
 
     def test_a_polish_that_is_not_installed_is_told_at_once(self, tmp_path, monkeypatch):
         monkeypatch.setattr(generators, "GENERATORS", {"chance": make_random})

@@ -136,6 +136,20 @@ def test_the_mesh_that_cannot_be_an_object_is_refused_for_every_method(tmp_path,
     assert rows["shuffled"]["good"] == 0
 
 
+def test_only_what_makes_grasps_takes_time(whole):
+    _, _, rows, _ = whole
+    assert rows["shuffled"]["seconds_per_grasp"] is None
+    for name in ("random", "random+polish", "shuffled+polish", "bad"):
+        assert 0 < rows[name]["seconds_per_grasp_low"] <= rows[name]["seconds_per_grasp"]
+
+
+def test_a_polish_moves_the_grasps_that_it_is_given(whole):
+    _, _, _, records = whole
+    for name in ("random", "shuffled"):
+        before, after = (records[one, "sphere:0.04"].hands for one in (name, f"{name}+polish"))
+        np.testing.assert_allclose((after - before)[:, 60], 0.01, atol=1e-6)
+
+
 def test_diversity_and_frechet_distance_are_those_of_all_finite_grasps(whole):
     _, parts, rows, records = whole
     names = ("sphere:0.04", "sphere:0.03", "cylinder:0.03,0.1")
@@ -228,6 +242,23 @@ def test_what_cannot_run_here_is_a_row_that_says_why(tmp_path, balls):
     assert "`random+polish`: no polish is installed" in page
 
 
+def test_an_engine_that_cannot_take_a_mesh_refuses_its_object_alone(tmp_path, balls, monkeypatch):
+    from grasp_nodes.evaluation.harness import judging
+
+    engine = judging.MujocoEngine
+
+    def fussy(solid, faces):
+        if solid.name == "sphere:0.03":
+            raise ValueError("mesh volume is too small")
+        return engine(solid, faces)
+
+    monkeypatch.setattr(judging, "MujocoEngine", fussy)
+    rows, _ = evaluated(tmp_path, balls[:2], doubles.parts_with(), ["random"], count=2)
+    assert rows["random"]["refused_objects"] == {"sphere:0.03": "mesh volume is too small"}
+    with pytest.raises(InputError, match="are made of the grasps of synthetic"):
+        evaluated(tmp_path / "other", balls[:2], doubles.parts_with(), ["shuffled"], count=2)
+
+
 class TestBounds:
     def test_every_object_gets_the_grasps_of_another_one(self):
         names = [f"o{k}" for k in range(9)]
@@ -287,6 +318,8 @@ class TestBounds:
         assert found[0] == 23
         assert min(found) >= 7
         assert best.method == "fixed+rank8"
+        with pytest.raises(InputError, match="same score"):
+            BestOfMany(replace(generator, scores=None), 8).generate(item, 3, seed=2)
 
 
 class TestJudge:

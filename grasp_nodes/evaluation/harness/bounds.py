@@ -14,6 +14,7 @@ import torch
 
 from grasp_nodes.contact.hand_states import hand_states, make_grasps, stack_hands
 from grasp_nodes.contact.interaction import Grasp, GraspGenerator, GraspSet
+from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.harness.protocols import Polisher
 from grasp_nodes.geometry.mesh import sample_surface
 from grasp_nodes.geometry.rotations import matrix_to_axis_angle, random_rotations
@@ -108,9 +109,17 @@ class BestOfMany:
         self._generator, self._candidates = generator, candidates
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
-        """So many winners, best first."""
+        """So many winners, best first.
+
+        Raises:
+            InputError: the generator gives all its grasps one score, so that there is nothing to choose by.
+        """
         start = time.perf_counter()
         found = self._generator.generate(object_model, count * self._candidates, seed)
+        if len(found.grasps) > 1 and len({grasp.score for grasp in found.grasps}) == 1:
+            raise InputError(
+                f"{found.method}: all its grasps have the same score, none is the best: name it without rank"
+            )
         order = np.random.default_rng(seed).permutation(len(found.grasps))
         groups = [group for group in np.array_split(order, count) if len(group)]
         best = [max((found.grasps[k] for k in group), key=lambda grasp: grasp.score) for group in groups]

@@ -62,7 +62,7 @@ class ObjectWorker:
         try:
             model = task.item.build()
             judge = ObjectJudge(model, self._hands, self._parts.displacement, self._parts.feature_network)
-        except (InputError, MissingFileError) as error:
+        except (ValueError, MissingFileError) as error:  # ValueError: the physics engine's own word for a bad mesh
             for name in task.methods:
                 yield self._record(task, name, reason=str(error))
             return
@@ -95,7 +95,8 @@ class ObjectWorker:
         if name in DERIVED:
             return self._shuffled(task, name, model)
         generator, seed = self._method(name).generator, object_seed(task.seed, task.item.name)
-        assert generator is not None
+        if generator is None:
+            raise InputError(f"method {name}: cannot run here: {self._method(name).missing or 'it is not known'}")
         if name not in self._warm:  # what is loaded and compiled at the first call is not the time of a grasp
             self._warm.add(name)
             generator.generate(model, 1, seed)
@@ -175,6 +176,8 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.count < 1 or self.seed < 0:
             raise InputError(f"evaluation: expected n >= 1 and seed >= 0, got {self.count} and {self.seed}")
+        if set(DERIVED) & set(self.methods) and SYNTHETIC not in self.methods:
+            raise InputError(f"evaluation: {' and '.join(DERIVED)} are made of the grasps of {SYNTHETIC}: name it, too")
 
     def missing(self) -> dict[str, str]:
         """Why methods cannot run here, by name."""
