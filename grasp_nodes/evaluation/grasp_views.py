@@ -1,7 +1,8 @@
 """Where a grasp is looked at from: three cameras round the forearm, found from the hand's skin alone.
 
-Fingers point up; the first camera looks into the palm, the other two stand a third of a turn further round, so that
-every side of the hand is seen once. A left hand is seen from the mirrored places.
+Fingers point up. The first camera looks between thumb and fingers, the second at the back of the hand, the third under
+the little finger, a third of a turn apart: what the hand holds hides the palm from a camera right before it. A left hand
+is seen from the mirrored places.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from grasp_nodes.geometry.rendering import DEFAULT_LIGHT, RayScene, RenderMesh, 
 from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_arrays
 from grasp_nodes.hand.keypoints import FINGER_JOINTS, WRIST_LOOP, closed_faces
 
-AZIMUTHS = np.deg2rad([25.0, 145.0, 265.0])
+AZIMUTHS = np.deg2rad([65.0, 185.0, 305.0])
 """rad of the views round the forearm: 0 looks into the palm, a quarter of a turn is the thumb's side."""
 ELEVATION = np.deg2rad(15.0)
 """rad: the camera stands above the wrist's level, towards the fingertips."""

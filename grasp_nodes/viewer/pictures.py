@@ -1,8 +1,8 @@
 """Pictures of grasps: three views of a hand on its object, the hand coloured by contact, and sheets of many grasps.
 
 Colours of the hand: warm where it touches (within 2 mm of the surface), violet where it is deeper in the object, skin
-elsewhere. The object is grey. Fingers point up; the first view sees the palm's side, the other two are a third of a
-turn further round the forearm, so that every side of the hand is seen once.
+elsewhere. The object is grey. The views are those of `grasp_views`: between thumb and fingers, the back, and from the
+little finger's side.
 """
 
 from __future__ import annotations

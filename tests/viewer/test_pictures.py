@@ -63,12 +63,12 @@ def test_colours_follow_the_distance() -> None:
     assert np.abs(tints - np.stack(expected)).max() < 1e-9
 
 
-def test_a_ball_in_the_palm_hides_the_hand_from_the_first_view_only(hand: HandModel) -> None:
+def test_the_view_of_the_back_hides_a_ball_in_the_palm(hand: HandModel) -> None:
     vertices, faces = flat(hand)
     picture = grasp_picture(vertices, faces, BALL.vertices + PALM, BALL.faces, size=SIZE)
     assert picture.shape == (SIZE, 3 * SIZE, 3)
     assert picture.dtype == np.uint8
-    palm, back, _ = views(picture)
+    palm, back, _ = views(picture)  # from the thumb, the back, the little finger
     assert share(palm, "object") > 0.05
     assert share(palm, "skin") > 0.05
     assert share(back, "object") < 0.5 * share(palm, "object")
