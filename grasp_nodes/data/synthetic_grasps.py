@@ -41,7 +41,7 @@ class SynthesisSettings:
 
     refined: int = 80
     rounds: int = 40
-    hopeless: float = 0.03
+    hopeless: float = 0.04
     patience: int = 96
 
 
@@ -118,11 +118,12 @@ def _shares(tally: Mapping[GraspKind, _Tally], count: int, settings: SynthesisSe
         for kind, one in tally.items()
         if one.tried < settings.patience or one.accepted >= settings.hopeless * one.tried
     }
-    missing = count - sum(one.accepted for one in tally.values())
-    if not alive or missing <= 0:
+    if not alive:
         return {}
     goal = (count - sum(one.accepted for kind, one in tally.items() if kind not in alive)) / len(alive)
     wanted = {kind: (goal - one.accepted) / one.share() for kind, one in alive.items() if one.accepted < goal}
+    if not wanted:
+        return {}
     scale = min(1.0, settings.refined / sum(wanted.values()))
     return {kind: int(np.ceil(scale * hands)) for kind, hands in wanted.items()}
 

@@ -23,7 +23,7 @@ class RefineSettings:
     snap_span: rad, how far the line search opens and closes a finger first. snap_steps: places that it tries.
     """
 
-    steps: int = 60
+    steps: int = 40
     rate: float = 0.005
     shift_rate: float = 0.0004
     cooled_from: float = 0.7
