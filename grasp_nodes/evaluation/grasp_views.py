@@ -1,8 +1,8 @@
 """Where a grasp is looked at from: three cameras round the forearm, found from the hand's skin alone.
 
-Fingers point up. The first camera looks between thumb and fingers, the second at the back of the hand, the third under
-the little finger, a third of a turn apart: what the hand holds hides the palm from a camera right before it. A left hand
-is seen from the mirrored places.
+Fingers point up. The first camera looks between thumb and fingers, the second at the back of the hand, the third from
+the little finger's side, a third of a turn apart: what the hand holds hides the palm from a camera right before it. A
+left hand is seen from the mirrored places.
 """
 
 from __future__ import annotations
