@@ -93,10 +93,7 @@ class GraspSearch:
         if not len(pairs.thumb):
             return None
         closing = self._preshapes.closing(recipe.kind, pairs.gap + 2 * self._settings.clearance)
-        roll, curl = (
-            2 * torch.pi * torch.rand(len(closing), generator=generator),
-            torch.rand(len(closing), generator=generator),
-        )
+        roll, curl = torch.rand(2, len(closing), generator=generator)
         hands, _ = self._preshapes.placed(
             recipe.kind,
             closing,
