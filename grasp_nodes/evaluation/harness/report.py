@@ -24,7 +24,7 @@ HEADERS: Mapping[str, tuple[str, int]] = {
     "mujoco_displacement_cm": ("mj displ. cm", 2),
     "entropy": ("entropy", 2),
     "cluster_size": ("cluster cm", 1),
-    "frechet_distance": ("Fréchet", 2),
+    "frechet_view_features": ("Fréchet views", 2),
     "seconds_per_grasp": ("s/grasp", 4),
     "device": ("device", 0),
     "n": ("n", 0),

@@ -51,7 +51,7 @@ COLUMNS = (
     Column("six_direction_hold", "six_direction_hold", share=True),
     Column("shake", "shake", share=True),
 )
-SET_KEYS = ("entropy", "cluster_size", "frechet_distance")
+SET_KEYS = ("entropy", "cluster_size", "frechet_view_features")
 """Of the whole set of grasps: entropy in nats, cluster_size in cm. Without intervals: a draw with repeats is less
 diverse than what it is drawn from."""
 COUNT_KEYS = ("n", "objects", "refused", "missing", "nan")
@@ -89,7 +89,7 @@ class TableMaker:
             own = self._of(method.name, records)
             row |= summary(own, self.seed, intervals=True)
             row |= self._diversity(keypoints[method.name])
-            row["frechet_distance"] = None if method.name == SYNTHETIC else _distance(_features(own), reference)
+            row["frechet_view_features"] = None if method.name == SYNTHETIC else _distance(_features(own), reference)
             row |= _seconds(own, self.seed)
             row["device"] = method.device
             row["families"] = {
