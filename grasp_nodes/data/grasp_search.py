@@ -125,7 +125,7 @@ class GraspSearch:
 
     def _energy(self, pose: GraspPose, kinds: list[GraspKind]) -> GraspEnergy:
         return GraspEnergy(
-            self._hand, self._model.signed_distance, self._goal(kinds), pose.angles, self._settings.refine.weights
+            self._hand, self._model.signed_distance, self._goal(kinds), pose.angles, self._settings.refine.energy
         )
 
     def _goal(self, kinds: list[GraspKind]) -> ContactGoal:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 
+from grasp_nodes.contact.hand_states import make_grasps
+from grasp_nodes.contact.interaction import GraspSet
 from grasp_nodes.data.grasp_acceptance import GraspAcceptance
 from grasp_nodes.data.grasp_kinds import RECIPES
 from grasp_nodes.data.grasp_search import GraspSearch
-from grasp_nodes.data.labelled_grasps import KINDS, GraspedObject, LabelledGrasps
+from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.evaluation.solid import Solid
 from grasp_nodes.fitting.grasp_hand import GraspHand
 from grasp_nodes.geometry.rotations import random_rotations
 from grasp_nodes.hand.files import load_hand_model
-from grasp_nodes.hand.kinds import GraspKind
+from grasp_nodes.hand.kinds import KINDS, GraspKind
+from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
@@ -46,38 +50,49 @@ class SynthesisSettings:
 
 
 @dataclass
-class _Tally:
+class Tally:
+    """Of one kind: hands that were refined and tested, and those of them that were accepted."""
+
     tried: int = 0
     accepted: int = 0
 
+    @property
     def share(self) -> float:
+        """Accepted of tried, as Laplace would guess it."""
         return (self.accepted + 1) / (self.tried + 2)
 
 
-def synthesize_grasps(
-    name: ObjectName, count: int, seed: int, settings: SynthesisSettings | None = None
-) -> LabelledGrasps:
-    """Accepted grasps of one procedural object, which is turned at random; the same for the same arguments.
+@dataclass(frozen=True)
+class FoundGrasps:
+    """Accepted hands, kinds in turn. hands: N. kinds: N. metrics: (N,) by name, see `grasp_acceptance.Verdict`."""
+
+    hands: HandParams
+    kinds: Sequence[GraspKind]
+    metrics: Mapping[str, np.ndarray]
+    tally: Mapping[GraspKind, Tally]
+
+
+def find_grasps(
+    hand: GraspHand,
+    model: ObjectModel,
+    count: int,
+    generator: torch.Generator,
+    settings: SynthesisSettings | None = None,
+) -> FoundGrasps:
+    """Search and test rounds on one object until every kind that fits it has its share.
 
     Args:
-        name: of the object. count: grasps wanted. seed: of every chance, together with the name.
-        settings: of the loop.
+        hand: in the search's variables, all vertices. model: the object. count: grasps wanted.
+        generator: of every chance. settings: of the loop.
 
     Returns:
-        Right hands in the frame of the turned object, parameters rounded to float16 before they were tested; at most
-        `count`, fewer where the search gave up: `attributes` tells how many were tried.
+        At most `count` hands in the object's frame, rounded to float16 before they were tested.
     """
     settings = settings or SynthesisSettings()
-    digest = hashlib.sha256(f"{SYNTHESIS_VERSION}/{seed}/{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    turn = random_rotations(1, generator, dtype=torch.float64)[0].numpy()
-    hand = _open_hand()
-    model = turned_object(name, turn)
     solid = Solid.of(model)
     search, accept = GraspSearch(hand, model, solid), GraspAcceptance(hand, solid)
-
-    tally: dict[GraspKind, _Tally] = {kind: _Tally() for kind in RECIPES}
-    found: list[tuple[HandParams, list[GraspKind], dict[str, np.ndarray]]] = []
+    tally: dict[GraspKind, Tally] = {kind: Tally() for kind in RECIPES}
+    parts: list[tuple[HandParams, list[GraspKind], dict[str, np.ndarray]]] = []
     for _ in range(settings.rounds):
         counts = _shares(tally, count, settings)
         if not counts:
@@ -93,8 +108,70 @@ def synthesize_grasps(
         accepted = [kinds[row] for row in rows]
         for kind in set(accepted):
             tally[kind].accepted += accepted.count(kind)
-        found.append((hands[torch.from_numpy(rows)], accepted, {k: v[rows] for k, v in verdict.metrics.items()}))
-    return _table(name, turn, hand, found, count, seed, tally)
+        parts.append((hands[torch.from_numpy(rows)], accepted, {k: v[rows] for k, v in verdict.metrics.items()}))
+    return _joined(parts, count, hand, tally)
+
+
+def synthesize_grasps(
+    name: ObjectName, count: int, seed: int, settings: SynthesisSettings | None = None
+) -> LabelledGrasps:
+    """Accepted grasps of one procedural object, which is turned at random; the same for the same arguments.
+
+    Args:
+        name: of the object. count: grasps wanted. seed: of every chance, together with the name.
+        settings: of the loop.
+
+    Returns:
+        Right hands in the frame of the turned object, parameters rounded to float16 before they were tested; at most
+        `count`, fewer where the search gave up: `attributes` tells how many were tried.
+    """
+    digest = hashlib.sha256(f"{SYNTHESIS_VERSION}/{seed}/{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    turn = random_rotations(1, generator, dtype=torch.float64)[0].numpy()
+    hand = open_grasp_hand()
+    found = find_grasps(hand, turned_object(name, turn), count, generator, settings)
+    transform = np.eye(4)
+    transform[:3, :3] = turn
+    number = len(found.kinds)
+    return LabelledGrasps(
+        source=SOURCE,
+        hands=found.hands,
+        hand_model_id=hand.model.model_id,
+        hand_fingerprint=hand.model.fingerprint,
+        objects=[GraspedObject(str(name), f"{SPEC_PREFIX}{name}", 1.0, transform, name.family)],
+        object_index=np.zeros(number, np.int64),
+        kind=np.array([KINDS.index(kind) for kind in found.kinds], np.int64),
+        subject=np.full(number, ""),
+        sequence=np.full(number, ""),
+        frame=np.arange(number),
+        metrics=found.metrics,
+        attributes={
+            "seed": str(seed),
+            "synthesis_version": str(SYNTHESIS_VERSION),
+            **{f"tried_{kind}": str(one.tried) for kind, one in found.tally.items()},
+            **{f"accepted_{kind}": str(one.accepted) for kind, one in found.tally.items()},
+        },
+    )
+
+
+class SyntheticGrasps:
+    """The search as a generator: what the training data itself is worth, on any object.
+
+    Args:
+        model: of the hands, full. settings: of the loop.
+    """
+
+    def __init__(self, model: HandModel, settings: SynthesisSettings | None = None) -> None:
+        self._hand, self._settings = GraspHand(model), settings
+
+    def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
+        """Accepted grasps with their kinds, in no order of merit; fewer than `count` where the search gave up."""
+        start = time.perf_counter()
+        generator = torch.Generator().manual_seed(seed)
+        found = find_grasps(self._hand, object_model, count, generator, self._settings)
+        grasps = make_grasps(found.hands, self._hand.model) if len(found.kinds) else []
+        labelled = [replace(grasp, kind=kind) for grasp, kind in zip(grasps, found.kinds, strict=True)]
+        return GraspSet(object_model.object_id, "synthetic", seed, time.perf_counter() - start, labelled)
 
 
 def turned_object(name: ObjectName, turn: np.ndarray) -> ObjectModel:
@@ -106,12 +183,12 @@ def turned_object(name: ObjectName, turn: np.ndarray) -> ObjectModel:
 
 
 @lru_cache(maxsize=1)
-def _open_hand() -> GraspHand:
-    model = load_hand_model("right")
-    return GraspHand(model, np.arange(len(model.arrays.v_template)))
+def open_grasp_hand() -> GraspHand:
+    """The right open hand in the search's variables; loaded once."""
+    return GraspHand(load_hand_model("right"))
 
 
-def _shares(tally: Mapping[GraspKind, _Tally], count: int, settings: SynthesisSettings) -> dict[GraspKind, int]:
+def _shares(tally: Mapping[GraspKind, Tally], count: int, settings: SynthesisSettings) -> dict[GraspKind, int]:
     """How many hands of each kind to refine next, so that all kinds become equally many; empty when it is enough."""
     alive = {
         kind: one
@@ -121,7 +198,7 @@ def _shares(tally: Mapping[GraspKind, _Tally], count: int, settings: SynthesisSe
     if not alive:
         return {}
     goal = (count - sum(one.accepted for kind, one in tally.items() if kind not in alive)) / len(alive)
-    wanted = {kind: (goal - one.accepted) / one.share() for kind, one in alive.items() if one.accepted < goal}
+    wanted = {kind: (goal - one.accepted) / one.share for kind, one in alive.items() if one.accepted < goal}
     if not wanted:
         return {}
     scale = min(1.0, settings.refined / sum(wanted.values()))
@@ -133,48 +210,25 @@ def _as_stored(hands: HandParams) -> HandParams:
     return hands.to(torch.float16).to(torch.float32)
 
 
-def _table(
-    name: ObjectName,
-    turn: np.ndarray,
-    hand: GraspHand,
-    found: list[tuple[HandParams, list[GraspKind], dict[str, np.ndarray]]],
+def _joined(
+    parts: Sequence[tuple[HandParams, list[GraspKind], dict[str, np.ndarray]]],
     count: int,
-    seed: int,
-    tally: Mapping[GraspKind, _Tally],
-) -> LabelledGrasps:
-    transform = np.eye(4)
-    transform[:3, :3] = turn
-    hands = [part for part, _, _ in found] or [HandParams.zeros(0)]
-
+    hand: GraspHand,
+    tally: Mapping[GraspKind, Tally],
+) -> FoundGrasps:
     def joined(field: str) -> torch.Tensor:
-        return torch.cat([getattr(part, field) for part in hands])
+        return torch.cat([getattr(part, field) for part, _, _ in parts])
 
-    kinds = [kind for _, part, _ in found for kind in part]
-    number = len(kinds)
-    grasps = LabelledGrasps(
-        source=SOURCE,
-        hands=HandParams(
-            joined("global_orient"), joined("hand_pose"), joined("betas"), joined("transl"), joined("scale")
-        ),
-        hand_model_id=hand.model.model_id,
-        hand_fingerprint=hand.model.fingerprint,
-        objects=[GraspedObject(str(name), f"{SPEC_PREFIX}{name}", 1.0, transform, name.family)],
-        object_index=np.zeros(number, np.int64),
-        kind=np.array([KINDS.index(kind) for kind in kinds], np.int64),
-        subject=np.full(number, ""),
-        sequence=np.full(number, ""),
-        frame=np.arange(number),
-        metrics={
-            metric: np.concatenate([part[metric] for _, _, part in found]) for metric in (found[0][2] if found else ())
-        },
-        attributes={
-            "seed": str(seed),
-            "synthesis_version": str(SYNTHESIS_VERSION),
-            **{f"tried_{kind}": str(one.tried) for kind, one in tally.items()},
-            **{f"accepted_{kind}": str(one.accepted) for kind, one in tally.items()},
-        },
+    if not parts:
+        return FoundGrasps(HandParams.zeros(0, hand.model.side), [], {}, tally)
+    kinds = [kind for _, part, _ in parts for kind in part]
+    order = _in_turn(np.array([KINDS.index(kind) for kind in kinds], np.int64))[:count]
+    hands = HandParams(
+        *(joined("global_orient"), joined("hand_pose"), joined("betas"), joined("transl"), joined("scale")),
+        side=hand.model.side,
     )
-    return grasps[_in_turn(grasps.kind)[:count]]
+    metrics = {name: np.concatenate([part[name] for _, _, part in parts])[order] for name in parts[0][2]}
+    return FoundGrasps(hands[torch.from_numpy(order)], [kinds[row] for row in order], metrics, tally)
 
 
 def _in_turn(kind: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ class FingerCloser:
 
     def __init__(self, hand: GraspHand) -> None:
         self._hand = hand
-        finger = finger_of_vertices(hand.model.arrays.weights)[hand.vertex_ids]
+        finger = finger_of_vertices(hand.model.arrays.weights)
         self._rows = [torch.from_numpy(np.flatnonzero(finger == number)) for number in range(len(FINGERS))]
         names = hand.freedom.names
         self._of_finger = torch.tensor([[name.startswith(one + "_") for name in names] for one in FINGERS])
@@ -49,17 +49,18 @@ class FingerCloser:
         steps: int,
         depth: float,
         moving: Tensor | None = None,
+        only_to_touch: bool = False,
     ) -> GraspPose:
         """Move each finger along `direction` to the last of `steps` places before it is deeper than `depth`.
 
         Fingers are independent of each other once the palm stands still, so that all are tried at once. A finger that
-        is too deep at its most open place stays as it was.
+        is too deep at its most open place stays as it was; so does one that meets nothing, if it is told to.
 
         Args:
             pose: B hands. distance: to the object. direction: (D,) or (B, D), angles per unit.
             span: where the search begins and ends, in units of `direction`; negative = opens. steps: places tried.
             depth: m, that a finger may be in the object. moving: (B, 5) or (5,) bool, fingers that
-                may move, None = all.
+                may move, None = all. only_to_touch: leave a finger that is free at every place.
         """
         hand, batch = self._hand, len(pose)
         places = torch.linspace(*span, steps, dtype=pose.angles.dtype)
@@ -74,6 +75,7 @@ class FingerCloser:
             free = signed[:, :, self._rows[number]].amin(dim=2) > -depth
             reached = free.int().cumprod(dim=1).sum(dim=1)  # places passed before the first that is too deep
             chosen = tried[torch.arange(batch), (reached - 1).clamp(min=0)]
-            mine = self._of_finger[number] & ((reached > 0) & allowed[:, number])[:, None]
+            meets = (reached > 0) & ((reached < steps) | (not only_to_touch))
+            mine = self._of_finger[number] & (meets & allowed[:, number])[:, None]
             angles = torch.where(mine, chosen, angles)
         return pose.with_angles(angles)

@@ -82,7 +82,7 @@ class GraspEnergy:
         self._start = start_angles
         self._weights = weights or EnergyWeights()
         every = contact_patches(hand.model)
-        rows = [hand.rows(every[name]) for name in goal.patches]
+        rows = [every[name] for name in goal.patches]
         longest = max(len(row) for row in rows)
         # Padded by repeats of the patch's own vertices.
         self._patches = torch.from_numpy(np.stack([np.resize(row, longest) for row in rows]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,17 +63,16 @@ class GraspPose:
 
 
 class GraspHand:
-    """A hand model in the variables of `GraspPose`, computing only some of its vertices.
+    """A hand model in the variables of `GraspPose`.
+
+    All vertices are computed: at every second one fingertips sink 2 mm deeper into a small object unseen.
 
     Args:
-        model: the full hand. vertex_ids: those that searches work on, None = every second one.
+        model: the full hand, of either side.
     """
 
-    def __init__(self, model: HandModel, vertex_ids: np.ndarray | None = None) -> None:
-        count = len(model.arrays.v_template)
+    def __init__(self, model: HandModel) -> None:
         self.model = model
-        self.vertex_ids = np.arange(0, count, 2) if vertex_ids is None else np.asarray(vertex_ids, np.int64)
-        self._some = model.vertex_subset(self.vertex_ids.tolist())
         self.freedom = DegreesOfFreedom.of_anatomy(HandAnatomy.of_model(model))
         self._matrix = torch.as_tensor(self.freedom.matrix, dtype=model.dtype, device=model.device)
         self._inverse = torch.linalg.pinv(self._matrix)
@@ -86,13 +84,6 @@ class GraspHand:
         # In the hollow of the palm: below the knuckles by 2 cm. There a turn moves fingers and wrist about equally.
         knuckles = self._flat.keypoints[0, [5, 9, 13, 17]].mean(dim=0)
         self.pivot = knuckles + knuckles.new_tensor([0.0, -0.02, 0.0])
-
-    def rows(self, vertex_ids: np.ndarray) -> np.ndarray:
-        """Where vertices of the full hand are among the computed ones; those that are not computed are left out."""
-        place = np.full(len(self.model.arrays.v_template), -1, np.int64)
-        place[self.vertex_ids] = np.arange(len(self.vertex_ids))
-        found = place[vertex_ids]
-        return found[found >= 0]
 
     def pose(self, hands: HandParams) -> GraspPose:
         """The variables of hands; `params` gives the same hands back.
@@ -121,12 +112,12 @@ class GraspHand:
         )
 
     def posed(self, pose: GraspPose) -> tuple[Tensor, Tensor]:
-        """Chosen vertices (B, V, 3) and keypoints (B, 21, 3), m, object frame."""
+        """Vertices (B, 778, 3) and keypoints (B, 21, 3), m, object frame."""
         zero = torch.zeros_like(pose.position)
         hands = HandParams(
             zero, pose.angles @ self._matrix + pose.rest, pose.betas, zero, zero.new_ones(len(zero)), self.model.side
         )
-        output = self._some(hands)
+        output = self.model(hands)
         turned = pose.orient.transpose(1, 2)
         place = pose.position[:, None]
         return (output.vertices - self.pivot) @ turned + place, (output.keypoints - self.pivot) @ turned + place

@@ -8,10 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
+from grasp_nodes.fitting.grasp_closing import ALL_JOINTS, FingerCloser
 from grasp_nodes.fitting.grasp_energy import ContactGoal, EnergyWeights, GraspEnergy
 from grasp_nodes.fitting.grasp_hand import GraspHand, GraspPose
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.pads import contact_patches
+from grasp_nodes.hand.parameters import HandParams
+from grasp_nodes.objects.model import ObjectModel
+
+_OPTIONAL = 0.35
+"""Weight of skin other than the pads, where it is near."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,8 @@ class RefineSettings:
     steps: of Adam. rate: rad per step of angles, of the turn a half of it; shift_rate: m per step.
     cooled_from: share of the steps after which rates fall to `cooled`.
     snap_span: rad, how far the line search opens and closes a finger first. snap_steps: places that it tries.
+    snap_depth: m, that a finger may be in the object there. near: m, from the surface to a pad that ought to touch.
+    energy: weights of the terms.
     """
 
     steps: int = 40
@@ -30,7 +41,46 @@ class RefineSettings:
     cooled: float = 0.3
     snap_span: tuple[float, float] = (-0.45, 0.35)
     snap_steps: int = 17
-    weights: EnergyWeights = field(default_factory=EnergyWeights)
+    snap_depth: float = 0.001
+    near: float = 0.015
+    energy: EnergyWeights = field(default_factory=EnergyWeights)
+
+
+class GraspPolisher:
+    """Improves hands of any origin where they are: fingers onto the surface and out of it, balanced and natural.
+
+    Pads that are near the surface after the line search are meant to touch, other skin may. A hand that is far off
+    stays about where it was.
+
+    Args:
+        model: of the hands, full, of either side. settings: steps and rates.
+    """
+
+    def __init__(self, model: HandModel, settings: RefineSettings | None = None) -> None:
+        self._hand, self._settings = GraspHand(model), settings or RefineSettings()
+        self._closer = FingerCloser(self._hand)
+
+    def __call__(self, hands: HandParams, object_model: ObjectModel) -> HandParams:
+        """Polish B hands of the model's side, in the object's frame, on the CPU or the model's device."""
+        s, hand, distance = self._settings, self._hand, object_model.signed_distance
+        with torch.no_grad():
+            bend = self._closer.directions(ALL_JOINTS)
+            pose = self._closer.close(
+                hand.pose(hands), distance, bend, s.snap_span, s.snap_steps, s.snap_depth, only_to_touch=True
+            )
+            goal = self._goal(distance(hand.posed(pose)[0]))
+        return hand.params(refine_poses(hand, pose, distance, goal, s))
+
+    def _goal(self, signed: Tensor) -> ContactGoal:
+        patches = contact_patches(self._hand.model)
+        required = [
+            (signed[:, patches[name]].amin(dim=1) < self._settings.near).to(signed.dtype)
+            if name.endswith("_pad")
+            else signed.new_zeros(len(signed))
+            for name in patches
+        ]
+        optional = signed.new_tensor([0.0 if name.endswith("_pad") else _OPTIONAL for name in patches])
+        return ContactGoal(tuple(patches), torch.stack(required, dim=1), optional)
 
 
 def refine_poses(
@@ -46,7 +96,7 @@ def refine_poses(
         hand: in the search's variables. pose: B hands. distance: to the object. goal: contacts.
         settings: steps and rates.
     """
-    energy = GraspEnergy(hand, distance, goal, pose.angles, settings.weights)
+    energy = GraspEnergy(hand, distance, goal, pose.angles, settings.energy)
     low, high = torch.minimum(hand.low, pose.angles), torch.maximum(hand.high, pose.angles)
     angles = pose.angles.clone().requires_grad_(True)
     turn = torch.zeros_like(pose.position).requires_grad_(True)
