@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grasp_nodes.cli.grasp_file_methods import FileGrasps
+from grasp_nodes.cli.synthetic_bound import SyntheticGrasps, can_synthesise
+from grasp_nodes.data.synthetic_grasps import SYNTHESIS_VERSION
 from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.harness.bounds import (
     BOUNDS,
@@ -92,9 +94,12 @@ def make_polisher(_models: HandModels) -> tuple[Polisher | None, str, str]:
     return None, "", "no polish is installed"
 
 
-def make_synthetic(_models: HandModels) -> Method:
-    """The bound of synthetic grasps."""
-    return Method(SYNTHETIC, missing="no grasp synthesis is installed")
+def make_synthetic(objects: Sequence[EvaluatedObject], models: HandModels) -> Method:
+    """The bound of synthetic grasps; without a generator where one of the objects is not procedural."""
+    if not all(can_synthesise(one) for one in objects):
+        return Method(SYNTHETIC, missing="grasps are synthesised of procedural objects only, in their own size")
+    version = f"synthesis {SYNTHESIS_VERSION}"
+    return Method(SYNTHETIC, SyntheticGrasps(objects, models["right"]), labelled=True, version=version)
 
 
 def make_feature_network() -> FeatureNetwork | None:
@@ -110,7 +115,7 @@ def make_parts(names: Sequence[MethodName], objects: Sequence[EvaluatedObject], 
     """
     models = load_hand_models()
     polisher, polisher_version, polisher_missing = make_polisher(models)
-    synthetic, chance = make_synthetic(models), Method(RANDOM, RandomHands(models["right"]), version="1")
+    synthetic, chance = make_synthetic(objects, models), Method(RANDOM, RandomHands(models["right"]), version="1")
     methods = {method.name: method for method in (synthetic, chance)}
     for name in names:
         methods[str(name)] = _composed(name, _base(name.base, objects, models), polisher, polisher_version, models)

@@ -16,13 +16,16 @@ from grasp_nodes.cli import app, evaluating, generators
 from grasp_nodes.cli.evaluating import Request, evaluate
 from grasp_nodes.cli.generators import MethodName, load_hand_models, parse_method, parse_methods
 from grasp_nodes.cli.grasp_file_methods import FileGrasps, file_objects
+from grasp_nodes.cli.synthetic_bound import SyntheticGrasps
 from grasp_nodes.contact.hand_states import stack_hands
 from grasp_nodes.data.grasp_files import write_grasps
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.evaluation.harness.bounds import BOUNDS, RandomHands
-from grasp_nodes.evaluation.harness.object_set import EvaluatedObject
+from grasp_nodes.evaluation.harness.object_set import EvaluatedObject, object_set
 from grasp_nodes.evaluation.harness.protocols import Method
+from grasp_nodes.evaluation.penetration import hand_signed_distance
+from grasp_nodes.evaluation.solid import Solid
 from grasp_nodes.hand.files import MODEL_VARIABLE
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.viewer.picture_folder import read_pictures
@@ -162,6 +165,23 @@ class TestFiles:
         mirrored = EvaluatedObject("box:3", "box", "family:box:3", transform=mirror)
         with pytest.raises(InputError, match="holds no grasps of box:3"):
             FileGrasps(tmp_path / "g.npz", [mirrored], models).generate(mirrored.build(), 3, 0)
+
+
+def test_synthetic_grasps_are_on_the_object_as_it_lies_here():
+    item = EvaluatedObject("box:2", "box", "family:box:2", transform=turn([1.0, 0.2, -2.0]))
+    models = load_hand_models()
+    model = item.build()
+    found = SyntheticGrasps([item], models["right"]).generate(model, 5, 3)
+    assert len({grasp.kind for grasp in found.grasps}) == len(found.grasps) == 5
+    with torch.no_grad():
+        vertices = models["right"](stack_hands(found.grasps)).vertices.double().numpy()
+    distance = hand_signed_distance(vertices, Solid.of(model))
+    assert (distance.min(axis=1) > -0.0032).all()  # accepted up to 3 mm, moved in float32
+    assert (distance.min(axis=1) < 0.002).all()
+    mirrored = EvaluatedObject("b", "b", "family:box:2", transform=np.diag([-1.0, 1, 1, 1]))
+    for other in (mirrored, object_set(["sphere:0.04"])[0]):
+        with pytest.raises(InputError, match="procedural objects only"):
+            SyntheticGrasps([other], models["right"]).generate(other.build(), 2, 0)
 
 
 def rows_of(folder: Path) -> dict[str, dict]:
