@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from grasp_nodes import __version__
-from grasp_nodes.cli.generators import MethodName, make_parts, parse_methods, table_methods
+from grasp_nodes.cli.generators import FILE_PREFIX, MethodName, make_parts, parse_methods, table_methods
 from grasp_nodes.cli.grasp_file_methods import GRASP_FILE, file_objects
 from grasp_nodes.data import workers
 from grasp_nodes.errors import GraspNodesError, InputError, MissingDependencyError
@@ -136,9 +136,10 @@ class Recipe:
 
     @staticmethod
     def of(names: Sequence[MethodName], objects: Sequence[EvaluatedObject], displacement: bool) -> Recipe:
-        """Of this command."""
-        key = f"{names} {set_fingerprint(objects)} {displacement}"
-        return Recipe(tuple(names), tuple(objects), displacement, key)
+        """It travels with every task, so that objects are in it only where files of grasps need to know them."""
+        needed = objects if any(name.base.startswith(FILE_PREFIX) for name in names) else ()
+        key = f"{names} {set_fingerprint(needed)} {displacement}"
+        return Recipe(tuple(names), tuple(needed), displacement, key)
 
 
 class InProcesses:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grasp_nodes.cli.grasp_file_methods import FileGrasps
-from grasp_nodes.cli.synthetic_bound import SyntheticGrasps, can_synthesise
-from grasp_nodes.data.synthetic_grasps import SYNTHESIS_VERSION
+from grasp_nodes.data.synthetic_grasps import SYNTHESIS_VERSION, SyntheticGrasps
 from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.harness.bounds import (
     BOUNDS,
@@ -29,15 +28,18 @@ from grasp_nodes.evaluation.harness.bounds import (
 from grasp_nodes.evaluation.harness.object_set import EvaluatedObject
 from grasp_nodes.evaluation.harness.protocols import FeatureNetwork, Method, Parts, Polisher
 from grasp_nodes.evaluation.view_features import find_view_features
+from grasp_nodes.fitting.grasp_refine import GraspPolisher, RefineSettings
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import Side
+from grasp_nodes.hand.parameters import HandParams, Side
+from grasp_nodes.objects.model import ObjectModel
 
 FILE_PREFIX = "file:"
 HandModels = Mapping[Side, HandModel]
 
 GENERATORS: Mapping[str, Callable[[HandModels], Method]] = {}
 """Generators that are installed, by name; each is made with the hand models of both sides."""
+POLISH_VERSION = f"polish {hashlib.sha256(repr(RefineSettings()).encode()).hexdigest()[:8]}"
 _METHOD = re.compile(r"(?P<base>.+?)(?:\+rank(?P<rank>[1-9][0-9]*))?(?P<polish>\+polish)?")
 
 
@@ -89,17 +91,20 @@ def load_hand_models() -> dict[Side, HandModel]:
     return {"right": load_hand_model("right"), "left": load_hand_model("left")}
 
 
-def make_polisher(_models: HandModels) -> tuple[Polisher | None, str, str]:
-    """The polish, its version, and why there is none."""
-    return None, "", "no polish is installed"
+def make_polisher(models: HandModels) -> Polisher:
+    """The polish of hands of either side."""
+    polishers = {side: GraspPolisher(model) for side, model in models.items()}
+
+    def polish(hands: HandParams, object_model: ObjectModel) -> HandParams:
+        return polishers[hands.side](hands, object_model)
+
+    return polish
 
 
-def make_synthetic(objects: Sequence[EvaluatedObject], models: HandModels) -> Method:
-    """The bound of synthetic grasps; without a generator where one of the objects is not procedural."""
-    if not all(can_synthesise(one) for one in objects):
-        return Method(SYNTHETIC, missing="grasps are synthesised of procedural objects only, in their own size")
+def make_synthetic(models: HandModels) -> Method:
+    """The bound of synthetic grasps."""
     version = f"synthesis {SYNTHESIS_VERSION}"
-    return Method(SYNTHETIC, SyntheticGrasps(objects, models["right"]), labelled=True, version=version)
+    return Method(SYNTHETIC, SyntheticGrasps(models["right"]), labelled=True, version=version)
 
 
 def make_feature_network() -> FeatureNetwork | None:
@@ -111,25 +116,18 @@ def make_parts(names: Sequence[MethodName], objects: Sequence[EvaluatedObject], 
     """Everything that judges these methods on these objects.
 
     Raises:
-        InputError: a file of grasps that cannot be used, or a polish that is asked for and not installed.
+        InputError: a file of grasps that cannot be used.
     """
     models = load_hand_models()
-    polisher, polisher_version, polisher_missing = make_polisher(models)
-    synthetic, chance = make_synthetic(objects, models), Method(RANDOM, RandomHands(models["right"]), version="1")
-    methods = {method.name: method for method in (synthetic, chance)}
-    for name in names:
-        methods[str(name)] = _composed(name, _base(name.base, objects, models), polisher, polisher_version, models)
-    if polisher is None:
-        methods[RANDOM + POLISHED] = Method(RANDOM + POLISHED, missing=polisher_missing)
-    else:
-        both = MethodName(RANDOM, polish=True)
-        methods[RANDOM + POLISHED] = _composed(both, chance, polisher, polisher_version, models)
+    polisher = make_polisher(models)
+    chance = Method(RANDOM, RandomHands(models["right"]), version="1")
+    methods = [make_synthetic(models), chance, _composed(MethodName(RANDOM, polish=True), chance, polisher, models)]
+    methods += [_composed(name, _base(name.base, objects, models), polisher, models) for name in names]
     return Parts(
-        methods=methods,
+        methods={method.name: method for method in methods},
         hand_models=models,
         polisher=polisher,
-        polisher_missing=polisher_missing,
-        polisher_version=polisher_version,
+        polisher_version=POLISH_VERSION,
         feature_network=make_feature_network(),
         displacement=displacement,
     )
@@ -151,17 +149,13 @@ def _base(name: str, objects: Sequence[EvaluatedObject], models: HandModels) -> 
     return Method(name, grasps, labelled=True, timed=False, device="-", version=version)
 
 
-def _composed(
-    name: MethodName, base: Method, polisher: Polisher | None, polisher_version: str, models: HandModels
-) -> Method:
+def _composed(name: MethodName, base: Method, polisher: Polisher, models: HandModels) -> Method:
     generator, labelled, version = base.generator, base.labelled, base.version
     if generator is None:
-        return base
+        return replace(base, name=str(name))
     if name.rank > 1:
         generator = BestOfMany(generator, name.rank)
     if name.polish:
-        if polisher is None:
-            raise InputError(f"method {str(name)!r}: no polish is installed; name it without {POLISHED}")
         generator = PolishedGenerator(generator, polisher, models)
-        labelled, version = False, f"{version} {polisher_version}"
+        labelled, version = False, f"{version} {POLISH_VERSION}"
     return Method(str(name), generator, labelled, base.timed or name.polish, base.device, version)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from grasp_nodes.contact.hand_states import make_grasps
-from grasp_nodes.contact.interaction import Grasp, GraspSet
+from grasp_nodes.contact.interaction import GraspSet
 from grasp_nodes.data.grasp_files import read_grasps
 from grasp_nodes.data.labelled_grasps import KINDS, GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError
@@ -64,19 +64,10 @@ class FileGrasps:
         if len(rows) > count:
             rows = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
         chosen = self._grasps[rows]
-        grasps = grasps_in_frame(chosen, np.stack([motions[int(k)] for k in chosen.object_index]), self._model)
+        hands = move_hands(chosen.hands, np.stack([motions[int(k)] for k in chosen.object_index]), self._model)
+        kinds = [KINDS[k] if k >= 0 else "" for k in chosen.kind]
+        grasps = [replace(one, kind=kind) for one, kind in zip(make_grasps(hands, self._model), kinds, strict=True)]
         return GraspSet(object_model.object_id, self._grasps.source, seed, 0.0, grasps)
-
-
-def grasps_in_frame(labelled: LabelledGrasps, motions: np.ndarray, model: HandModel) -> list[Grasp]:
-    """Labelled grasps with their kinds, each moved by its rigid motion (N, 4, 4), m.
-
-    Args:
-        labelled: N grasps of the model's side.
-    """
-    hands = move_hands(labelled.hands, motions, model)
-    kinds = [KINDS[k] if k >= 0 else "" for k in labelled.kind]
-    return [replace(one, kind=kind) for one, kind in zip(make_grasps(hands, model), kinds, strict=True)]
 
 
 def check_hand(path: Path, grasps: LabelledGrasps, model: HandModel) -> None:

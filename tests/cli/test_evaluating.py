@@ -16,16 +16,13 @@ from grasp_nodes.cli import app, evaluating, generators
 from grasp_nodes.cli.evaluating import Request, evaluate
 from grasp_nodes.cli.generators import MethodName, load_hand_models, parse_method, parse_methods
 from grasp_nodes.cli.grasp_file_methods import FileGrasps, file_objects
-from grasp_nodes.cli.synthetic_bound import SyntheticGrasps
 from grasp_nodes.contact.hand_states import stack_hands
 from grasp_nodes.data.grasp_files import write_grasps
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.evaluation.harness.bounds import BOUNDS, RandomHands
-from grasp_nodes.evaluation.harness.object_set import EvaluatedObject, object_set
+from grasp_nodes.evaluation.harness.object_set import EvaluatedObject
 from grasp_nodes.evaluation.harness.protocols import Method
-from grasp_nodes.evaluation.penetration import hand_signed_distance
-from grasp_nodes.evaluation.solid import Solid
 from grasp_nodes.hand.files import MODEL_VARIABLE
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.viewer.picture_folder import read_pictures
@@ -40,6 +37,15 @@ def own_cache(tmp_path_factory, monkeypatch):
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Random hands instead of the synthesis, and a polish that does nothing."""
+    monkeypatch.setattr(
+        generators, "make_synthetic", lambda models: Method("synthetic", RandomHands(models["right"]), labelled=True)
+    )
+    monkeypatch.setattr(generators, "make_polisher", lambda models: lambda hands, object_model: hands)
 
 
 def make_random(models) -> Method:
@@ -167,30 +173,13 @@ class TestFiles:
             FileGrasps(tmp_path / "g.npz", [mirrored], models).generate(mirrored.build(), 3, 0)
 
 
-def test_synthetic_grasps_are_on_the_object_as_it_lies_here():
-    item = EvaluatedObject("box:2", "box", "family:box:2", transform=turn([1.0, 0.2, -2.0]))
-    models = load_hand_models()
-    model = item.build()
-    found = SyntheticGrasps([item], models["right"]).generate(model, 5, 3)
-    assert len({grasp.kind for grasp in found.grasps}) == len(found.grasps) == 5
-    with torch.no_grad():
-        vertices = models["right"](stack_hands(found.grasps)).vertices.double().numpy()
-    distance = hand_signed_distance(vertices, Solid.of(model))
-    assert (distance.min(axis=1) > -0.0032).all()  # accepted up to 3 mm, moved in float32
-    assert (distance.min(axis=1) < 0.002).all()
-    mirrored = EvaluatedObject("b", "b", "family:box:2", transform=np.diag([-1.0, 1, 1, 1]))
-    for other in (mirrored, object_set(["sphere:0.04"])[0]):
-        with pytest.raises(InputError, match="procedural objects only"):
-            SyntheticGrasps([other], models["right"]).generate(other.build(), 2, 0)
-
-
 def rows_of(folder: Path) -> dict[str, dict]:
     rows = json.loads((folder / "evaluation.json").read_text())["rows"]
     return {row["method"]: {key: row[key] for key in row if not key.startswith("seconds")} for row in rows}
 
 
 class TestRuns:
-    def test_a_run_writes_everything_and_is_not_done_twice(self, tmp_path, monkeypatch, capsys):
+    def test_a_run_writes_everything_and_is_not_done_twice(self, light, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(generators, "GENERATORS", {"chance": make_random})
         request = Request("chance", BALLS, 3, 0, tmp_path / "run", displacement=False, pictures=2, as_json=True)
         assert evaluate(request) == 0
@@ -220,13 +209,17 @@ class TestRuns:
         assert rows_of(tmp_path / "run") == first
 
     def test_two_processes_give_the_rows_of_one(self, tmp_path):
+        """With the real synthesis and polish."""
         request = Request("", BALLS, 2, 5, tmp_path / "one", displacement=False, pictures=0)
         evaluate(request)
         evaluate(replace(request, output=tmp_path / "two", workers=2))
         assert rows_of(tmp_path / "two") == rows_of(tmp_path / "one")
-        assert rows_of(tmp_path / "one")["random"]["n"] == 4
+        rows = rows_of(tmp_path / "one")
+        assert [rows[name]["n"] for name in BOUNDS] == [4] * len(BOUNDS)
+        assert rows["synthetic"]["depth_mm"] < 3 < rows["random"]["depth_mm"]
+        assert rows["synthetic"]["kinds"]
 
-    def test_a_file_on_its_own_objects(self, tmp_path):
+    def test_a_file_on_its_own_objects(self, light, tmp_path):
         write_grasps(tmp_path / "g.npz", labelled())
         method = f"file:{tmp_path / 'g.npz'}"
         evaluate(Request(method, (str(tmp_path / "g.npz"),), 6, 0, tmp_path / "run", displacement=False, pictures=0))
@@ -236,7 +229,7 @@ class TestRuns:
         row = json.loads((tmp_path / "run" / "evaluation.json").read_text())["rows"][0]
         assert row["seconds_per_grasp"] is None
 
-    def test_ctrl_c_says_how_to_go_on(self, tmp_path, monkeypatch, capsys):
+    def test_ctrl_c_says_how_to_go_on(self, light, tmp_path, monkeypatch, capsys):
         def interrupted(self, task):
             raise KeyboardInterrupt
             yield
@@ -254,10 +247,3 @@ class TestRuns:
             assert ended.value.code == 2
             assert len(capsys.readouterr().err.splitlines()) == 1
             assert not (tmp_path / "run").exists()
-
-    def test_a_polish_that_is_not_installed_is_told_at_once(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(generators, "GENERATORS", {"chance": make_random})
-        monkeypatch.setattr(generators, "make_polisher", lambda models: (None, "", "no polish is installed"))
-        with pytest.raises(InputError, match="no polish is installed"):
-            evaluate(Request("chance+polish", BALLS, 2, 0, tmp_path / "run"))
-        assert not (tmp_path / "run").exists()
