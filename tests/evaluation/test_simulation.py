@@ -14,7 +14,7 @@ from grasp_nodes.evaluation.as_released import displacement_as_released_by_oakin
 from grasp_nodes.evaluation.penetration import fingertip_regions
 from grasp_nodes.evaluation.simulation.convex_parts import convex_hull, convex_parts, read_obj, write_obj
 from grasp_nodes.evaluation.simulation.mujoco_engine import MujocoEngine
-from grasp_nodes.evaluation.simulation.protocol import CHOIR, HASSON, HOLD, OAKINK, DisplacementProtocol
+from grasp_nodes.evaluation.simulation.protocol import BULLET_GAP, CHOIR, HASSON, HOLD, OAKINK, DisplacementProtocol
 from grasp_nodes.evaluation.simulation.pybullet_displacement import simulation_displacement
 from grasp_nodes.evaluation.solid import Solid
 from grasp_nodes.objects.shapes import mug
@@ -66,14 +66,20 @@ class TestPyBullet:
         assert HASSON.free_fall == pytest.approx(found.displacement[0], rel=1e-4)
         np.testing.assert_allclose(found.final_center_of_mass[0], [0, found.displacement[0], 0], atol=1e-9)
 
-    def test_an_object_that_rests_scores_nothing_and_oakinks_number_its_offset(self):
-        # Gravity is +y; bodies keep a distance of 2 mm in Bullet.
-        floor = box((0.3, 0.02, 0.3), (0.0, 0.02 + 0.002 + 0.01, 0.0))
-        for protocol in (HASSON, OAKINK):
-            away = solid(box((0.04, 0.04, 0.04), (0.03, 0.0, 0.0)))
-            found = simulation_displacement(floor.vertices[None], floor.faces, away, protocol)
-            assert found.displacement[0] < 3e-4
-            assert displacement_as_released_by_oakink(found.final_center_of_mass)[0] == pytest.approx(0.03, rel=0.02)
+    @pytest.mark.parametrize("protocol", [HASSON, OAKINK])
+    def test_an_object_that_rests_scores_nothing_and_oakinks_number_its_offset(self, protocol):
+        # Gravity is +y. What rests is the hull, 0.3 mm larger than the box under Hasson's settings.
+        away = solid(box((0.04, 0.04, 0.04), (0.03, 0.0, 0.0)))
+        parts = convex_parts(away, "vhacd", protocol.vhacd_resolution, protocol.vhacd_concavity)
+        low = max(part.vertices[:, 1].max() for part in parts)
+        floor = box((0.3, 0.02, 0.3), (0.0, low + BULLET_GAP + 0.01, 0.0))
+        found = simulation_displacement(floor.vertices[None], floor.faces, away, protocol)
+        assert found.displacement[0] < 5e-5
+        assert displacement_as_released_by_oakink(found.final_center_of_mass)[0] == pytest.approx(0.03, rel=0.01)
+        # An object that touches by its own mesh is pushed away by more than 2 mm.
+        touching = box((0.3, 0.02, 0.3), (0.0, 0.02 + 0.01, 0.0))
+        pushed = simulation_displacement(touching.vertices[None], touching.faces, away, protocol).displacement[0]
+        assert 1e-3 < pushed < 3e-3
 
     def test_the_vertex_mean_as_centre_depends_on_the_tessellation_and_the_volume_does_not(self):
         cylinder = trimesh.creation.cylinder(0.03, 0.1, sections=24)
@@ -121,6 +127,34 @@ class TestMujoco:
     def test_free_fall_is_that_of_the_protocol(self):
         found = MujocoEngine(solid(CUBE), FAR.faces).displacement(FAR.vertices[None])
         assert found[0] == pytest.approx(HASSON.free_fall, rel=3e-3)
+
+    def test_an_object_that_rests_scores_nothing(self):
+        floor = fine(box((0.08, 0.02, 0.08), (0.0, 0.02 + BULLET_GAP + 0.01, 0.0)))
+        assert MujocoEngine(solid(CUBE), floor.faces).displacement(floor.vertices[None])[0] < 5e-5
+
+    def test_a_simulation_that_diverges_holds_nothing(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)  # MuJoCo writes of it into the working folder
+        around = cage()
+        engine = MujocoEngine(solid(CUBE), around.faces)
+        endless = replace(HOLD, gravity=1e300)
+        found = engine.six_direction_hold(around.vertices[None], endless)
+        assert found.holds.tolist() == [False]
+        assert np.isnan(engine.displacement(around.vertices[None], replace(HASSON, gravity=(0.0, 1e300, 0.0)))[0])
+
+    def test_what_is_held_early_is_held_to_the_end(self):
+        around = cage()
+        floor = fine(box((0.08, 0.02, 0.08), (0.0, 0.0305, 0.0)))
+        to_the_end = replace(HOLD, settle_speed=0.0)
+        for mesh in (around, floor):
+            engine = MujocoEngine(solid(CUBE), mesh.faces)
+            early = engine.six_direction_hold(mesh.vertices[None], every_direction=True)
+            late = engine.six_direction_hold(mesh.vertices[None], to_the_end, every_direction=True)
+            np.testing.assert_array_equal(early.displacement > HOLD.limit, late.displacement > HOLD.limit)
+            np.testing.assert_allclose(
+                early.displacement[0, early.displacement[0] < HOLD.limit],
+                late.displacement[0, late.displacement[0] < HOLD.limit],
+                atol=5e-4,
+            )
 
     def test_an_object_on_a_floor_stays_and_one_above_it_falls_the_gap(self):
         floor = fine(box((0.08, 0.02, 0.08), (0.0, 0.0, 0.0)))

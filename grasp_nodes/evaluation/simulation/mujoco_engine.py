@@ -24,7 +24,7 @@ from grasp_nodes.evaluation.simulation.contact_patches import (
     SkinBalls,
     skin_normals,
 )
-from grasp_nodes.evaluation.simulation.protocol import HASSON, HOLD, DisplacementProtocol, HoldProtocol
+from grasp_nodes.evaluation.simulation.protocol import BULLET_GAP, HASSON, HOLD, DisplacementProtocol, HoldProtocol
 from grasp_nodes.evaluation.solid import Solid, check_hands, finite_hands
 
 DIRECTIONS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float64)
@@ -32,7 +32,6 @@ SOFT = (0.02, 1.0)
 REBOUND = (0.05, 0.3)
 """solref, s and damping ratio. The hold pushes an overlap apart without a kick. Bullet leaves the object with the speed
 that resolved the overlap, and keeps bodies some way apart; the displacement imitates both, as it is to be compared."""
-BULLET_MARGIN = 0.002
 FRICTION_STIFFNESS = 10.0
 """impratio of the hold: with 1, objects that friction holds creep by a centimetre per second. The displacement, whose
 friction of 9 would make the contacts sluggish, keeps 1."""
@@ -51,7 +50,7 @@ class Hold(NamedTuple):
 
     holds: (B,) bool, within the limit in every direction. displacement: (B, D) m, of its centre of mass when the
     simulation stopped, in the 6 `DIRECTIONS` of gravity or 3 of shaking; a direction that was not simulated, because
-    another was lost before, is inf.
+    another was lost before, or that diverged, is inf.
     """
 
     holds: np.ndarray
@@ -86,7 +85,7 @@ class MujocoEngine:
             hand_vertices: (B, V, 3), m, object frame. protocol: without a press force.
 
         Returns:
-            (B,) m, NaN for a hand with NaN.
+            (B,) m, NaN for a hand with NaN and where the simulation diverged.
         """
         if protocol.press_force > 0:
             raise InputError(f"simulation protocol {protocol.name!r} presses fingertips, which only PyBullet does here")
@@ -99,7 +98,7 @@ class MujocoEngine:
         for i in np.flatnonzero(finite_hands(vertices)):
             balls = self._balls(vertices[i])
             result[i] = self._simulate(balls, balls.start(REACH), pull, protocol.steps)
-        return result
+        return np.where(np.isinf(result), np.nan, result)
 
     def six_direction_hold(
         self, hand_vertices: np.ndarray, protocol: HoldProtocol = HOLD, every_direction: bool = False
@@ -184,7 +183,7 @@ class MujocoEngine:
     def _set_up(self, timestep: float, mass: float, friction: float, center: np.ndarray, rebound: bool) -> None:
         model = self._model
         model.pair_solref[:] = REBOUND if rebound else SOFT
-        model.pair_margin[:] = BULLET_MARGIN if rebound else 0.0
+        model.pair_margin[:] = BULLET_GAP if rebound else 0.0
         model.pair_friction[:, :2] = friction
         model.opt.impratio = 1.0 if rebound else FRICTION_STIFFNESS
         model.opt.timestep = timestep
@@ -214,6 +213,8 @@ class MujocoEngine:
     ) -> float:
         """Displacement of the centre of mass at the end, m, or where it first passes the limit, or settles.
 
+        inf where the simulation diverged.
+
         Args:
             start: the patches of the object where it starts. pull: (3,) or, for each step, (steps, 3) m/s^2.
             hold: gives the limit, and when the object has settled; None = neither.
@@ -230,6 +231,8 @@ class MujocoEngine:
             model.opt.gravity[:] = pull[k] if pull.ndim > 1 else pull
             mujoco.mj_step(model, data, ahead)
             k += ahead
+            if data.time < (k - 0.5) * model.opt.timestep:  # MuJoCo begins anew after a step that is not finite
+                return math.inf
             turn = data.qpos[3:]
             mujoco.mju_quat2Mat(matrix, turn)
             rotation = matrix.reshape(3, 3)

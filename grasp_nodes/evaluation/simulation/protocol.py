@@ -10,6 +10,9 @@ import numpy as np
 from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.solid import Solid
 
+BULLET_GAP = 0.002
+"""m, between bodies that rest on each other in PyBullet, which wraps each of them in a margin of 1 mm."""
+
 
 @dataclass(frozen=True)
 class DisplacementProtocol:
