@@ -1,7 +1,9 @@
 """The table: one row per method, in the units and under the names that people know.
 
 Shares are of all places: an object that was refused, a place without a grasp and a grasp with NaN count as failures.
-Means are over the grasps that could be measured; how many could not stands beside them.
+Means are over the grasps that could be measured; how many could not stands beside them. Entropy (nats), cluster size
+(cm) and the Fréchet distance are of the whole set and have no interval: a draw with repeats is less diverse than what it
+is drawn from.
 """
 
 from __future__ import annotations
@@ -51,10 +53,6 @@ COLUMNS = (
     Column("six_direction_hold", "six_direction_hold", share=True),
     Column("shake", "shake", share=True),
 )
-SET_KEYS = ("entropy", "cluster_size", "frechet_view_features")
-"""Of the whole set of grasps: entropy in nats, cluster_size in cm. Without intervals: a draw with repeats is less
-diverse than what it is drawn from."""
-COUNT_KEYS = ("n", "objects", "refused", "missing", "nan")
 
 Row = dict[str, Any]
 
@@ -131,7 +129,8 @@ def summary(records: Sequence[Record], seed: int = 0, intervals: bool = False) -
         records: of one method, one per object. seed: of the draws. intervals: add ``KEY_low`` and ``KEY_high``.
 
     Returns:
-        `COUNT_KEYS` and the keys of `COLUMNS`; None where no grasp could be measured.
+        n (places), objects, refused (objects), missing, nan (grasps), and the keys of `COLUMNS`; None where no grasp
+        could be measured.
     """
     row: Row = {
         "n": sum(one.wanted for one in records),
