@@ -2,8 +2,8 @@
 
 Shares are of all places: an object that was refused, a place without a grasp and a grasp with NaN count as failures.
 Means are over the grasps that could be measured; how many could not stands beside them. Entropy (nats), cluster size
-(cm) and the Fréchet distance are of the whole set and have no interval: a draw with repeats is less diverse than what it
-is drawn from.
+(cm) and the Fréchet distance are of the whole set and have no interval: a draw with repeats is less diverse than what
+it is drawn from.
 """
 
 from __future__ import annotations
