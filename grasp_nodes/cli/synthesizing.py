@@ -56,10 +56,11 @@ def synthesize(
                 failed = make_shards(folder, settings, team, report)
             made = assemble(output)
     except KeyboardInterrupt:
-        console.print(f"Stopped. What is finished is kept in {output}: the same command goes on from there.")
+        stopped = f"Stopped. What is finished is kept in {output}: the same command goes on from there."
+        console.print(stopped, markup=False, highlight=False, soft_wrap=True)
         return INTERRUPTED
     for name, why in failed.items():
-        console.print(f"{name}: failed: {why}", markup=False, highlight=False)
+        console.print(f"{name}: failed: {why}", markup=False, highlight=False, soft_wrap=True)
     _tell(settings, made, failed, time.monotonic() - begin, as_json)
     return FAILED if failed else 0
 
@@ -81,6 +82,7 @@ def _tell(settings: Settings, made: AssembledSet, failed: dict[str, str], second
             "kinds": made.statistics["kinds"],
             "seed": settings.seed,
             "failed": failed,
+            "accepted_per_minute_and_core": made.statistics["making"]["accepted_per_minute_and_core"],
             "seconds": round(seconds, 1),
         }
         typer.echo(json.dumps(row))
@@ -137,4 +139,6 @@ class _Clock:
         words = self.words(made)
         if time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
-            console.print(f"accepted {made.accepted}/{made.wanted}, {', '.join(words)}", highlight=False)
+            console.print(
+                f"accepted {made.accepted}/{made.wanted}, {', '.join(words)}", highlight=False, soft_wrap=True
+            )

@@ -240,11 +240,10 @@ def _word(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> str:
 
 
 def _attributes(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    text = _word(path, arrays, "attributes")
     try:
-        content = json.loads(_word(path, arrays, "attributes"))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: not a readable {_WHAT} (attributes: {error})") from error
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise InputError(f"{path}: not a readable {_WHAT} (attributes: expected a JSON object of strings)")

@@ -18,7 +18,11 @@ LOCAL = "local"
 _PER_CPU = 2
 """Tasks handed to the cluster per processor: the next one is there when one ends."""
 _CONNECT_SECONDS = 10.0
-_REMEDY = "start a cluster with 'ray start --head' and give the address that it prints, or give 'local'"
+_STARTS = 2
+_REMEDY = (
+    "start a cluster with 'ray start --head' and give the address that it prints, or give 'local'; for a cluster that "
+    "asks for a token (Ray 2.59 and newer) set RAY_AUTH_MODE=token"
+)
 _LOCAL_STORE = 100_000_000  # bytes of shared memory; a task's answer has some ten kilobytes
 
 
@@ -35,10 +39,10 @@ class RayWorkers:
 
         Raises:
             MissingDependencyError: no Ray. InputError: no cluster at that address, or one of another version.
+            WorkError: a local one does not start.
         """
         # No word leaves the network that the user named.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             import ray
         except ImportError as error:
@@ -46,28 +50,50 @@ class RayWorkers:
                 "several hosts work together through Ray: pip install 'grasp_nodes[scale]'"
             ) from error
         self._ray, self._count = ray, count
-        environment = {**ONE_THREAD}
-        where: dict[str, Any] = {"address": address}
         if address == LOCAL:
-            # On this machine the workers import what this process imports; other hosts have their own installation.
-            environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-            where = {
-                "address": LOCAL,
-                "num_cpus": count,
-                "include_dashboard": False,
-                "object_store_memory": _LOCAL_STORE,
-            }
-        _check_reachable(address)
-        try:
-            ray.init(**where, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise InputError(
-                f"--ray {address}: no cluster of Ray {ray.__version__} can be used there "
-                f"({_first_line(error)}); {_REMEDY}"
-            ) from error
+            self._start_local()
+        else:
+            self._connect(address)
         self._remote = ray.remote(num_cpus=1, max_retries=0)(_attempt)
         self._job = job
         self._pending: dict[Any, Task] = {}
+
+    def _connect(self, address: str) -> None:
+        _check_reachable(address)
+        try:
+            self._init(address, ONE_THREAD)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise InputError(
+                f"--ray {address}: no cluster of Ray {self._ray.__version__} can be used there ({_first_line(error)}); "
+                f"{_REMEDY}"
+            ) from error
+
+    def _start_local(self) -> None:
+        # On this machine the workers import what this process imports; other hosts have their own installation.
+        folders = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        environment = {**ONE_THREAD, "PYTHONPATH": folders}
+        for start in range(1, _STARTS + 1):
+            try:
+                self._init(
+                    LOCAL, environment, num_cpus=self._count, include_dashboard=False, object_store_memory=_LOCAL_STORE
+                )
+                return
+            except Exception as error:  # Ray raises this very class where its own parts start too slowly
+                self._ray.shutdown()
+                if start == _STARTS:
+                    raise WorkError(
+                        f"Ray {self._ray.__version__} does not start on this machine ({_first_line(error)}); is it "
+                        "busy with something else? Without --ray the set is the same"
+                    ) from error
+
+    def _init(self, address: str, environment: dict[str, str], **more: Any) -> None:
+        self._ray.init(
+            address=address,
+            runtime_env={"env_vars": environment},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **more,
+        )
 
     def room(self) -> int:
         """How many more tasks can be taken now; the cluster may grow."""

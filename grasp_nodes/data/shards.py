@@ -31,7 +31,7 @@ from grasp_nodes.data.grasp_files import (
 from grasp_nodes.data.labelled_grasps import LabelledGrasps
 from grasp_nodes.data.workers import Task, WorkError, Workers, resolve, run_tasks
 from grasp_nodes.errors import InputError, MissingFileError
-from grasp_nodes.hand.files import load_hand_arrays
+from grasp_nodes.hand.files import OPEN_HAND_ID, load_hand_arrays
 from grasp_nodes.npz import UNFINISHED, replacing
 from grasp_nodes.objects import registry
 from grasp_nodes.objects.registry import ObjectName, training_names
@@ -127,11 +127,13 @@ class Settings:
 
     def attributes(self) -> dict[str, str]:
         """What a file of the set says about itself."""
+        # What is made with a hand of others is theirs to license.
+        licence = {"licence": LICENCE} if self.hand_model_id == OPEN_HAND_ID else {}
         return {
             "seed": str(self.seed),
             "synthesis_version": str(self.synthesis_version),
             REGISTRY_VERSION: str(self.registry_version),
-            "licence": LICENCE,
+            **licence,
             **{f"version_{name}": version for name, version in self.libraries.items()},
         }
 
@@ -198,6 +200,8 @@ class ShardFolder:
                 raise InputError(
                     f"{self.path}: another run is at work in this folder; wait for it or end it"
                 ) from error
+            except OSError as error:
+                raise WorkError(f"{self.path}: cannot be locked ({error}); take a folder of a local disk") from error
             self._agree(settings)
             with self.writing():
                 for leftover in self.path.rglob(f"*{UNFINISHED}"):
@@ -258,7 +262,8 @@ class ShardFolder:
         if failed:
             self.write(file, (json.dumps(dict(failed), indent=1) + "\n").encode())
         else:
-            file.unlink(missing_ok=True)
+            with self.writing():
+                file.unlink(missing_ok=True)
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file of the folder, whole or not at all.

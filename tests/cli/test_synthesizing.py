@@ -60,7 +60,7 @@ def started(folder: Path, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition, seconds: float = 60.0):
+def wait_for(condition, seconds: float = 200.0):
     """What the condition gives, once it gives something."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -129,8 +129,8 @@ def test_ctrl_c_ends_soon_and_the_same_command_goes_on(call, tmp_path):
         assert len(workers) == 2
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
         begin = time.monotonic()
-        out, err = process.communicate(timeout=30)
-        assert time.monotonic() - begin < 15
+        out, err = process.communicate(timeout=60)
+        assert time.monotonic() - begin < 30
     finally:
         process.kill()
     assert process.returncode == 130
@@ -157,7 +157,7 @@ def test_workers_end_after_whoever_started_them_was_killed(tmp_path):
     finally:
         process.kill()
         process.communicate()
-    wait_for(lambda: not any(worker.is_running() for worker in workers), 20)
+    wait_for(lambda: not any(worker.is_running() for worker in workers))
 
 
 def test_rate_and_time_left_count_from_where_this_run_began(monkeypatch):

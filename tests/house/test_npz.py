@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import resource
 import zipfile
 import zlib
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.npz import read_npz, write_npz
+from grasp_nodes.npz import pack_npz, read_npz, write_npz
 
 
 def array_file(array: np.ndarray) -> bytes:
@@ -95,4 +96,28 @@ def test_what_is_written_is_read_again_and_replaces_the_old_whole(tmp_path):
     found = read_npz(path)
     assert found.keys() == arrays.keys()
     assert all(np.array_equal(found[name], value) for name, value in arrays.items())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_compressed_is_smaller_and_the_same(tmp_path):
+    arrays = {"zeros": np.zeros((100, 100)), "names": np.array(["a", "b"])}
+    for path, compressed in ((tmp_path / "plain.npz", False), (tmp_path / "small.npz", True)):
+        write_npz(path, arrays, compressed)
+        assert path.read_bytes() == pack_npz(arrays, compressed)
+        found = read_npz(path)
+        assert all(np.array_equal(found[name], value) for name, value in arrays.items())
+    assert 10 * (tmp_path / "small.npz").stat().st_size < (tmp_path / "plain.npz").stat().st_size
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "kept.npz"
+    path.write_bytes(b"an old file")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_npz(path, {"big": np.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"an old file"
     assert list(tmp_path.iterdir()) == [path]
