@@ -1,7 +1,8 @@
-"""The judge beside named libraries: intersection volume, penetration depth, and the two simulators.
+"""The judge beside named libraries: intersection volume, penetration depth, the two simulators; and grasps per minute.
 
 Row ``mujoco_spearman`` has as its baseline the ceiling: PyBullet's rank correlation with itself when the hand is moved
 by 1 µm. Scenes are palms laid on objects at random with fingers closed on them (`_judge_scenes`); some hold, some slip.
+Their seed is one on which nothing was tuned.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ import trimesh
 from scipy.stats import spearmanr
 
 from benchmarks._judge_scenes import OpenHand, Scene, scenes
+from benchmarks._synthesis_rate import synthesis_rate
 from benchmarks.report import Row
 from grasp_nodes.errors import MissingDependencyError
 from grasp_nodes.evaluation.intersection import intersection_volume
 from grasp_nodes.evaluation.penetration import hand_signed_distance, penetration_depth
 from grasp_nodes.evaluation.self_penetration import self_intersection_volume
+from grasp_nodes.evaluation.simulation.convex_parts import convex_parts
 from grasp_nodes.evaluation.simulation.mujoco_engine import MujocoEngine
-from grasp_nodes.evaluation.simulation.protocol import HASSON
+from grasp_nodes.evaluation.simulation.protocol import BULLET_GAP, HASSON
 from grasp_nodes.evaluation.simulation.pybullet_displacement import simulation_displacement
 from grasp_nodes.evaluation.solid import Solid
 
 THREADS = 1
+SEED = 7
+"""Contacts and settings were tuned on 0, 101 and 202."""
 GRASPS_PER_OBJECT = 40
 """Of five objects: 200 grasps."""
 PAIRS = 50
@@ -40,8 +45,8 @@ SHIFT = np.array([1e-6, 0.0, 0.0])
 def rows() -> list[Row]:
     """Times in ms per grasp and agreement with the references."""
     hand = OpenHand.load()
-    tested = list(scenes(hand, GRASPS_PER_OBJECT, seed=0))
-    return [*_volume_and_depth(hand, tested), *_simulators(hand, tested)]
+    tested = list(scenes(hand, GRASPS_PER_OBJECT, SEED))
+    return [*_volume_and_depth(hand, tested), *_simulators(hand, tested), synthesis_rate()]
 
 
 def _timed(call: Callable[[], float], into: list[float]) -> float:
@@ -52,9 +57,9 @@ def _timed(call: Callable[[], float], into: list[float]) -> float:
 
 
 def _volume_and_depth(hand: OpenHand, tested: list[Scene]) -> list[Row]:
-    """Random pairs: closed hands pushed on into the object by up to 8 mm; hands that overlap themselves are left out.
+    """Random pairs: closed hands pushed on into the object by up to 8 mm.
 
-    (manifold3d counts what a mesh encloses twice twice.)
+    Hands that overlap themselves are left out and counted: manifold3d counts what a mesh encloses twice twice.
     """
     rng = np.random.default_rng(1)
     ours: list[float] = []
@@ -66,11 +71,13 @@ def _volume_and_depth(hand: OpenHand, tested: list[Scene]) -> list[Row]:
     references = {
         scene.name: (_manifold(scene.solid.vertices, scene.solid.faces), _ray_scene(scene)) for scene in tested
     }
+    folded = 0
     while len(ours) < PAIRS:
         scene = tested[len(ours) % len(tested)]
         vertices = scene.hands[rng.integers(len(scene.hands))]
         vertices = vertices - rng.uniform(0, 0.008) * vertices.mean(axis=0) / np.linalg.norm(vertices.mean(axis=0))
         if self_intersection_volume(vertices[None], hand.faces)[0] > 1e-10:
+            folded += 1
             continue
         body, rays = references[scene.name]
         volume = _timed(lambda v=vertices, s=scene: intersection_volume(v[None], hand.faces, s.solid)[0], ours)
@@ -91,6 +98,7 @@ def _volume_and_depth(hand: OpenHand, tested: list[Scene]) -> list[Row]:
         Row("intersection_volume_error_percent", max(volume_errors), "%", "manifold3d boolean"),
         Row("intersection_volume_median_error_percent", middle(volume_errors), "%", "manifold3d boolean"),
         Row("intersection_volume_pairs", float(len(volume_errors)), "pairs"),
+        Row("intersection_volume_left_out", float(folded), "hands that overlap themselves"),
         Row.time("penetration_depth_ms", middle(depth_ours), "ms", "open3d signed distance", middle(depth_open3d)),
         Row("penetration_depth_error_mm", max(depth_errors), "mm", "open3d signed distance"),
     ]
@@ -120,17 +128,18 @@ def _simulators(hand: OpenHand, tested: list[Scene]) -> list[Row]:
     fast: list[np.ndarray] = []
     slow: list[np.ndarray] = []
     moved: list[np.ndarray] = []
-    seconds = {"mujoco": 0.0, "pybullet": 0.0, "hold": 0.0, "shake": 0.0}
-    holds: list[np.ndarray] = []
+    seconds = {"mujoco": 0.0, "pybullet": 0.0, "shake": 0.0}
+    hold_seconds: dict[bool, list[float]] = {True: [], False: []}
     for scene in tested:
         engine = MujocoEngine(scene.solid, hand.faces)
         engine.displacement(scene.hands[:1])
         start = time.perf_counter()
         fast.append(engine.displacement(scene.hands))
         seconds["mujoco"] += time.perf_counter() - start
-        start = time.perf_counter()
-        holds.append(engine.six_direction_hold(scene.hands).holds)
-        seconds["hold"] += time.perf_counter() - start
+        for vertices in scene.hands:
+            start = time.perf_counter()
+            held = bool(engine.six_direction_hold(vertices[None]).holds[0])
+            hold_seconds[held].append(time.perf_counter() - start)
         start = time.perf_counter()
         engine.shake(scene.hands)
         seconds["shake"] += time.perf_counter() - start
@@ -147,9 +156,11 @@ def _simulators(hand: OpenHand, tested: list[Scene]) -> list[Row]:
     count = sum(len(scene.hands) for scene in tested)
     per_grasp = {name: 1e3 * total / count for name, total in seconds.items()}
     answer = [
-        Row("six_direction_hold_ms", per_grasp["hold"], "ms"),
+        Row("six_direction_hold_ms", _mean_ms(hold_seconds[True] + hold_seconds[False]), "ms"),
+        Row("six_direction_hold_held_ms", _mean_ms(hold_seconds[True]), "ms"),
+        Row("six_direction_hold_lost_ms", _mean_ms(hold_seconds[False]), "ms"),
+        Row("six_direction_hold_share", len(hold_seconds[True]) / count, "share"),
         Row("shake_ms", per_grasp["shake"], "ms"),
-        Row("six_direction_hold_share", float(np.concatenate(holds).mean()), "share"),
     ]
     if not slow:
         return [Row("mujoco_displacement_ms", per_grasp["mujoco"], "ms"), *answer]
@@ -185,6 +196,10 @@ def _simulators(hand: OpenHand, tested: list[Scene]) -> list[Row]:
     ]
 
 
+def _mean_ms(seconds: list[float]) -> float:
+    return 1e3 * statistics.fmean(seconds)
+
+
 def _ranks(first: np.ndarray, second: np.ndarray) -> float:
     return float(spearmanr(first, second)[0])
 
@@ -196,8 +211,10 @@ def _free_fall(solid: Solid) -> float:
 
 
 def _resting() -> float:
-    """How far a box moves that lies still 3 cm beside the origin, cm; Bullet keeps bodies 2 mm apart."""
+    """How far a box moves that rests 3 cm beside the origin, cm: its hull where Bullet lets bodies rest."""
     box = trimesh.creation.box((0.04, 0.04, 0.04)).apply_translation([0.03, 0.0, 0.0])
-    floor = trimesh.creation.box((0.3, 0.02, 0.3)).apply_translation([0.0, 0.032, 0.0])
     solid = Solid(box.vertices, box.faces, "box")
+    parts = convex_parts(solid, HASSON.vhacd_resolution, HASSON.vhacd_concavity)
+    low = max(part.vertices[:, 1].max() for part in parts)
+    floor = trimesh.creation.box((0.3, 0.02, 0.3)).apply_translation([0.0, low + BULLET_GAP + 0.01, 0.0])
     return float(100 * simulation_displacement(floor.vertices[None], floor.faces, solid).displacement[0])

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,14 +19,8 @@ from grasp_nodes.paths import cache_dir
 
 logger = logging.getLogger(__name__)
 
-Method = Literal["planes", "vhacd"]
-
-MOST_PARTS = 20
 MOST_VERTICES = 64
 """Of a part: a dense hull makes a simulator a hundred times slower and no more right."""
-CONCAVITY_TOLERANCE = 0.02
-"""Share of the object's volume that the parts may add to it."""
-_OFFSETS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _CACHE_VERSION = "1"
 
 
@@ -37,27 +31,20 @@ class ConvexPart(NamedTuple):
     faces: np.ndarray
 
 
-def convex_parts(
-    solid: Solid, method: Method = "planes", resolution: int = 1000, concavity: float = 0.001
-) -> list[ConvexPart]:
-    """Convex parts that together cover the object.
+def convex_parts(solid: Solid, resolution: int = 1000, concavity: float = 0.001) -> list[ConvexPart]:
+    """Convex parts that together cover the object, by V-HACD 2 out of PyBullet.
 
     Args:
-        solid: the object.
-        method: "planes" = our own, cuts where the hulls shrink most; "vhacd" = V-HACD 2 with the settings of Hasson's
-            protocol, out of PyBullet.
-        resolution, concavity: of V-HACD.
+        solid: the object. resolution, concavity: of V-HACD; the others are those of Hasson's protocol.
 
     Raises:
-        MissingDependencyError: V-HACD without PyBullet. InputError: the mesh cannot be cut.
+        MissingDependencyError: PyBullet is not installed. InputError: the mesh cannot be cut.
     """
-    key = f"{solid.fingerprint[:40]}-{method}"
-    if method == "vhacd":
-        key += f"-{resolution}-{concavity:g}"
+    key = f"{solid.fingerprint[:40]}-vhacd-{resolution}-{concavity:g}"
     file = cache_dir("convex_parts") / f"{key}-v{_CACHE_VERSION}.npz"
     parts = _read(file)
     if parts is None:
-        parts = _cut_by_planes(solid) if method == "planes" else _vhacd(solid, resolution, concavity)
+        parts = _vhacd(solid, resolution, concavity)
         _write(file, parts)
     return parts
 
@@ -83,66 +70,6 @@ def _directions(count: int) -> np.ndarray:
 def _mesh(body: Any) -> ConvexPart:
     mesh = body.to_mesh64()
     return ConvexPart(np.array(mesh.vert_properties[:, :3], np.float64), np.array(mesh.tri_verts, np.int64))
-
-
-def _cut_by_planes(solid: Solid) -> list[ConvexPart]:
-    """Cut the part with the most air in its hull by the plane that leaves the least, until little is left."""
-    import manifold3d
-
-    mesh = manifold3d.Mesh64(solid.vertices, solid.faces.astype(np.uint64))
-    mesh.merge()
-    body = manifold3d.Manifold(mesh)
-    if body.status() != manifold3d.Error.NoError or body.is_empty():
-        raise InputError(
-            f"{solid.name}: cannot be cut into convex parts ({body.status()}): repair the mesh with "
-            "grasp_nodes.objects.loading.close_mesh"
-        )
-    body = body.simplify(0.0003)
-    pieces = [(_air(body), body)]
-    tolerance = CONCAVITY_TOLERANCE * body.volume()
-    while sum(air for air, _ in pieces) > tolerance:
-        pieces.sort(key=lambda piece: piece[0])
-        air, worst = pieces.pop()
-        parts = _best_cut(worst, air, MOST_PARTS - len(pieces))
-        pieces += [(_air(part), part) for part in parts] if parts else [(air, worst)]
-        if not parts:
-            break
-    return [convex_hull(_mesh(piece).vertices) for _, piece in pieces]
-
-
-def _air(body: Any) -> float:
-    """m^3 between a body and its hull."""
-    return body.hull().volume() - body.volume()
-
-
-def _best_cut(body: Any, air: float, most: int) -> list[Any] | None:
-    """The parts of the cut that takes away the most air per new part, of one plane or of two at right angles.
-
-    One plane is not enough: half a tube has as much air in it as a whole one, a quarter has little.
-    """
-    box = np.array(body.bounding_box()).reshape(2, 3)
-    best, most_gained = None, 0.01 * air
-    for first, second in ((0, None), (1, None), (2, None), (0, 1), (1, 2), (2, 0)):
-        for share in _OFFSETS:
-            halves = _split(body, box, first, share)
-            for other in _OFFSETS if second is not None else (None,):
-                if second is None or other is None:
-                    parts = halves
-                else:
-                    parts = [quarter for half in halves for quarter in _split(half, box, second, other)]
-                if not 1 < len(parts) <= most:
-                    continue
-                gained = (air - sum(_air(part) for part in parts)) / (len(parts) - 1)
-                if gained > most_gained:
-                    best, most_gained = parts, gained
-    return best
-
-
-def _split(body: Any, box: np.ndarray, axis: int, share: float) -> list[Any]:
-    """The parts on both sides of a plane; what it leaves apart is apart: two legs of a horseshoe are two parts."""
-    normal = tuple(np.eye(3)[axis])
-    halves = body.split_by_plane(normal, float(box[0, axis] + share * (box[1, axis] - box[0, axis])))
-    return [part for half in halves for part in half.decompose() if part.volume() > 1e-12]
 
 
 def _vhacd(solid: Solid, resolution: int, concavity: float) -> list[ConvexPart]:

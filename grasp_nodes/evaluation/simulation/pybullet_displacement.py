@@ -63,7 +63,7 @@ def simulation_displacement(
         raise InputError(f"simulation protocol {protocol.name!r} presses fingertips: give their vertices")
     pybullet = import_pybullet()
     center = protocol.center(solid)
-    parts = convex_parts(solid, "vhacd", protocol.vhacd_resolution, protocol.vhacd_concavity)
+    parts = convex_parts(solid, protocol.vhacd_resolution, protocol.vhacd_concavity)
     final = np.full((len(vertices), 3), np.nan)
     client = pybullet.connect(pybullet.DIRECT)
     try:
