@@ -253,3 +253,19 @@ def test_protocols_say_all_their_settings_and_refuse_nonsense():
     assert HOLD.describe()["limit"] == 0.02
     with pytest.raises(InputError, match="steps"):
         DisplacementProtocol("none", steps=0)
+
+
+def test_a_diverging_simulation_leaves_no_file_behind(tmp_path, monkeypatch):
+    import mujoco
+
+    from grasp_nodes.evaluation.simulation.mujoco_engine import _import_mujoco
+
+    monkeypatch.chdir(tmp_path)
+    _import_mujoco()
+    ball = '<mujoco><worldbody><body><freejoint/><geom size="1" mass="1"/></body></worldbody></mujoco>'
+    model = mujoco.MjModel.from_xml_string(ball)
+    state = mujoco.MjData(model)
+    state.qvel[0] = 1e30
+    mujoco.mj_step(model, state)
+    assert sum(warning.number for warning in state.warning) > 0
+    assert not list(tmp_path.iterdir())

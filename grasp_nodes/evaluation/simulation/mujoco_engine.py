@@ -27,6 +27,8 @@ from grasp_nodes.evaluation.simulation.contact_patches import (
 from grasp_nodes.evaluation.simulation.protocol import BULLET_GAP, HASSON, HOLD, DisplacementProtocol, HoldProtocol
 from grasp_nodes.evaluation.solid import Solid, check_hands, finite_hands
 
+logger = logging.getLogger(__name__)
+
 DIRECTIONS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float64)
 SOFT = (0.02, 1.0)
 REBOUND = (0.05, 0.3)
@@ -265,4 +267,6 @@ def _import_mujoco() -> Any:
         raise MissingDependencyError(
             "the fast simulator needs MuJoCo: install it with 'pip install grasp_nodes[sim]'"
         ) from error
+    # Else it writes a file into the working folder; a simulation that diverges is found by its result.
+    mujoco.set_mju_user_warning(logger.debug)
     return mujoco
