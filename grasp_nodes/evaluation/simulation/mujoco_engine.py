@@ -7,6 +7,7 @@ mesh (`contact_patches`), so that a mug is as thin as it is. The scene is compil
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any, NamedTuple
 
