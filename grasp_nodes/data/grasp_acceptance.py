@@ -11,7 +11,12 @@ import torch
 
 from grasp_nodes.data.grasp_kinds import RECIPES, THUMB
 from grasp_nodes.evaluation.contact_metrics import fingers_in_contact
-from grasp_nodes.evaluation.penetration import finger_of_vertices, hand_signed_distance, penetration_depth
+from grasp_nodes.evaluation.penetration import (
+    finger_of_vertices,
+    hand_signed_distance,
+    object_depth_in_hand,
+    penetration_depth,
+)
 from grasp_nodes.evaluation.self_penetration import SelfPenetration
 from grasp_nodes.evaluation.simulation.mujoco_engine import MujocoEngine
 from grasp_nodes.evaluation.solid import Solid
@@ -30,6 +35,7 @@ class AcceptanceSettings:
     depth, self_depth: m, largest penetration of the object and of the hand itself.
     flesh: m, how far the object may be in spheres inside the fingers: the skin of a finger through a thin wall is
     nowhere deep in it.
+    object_depth: m, how deep the object's surface may be in the hand, measured on what passed all other tests.
     touching: m, of a pad that its kind requires. palm_away: m, of the palm in kinds that hold with the fingers alone.
     wrap: patches besides the pads that touch in a power grasp.
     """
@@ -37,6 +43,7 @@ class AcceptanceSettings:
     depth: float = 0.003
     self_depth: float = 0.002
     flesh: float = 0.0035
+    object_depth: float = 0.004
     touching: float = 0.002
     palm_away: float = 0.004
     wrap: int = 2
@@ -66,11 +73,11 @@ class GraspAcceptance:
         model = hand.model
         self._model, self._solid, self._settings = model, solid, settings or AcceptanceSettings()
         self._spheres = hand.spheres
-        faces = closed_faces(model.arrays.faces)
+        self._faces = closed_faces(model.arrays.faces)
         self._fingers = finger_of_vertices(model.arrays.weights)
         self._patches = contact_patches(model)
-        self._self_penetration = SelfPenetration(faces, model.arrays.weights)
-        self._engine = MujocoEngine(solid, faces)
+        self._self_penetration = SelfPenetration(self._faces, model.arrays.weights)
+        self._engine = MujocoEngine(solid, self._faces)
 
     def __call__(self, hands: HandParams, angles: torch.Tensor, kinds: Sequence[GraspKind]) -> Verdict:
         """Test hands.
@@ -107,6 +114,17 @@ class GraspAcceptance:
                 "hold_displacement": moved,
             },
         )
+
+    def from_the_objects_side(self, hands: HandParams) -> tuple[np.ndarray, np.ndarray]:
+        """The last test, the exact answer to what the spheres in the hand only sample: webs and edges of the palm, too.
+
+        Returns:
+            (B,) bool, passed, and (B,) m, `object_depth_in_hand`.
+        """
+        with torch.no_grad():
+            vertices = self._model(hands).vertices.numpy().astype(np.float64)
+        depth = object_depth_in_hand(vertices, self._faces, self._solid)
+        return depth < self._settings.object_depth, depth
 
     def _contact_as_kind(self, signed: np.ndarray, touching: np.ndarray, kinds: Sequence[GraspKind]) -> np.ndarray:
         """(B,) bool: enough fingers touch, with the skin and only the skin that the kind is named for."""

@@ -109,7 +109,7 @@ def find_grasps(
         for kind in set(accepted):
             tally[kind].accepted += accepted.count(kind)
         parts.append((hands[torch.from_numpy(rows)], accepted, {k: v[rows] for k, v in verdict.metrics.items()}))
-    return _joined(parts, count, hand, tally)
+    return _looked_at_again(_joined(parts, count, hand, tally), accept)
 
 
 def synthesize_grasps(
@@ -229,6 +229,16 @@ def _joined(
     )
     metrics = {name: np.concatenate([part[name] for _, _, part in parts])[order] for name in parts[0][2]}
     return FoundGrasps(hands[torch.from_numpy(order)], [kinds[row] for row in order], metrics, tally)
+
+
+def _looked_at_again(found: FoundGrasps, accept: GraspAcceptance) -> FoundGrasps:
+    """Without the hands that the object is too deep in; one costly test for those that are kept, not for all tried."""
+    if not found.kinds:
+        return found
+    passed, depth = accept.from_the_objects_side(found.hands)
+    rows = np.flatnonzero(passed)
+    metrics = {name: values[rows] for name, values in {**found.metrics, "object_depth": depth}.items()}
+    return FoundGrasps(found.hands[torch.from_numpy(rows)], [found.kinds[int(row)] for row in rows], metrics, found.tally)
 
 
 def _in_turn(kind: np.ndarray) -> np.ndarray:

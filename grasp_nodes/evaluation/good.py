@@ -22,7 +22,8 @@ def is_good(
     """Good: penetration depth < 5 mm, at least 3 fingers in contact, and the object is held in six directions.
 
     Args:
-        depth: (B,), m, from `penetration_depth`. fingers_in_contact: (B, 5) bool, from `fingers_in_contact`.
+        depth: (B,), m, the larger of `penetration_depth` and `object_depth_in_hand`: a hand through a thin wall has no
+            vertex deep in it. fingers_in_contact: (B, 5) bool, from `fingers_in_contact`.
         holds: (B,) bool, from the six-direction hold.
         kind: of labelled data only: a pinch needs 2 fingers. None for a generated grasp, which always needs 3.
 

@@ -8,6 +8,9 @@ import numpy as np
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.solid import Solid, check_hands, finite_hands
+from grasp_nodes.geometry.mesh import mesh_edges
+from grasp_nodes.geometry.mesh_distance import MeshDistance
+from grasp_nodes.geometry.winding import winding_numbers
 from grasp_nodes.hand.keypoints import FINGER_JOINTS, FINGERS
 
 PALM = -1
@@ -43,6 +46,33 @@ def penetration_depth(signed_distance: np.ndarray) -> np.ndarray:
         (B,) m, 0 where no vertex is inside, NaN for a hand with NaN.
     """
     return np.maximum(-signed_distance.min(axis=1), 0.0)
+
+
+def object_depth_in_hand(hand_vertices: np.ndarray, hand_faces: np.ndarray, solid: Solid) -> np.ndarray:
+    """How deep the object's surface is inside the hand: what a hand through a thin wall cannot hide.
+
+    No vertex of a finger that goes through a 4 mm wall is deeper in it than 2 mm, so that `penetration_depth` finds
+    nothing wrong. The wall is as deep in the finger as the finger is thick.
+
+    Args:
+        hand_vertices: (B, V, 3), m, object frame. hand_faces: (F, 3) int, closed, outward.
+        solid: the object, of whose surface 4096 points are asked.
+
+    Returns:
+        (B,) m, 0 where no point of the object is inside, NaN for a hand with NaN.
+    """
+    vertices = check_hands(hand_vertices, hand_faces)
+    good = finite_hands(vertices)
+    result = np.where(good, 0.0, np.nan)
+    points = solid.surface_points
+    edges = mesh_edges(hand_faces)
+    for i in np.flatnonzero(good):
+        low, high = vertices[i].min(axis=0), vertices[i].max(axis=0)
+        near = points[((points > low) & (points < high)).all(axis=1)]
+        near = near[winding_numbers(vertices[i], hand_faces, near) > 0]
+        if len(near):
+            result[i] = MeshDistance(vertices[i], hand_faces, edges).unsigned(near)[0].max()
+    return result
 
 
 def disjointedness_distance(signed_distance: np.ndarray, fingertips: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,9 +14,11 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.geometry.mesh import check_mesh, is_watertight, signed_volume
+from grasp_nodes.geometry.mesh import check_mesh, is_watertight, sample_surface, signed_volume
 from grasp_nodes.geometry.mesh_distance import MeshDistance
 from grasp_nodes.objects.model import ObjectModel
+
+_SURFACE_POINTS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,11 @@ class Solid:
     def distance(self) -> MeshDistance:
         """Exact distances to the surface."""
         return MeshDistance(self.vertices, self.faces)
+
+    @cached_property
+    def surface_points(self) -> np.ndarray:
+        """(4096, 3) m, uniform over the surface, always the same ones."""
+        return sample_surface(self.vertices, self.faces, _SURFACE_POINTS, seed=0)[0]
 
     @cached_property
     def fingerprint(self) -> str:

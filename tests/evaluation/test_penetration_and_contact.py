@@ -30,6 +30,7 @@ from grasp_nodes.evaluation.penetration import (
     finger_of_vertices,
     fingertip_regions,
     hand_signed_distance,
+    object_depth_in_hand,
     penetration_depth,
 )
 from grasp_nodes.evaluation.solid import Solid
@@ -164,3 +165,29 @@ def test_good_needs_all_three_and_a_generated_pinch_is_none():
     assert is_good(depth, fingers, holds, kind="tripod").tolist() == is_good(depth, fingers, holds).tolist()
     with pytest.raises(InputError, match="fingers"):
         is_good(depth, fingers[:, :4], holds)
+
+
+def test_a_finger_through_a_thin_wall_is_found_from_the_objects_side():
+    wall = trimesh.creation.box(extents=(0.004, 0.2, 0.2))
+    finger = trimesh.creation.capsule(height=0.06, radius=0.008)
+    finger.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [0, 1, 0]))
+    finger.apply_translation(-finger.bounds.mean(axis=0))
+    solid = Solid(np.array(wall.vertices), np.array(wall.faces), "wall")
+    hands = np.stack([finger.vertices, finger.vertices + [0.1, 0, 0], np.full_like(finger.vertices, np.nan)])
+    faces = np.array(finger.faces)
+    depth = penetration_depth(hand_signed_distance(hands, solid))
+    assert depth[0] <= 0.002 + 1e-9
+    found = object_depth_in_hand(hands, faces, solid)
+    # The deepest of the sampled points lies near the axis.
+    assert 0.006 < found[0] <= 0.008
+    assert found[1] == 0
+    assert np.isnan(found[2])
+
+
+def test_depth_from_both_sides_agrees_for_a_ball_in_a_thick_block():
+    ball = trimesh.creation.icosphere(4, 0.01)
+    block = trimesh.creation.box(extents=(0.1, 0.1, 0.1))
+    solid = Solid(np.array(block.vertices), np.array(block.faces), "block")
+    hands = (np.array(ball.vertices) + [0.05 + 0.01 - 0.003, 0.013, 0.007])[None]
+    assert penetration_depth(hand_signed_distance(hands, solid))[0] == pytest.approx(0.003, abs=1e-4)
+    assert object_depth_in_hand(hands, np.array(ball.faces), solid)[0] == pytest.approx(0.003, abs=6e-4)

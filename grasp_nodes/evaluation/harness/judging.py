@@ -29,6 +29,7 @@ from grasp_nodes.evaluation.penetration import (
     finger_of_vertices,
     fingertip_regions,
     hand_signed_distance,
+    object_depth_in_hand,
     penetration_depth,
 )
 from grasp_nodes.evaluation.self_penetration import SelfPenetration
@@ -46,6 +47,7 @@ MEASURES = (
     "penetration_volume",
     "solid_intersection_volume",
     "penetration_depth",
+    "object_depth",
     "contact",
     "contact_area",
     "fingers_in_contact",
@@ -170,13 +172,16 @@ class ObjectJudge:
         distance = fine_distance[:, : vertices.shape[1]]
         finite = finite_hands(vertices)
         depth = penetration_depth(distance)
+        object_depth = object_depth_in_hand(vertices, hand.closed, solid)
+        deepest = np.maximum(depth, object_depth)
         fingers = fingers_in_contact(distance, hand.finger_of_vertices)
         holds = engine.six_direction_hold(vertices).holds
-        good = np.where(pinch, is_good(depth, fingers, holds, "pinch"), is_good(depth, fingers, holds))
+        good = np.where(pinch, is_good(deepest, fingers, holds, "pinch"), is_good(deepest, fingers, holds))
         return {
             "penetration_volume": intersection_volume(vertices, hand.closed, solid),
             "solid_intersection_volume": solid_intersection_volume(vertices, hand.closed, solid),
             "penetration_depth": depth,
+            "object_depth": object_depth,
             "contact": in_contact(distance).astype(np.float64),
             "contact_area": contact_area(fine, fine_faces, fine_distance),
             "fingers_in_contact": np.where(finite, fingers.sum(axis=1), np.nan),

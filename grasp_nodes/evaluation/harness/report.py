@@ -16,6 +16,7 @@ HEADERS: Mapping[str, tuple[str, int]] = {
     "penetration_cm3": ("volume cm3", 2),
     "siv_cm3": ("SIV cm3", 2),
     "depth_mm": ("depth mm", 1),
+    "object_depth_mm": ("object in hand mm", 1),
     "contact_area_cm2": ("area cm2", 1),
     "fingers_in_contact": ("fingers", 1),
     "disjointedness_mm": ("DD mm", 1),

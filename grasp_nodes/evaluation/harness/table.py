@@ -43,6 +43,7 @@ COLUMNS = (
     Column("penetration_cm3", "penetration_volume", 1e6),
     Column("siv_cm3", "solid_intersection_volume", 1e6),
     Column("depth_mm", "penetration_depth", 1e3),
+    Column("object_depth_mm", "object_depth", 1e3),
     Column("contact_ratio", "contact", share=True),
     Column("contact_area_cm2", "contact_area", 1e4),
     Column("fingers_in_contact", "fingers_in_contact"),
