@@ -1,4 +1,4 @@
-"""Hands in the variables of the grasp search, against the hand model itself and against the measured self-penetration."""
+"""Hands in the variables of the grasp search, against the hand model and the measured self-penetration."""
 
 from __future__ import annotations
 
