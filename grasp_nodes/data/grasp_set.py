@@ -20,7 +20,7 @@ from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.paths import PACKAGE_DIR
 
 OPEN_GRASPS_FILE = "open_grasps_v1.npz"
-OPEN_GRASPS_COMMAND = "grasp-nodes synthesize --objects 400 --grasps 50000 --seed 0 -o grasps"
+OPEN_GRASPS_COMMAND = "grasp-nodes synthesize --objects 500 --grasps 50000 --seed 0 -o grasps"
 DATA_VARIABLE = "GRASP_NODES_DATA"
 SET_FILE = "grasps.npz"
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
