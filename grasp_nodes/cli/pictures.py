@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from grasp_nodes.cli.grasp_sheet import draw_grasps, holds_grasps
 from grasp_nodes.data.clip_readers import ClipSource
 from grasp_nodes.data.finger_bends import FingerBends, mirror_pose
 from grasp_nodes.errors import InputError, MissingFileError
@@ -42,14 +43,14 @@ CLIP_FRAMES = 8
 COLUMNS = 4
 
 
-def draw(what: str, output: Path, size: int, side: str, scale: float) -> None:
+def draw(what: str, output: Path, size: int, side: str, scale: float, count: int = 100, seed: int = 0) -> None:
     """Write a PNG.
 
     Args:
-        what: a mesh file, a primitive (``sphere:0.04``), hand parameters (.npz, .json), a clip's folder, or hand:flat,
-            fist, grasp.
+        what: a mesh file, a primitive (``sphere:0.04``), hand parameters (.npz, .json), a set of grasps (.npz), a
+            clip's folder, or hand:flat, fist, grasp.
         output: the PNG. size: px, edge of one view, height of a clip's frame. side: of hand:... scale: from a mesh
-            file's unit to metres.
+            file's unit to metres. count, seed: of a set of grasps: how many, chosen at random.
 
     Raises:
         InputError: `what` cannot be drawn, or `output` is not a PNG that can be written.
@@ -61,6 +62,9 @@ def draw(what: str, output: Path, size: int, side: str, scale: float) -> None:
         raise InputError(f"output {output}: there is no folder {output.parent}")
     if side not in get_args(Side):
         raise InputError(f"side: expected one of {', '.join(get_args(Side))}, got {side!r}")
+    if holds_grasps(Path(what)):
+        draw_grasps(Path(what), output, count, seed, size)
+        return
     if Path(what).is_dir():
         picture = clip_sheet(Path(what), size)
     else:
