@@ -52,9 +52,10 @@ class AcceptanceSettings:
 class Verdict(NamedTuple):
     """Of B hands.
 
-    accepted: (B,) bool. passed: (B,) int64, how many tests were passed: shape, contact, itself, hold (4 = accepted).
+    accepted: (B,) bool. passed: (B,) int64, how many tests were passed: shape, contact, itself, hold (4 = accepted);
+    the last look, `from_the_objects_side`, comes after them.
     metrics: by name, (B,) float: penetration_depth, m; fingers, count; self_penetration and hold_displacement, m, NaN
-    where a test before it failed.
+    where a test before it failed, inf where the object was lost.
     """
 
     accepted: np.ndarray
@@ -71,7 +72,7 @@ class GraspAcceptance:
 
     def __init__(self, hand: GraspHand, solid: Solid, settings: AcceptanceSettings | None = None) -> None:
         model = hand.model
-        self._model, self._solid, self._settings = model, solid, settings or AcceptanceSettings()
+        self._hand, self._model, self._solid, self._settings = hand, model, solid, settings or AcceptanceSettings()
         self._spheres = hand.spheres
         self._faces = closed_faces(model.arrays.faces)
         self._fingers = finger_of_vertices(model.arrays.weights)
@@ -83,8 +84,9 @@ class GraspAcceptance:
         """Test hands.
 
         Args:
-            hands: B, object frame. angles: (B, D), rad, of the same hands. kinds: of each.
+            hands: B >= 1, object frame. angles: (B, D), rad, of the same hands. kinds: of each.
         """
+        self._hand.check(hands)
         with torch.no_grad():
             posed = self._model(hands)
             vertices = posed.vertices.numpy().astype(np.float64)

@@ -20,7 +20,7 @@ from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.evaluation.solid import Solid
 from grasp_nodes.fitting.grasp_hand import GraspHand
 from grasp_nodes.geometry.rotations import random_rotations
-from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
 from grasp_nodes.hand.kinds import KINDS, GraspKind
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
@@ -86,7 +86,8 @@ def find_grasps(
         generator: of every chance. settings: of the loop.
 
     Returns:
-        At most `count` hands in the object's frame, rounded to float16 before they were tested.
+        At most `count` hands in the object's frame, rounded to float16 before they were tested. Those that the object
+        is too deep in are taken out at the end and not replaced.
     """
     settings = settings or SynthesisSettings()
     solid = Solid.of(model)
@@ -99,7 +100,7 @@ def find_grasps(
             break
         pose, kinds = search.candidates(counts, generator)
         for kind in counts:  # what could not be placed counts as tried, or a kind without any place would never end
-            tally[kind].tried += max(counts[kind], kinds.count(kind))
+            tally[kind].tried += counts[kind]
         if pose is None:
             continue
         hands = _as_stored(hand.params(pose))
@@ -123,7 +124,8 @@ def synthesize_grasps(
 
     Returns:
         Right hands in the frame of the turned object, parameters rounded to float16 before they were tested; at most
-        `count`, fewer where the search gave up: `attributes` tells how many were tried.
+        `count`, fewer where the search gave up or the last look refused some: `attributes` tells how many were tried,
+        and accepted before that look.
     """
     digest = hashlib.sha256(f"{SYNTHESIS_VERSION}/{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
@@ -168,9 +170,10 @@ class SyntheticGrasps:
         """Accepted grasps with their kinds, in no order of merit; fewer than `count` where the search gave up."""
         start = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
-        found = find_grasps(self._hand, object_model, count, generator, self._settings)
+        # Some are taken out by the last look: more are looked for than are wanted.
+        found = find_grasps(self._hand, object_model, count + max(5, count // 2), generator, self._settings)
         grasps = make_grasps(found.hands, self._hand.model) if len(found.kinds) else []
-        labelled = [replace(grasp, kind=kind) for grasp, kind in zip(grasps, found.kinds, strict=True)]
+        labelled = [replace(grasp, kind=kind) for grasp, kind in zip(grasps, found.kinds, strict=True)][:count]
         return GraspSet(object_model.object_id, "synthetic", seed, time.perf_counter() - start, labelled)
 
 
@@ -185,7 +188,7 @@ def turned_object(name: ObjectName, turn: np.ndarray) -> ObjectModel:
 @lru_cache(maxsize=1)
 def open_grasp_hand() -> GraspHand:
     """The right open hand in the search's variables; loaded once."""
-    return GraspHand(load_hand_model("right"))
+    return GraspHand(load_hand_model("right", OPEN_HAND_FILE))
 
 
 def _shares(tally: Mapping[GraspKind, Tally], count: int, settings: SynthesisSettings) -> dict[GraspKind, int]:
@@ -238,7 +241,9 @@ def _looked_at_again(found: FoundGrasps, accept: GraspAcceptance) -> FoundGrasps
     passed, depth = accept.from_the_objects_side(found.hands)
     rows = np.flatnonzero(passed)
     metrics = {name: values[rows] for name, values in {**found.metrics, "object_depth": depth}.items()}
-    return FoundGrasps(found.hands[torch.from_numpy(rows)], [found.kinds[int(row)] for row in rows], metrics, found.tally)
+    return FoundGrasps(
+        found.hands[torch.from_numpy(rows)], [found.kinds[int(row)] for row in rows], metrics, found.tally
+    )
 
 
 def _in_turn(kind: np.ndarray) -> np.ndarray:

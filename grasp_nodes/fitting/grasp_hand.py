@@ -89,15 +89,29 @@ class GraspHand:
         """The variables of hands; `params` gives the same hands back.
 
         Raises:
-            InputError: hands of another scale than 1.
+            InputError: hands of another side, type or scale, see `check`.
         """
-        if not torch.allclose(hands.scale, torch.ones_like(hands.scale)):
-            raise InputError("grasp search: expected hands of scale 1: fold the scale into the object's instead")
+        self.check(hands)
         angles = hands.hand_pose @ self._inverse
         orient = axis_angle_to_matrix(hands.global_orient)
         wrist = self._wrist(hands.betas)
         position = (orient @ (self.pivot - wrist)[..., None])[..., 0] + wrist + hands.transl
         return GraspPose(angles, orient, position, hands.betas, hands.hand_pose - angles @ self._matrix)
+
+    def check(self, hands: HandParams) -> None:
+        """Refuse hands that this model cannot pose or that are not of scale 1.
+
+        Raises:
+            InputError: another side or dtype than the model's, or another scale than 1.
+        """
+        model = self.model
+        if hands.side != model.side or hands.betas.dtype != model.dtype:
+            raise InputError(
+                f"grasp search: expected {model.side} hands in {model.dtype}, as {model.model_id} was loaded; got "
+                f"{hands.side} ones in {hands.betas.dtype}"
+            )
+        if not torch.allclose(hands.scale, torch.ones_like(hands.scale)):
+            raise InputError("grasp search: expected hands of scale 1: fold the scale into the object's instead")
 
     def params(self, pose: GraspPose) -> HandParams:
         """The parameters of a batch."""
@@ -128,13 +142,16 @@ class GraspHand:
 
     @cached_property
     def spheres(self) -> SelfSpheres:
-        """Spheres in the hand by which it feels itself."""
+        """Spheres by which the hand feels itself and thin walls."""
         return SelfSpheres.of_hand(self._flat.keypoints[0], self._flat.vertices[0])
 
 
 @dataclass(frozen=True)
 class SelfSpheres:
     """Spheres between keypoints: seven in each finger, three in each metacarpal.
+
+    Each reaches to the nearest vertex of the flat hand of mean shape, so that it stands out of the skin between
+    vertices by up to 2 mm: the search's quick feelers, not a measure.
 
     first, second: (S,) keypoints, share: (S,) of the way between. radius: (S,) m.
     pairs: (2, P): spheres of different fingers, or of a finger and the palm, that are apart in the flat hand.

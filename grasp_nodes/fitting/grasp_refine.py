@@ -5,7 +5,7 @@ Small steps matter: rates of 0.02 rad kick fingers off the object, from where on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -49,8 +49,8 @@ class RefineSettings:
 class GraspPolisher:
     """Improves hands of any origin where they are: fingers onto the surface and out of it, balanced and natural.
 
-    Pads that are near the surface after the line search are meant to touch, other skin may. A hand that is far off
-    stays about where it was.
+    Pads that are near the surface after the line search are meant to touch, other skin may. A hand of which nothing
+    is near the surface stays as it was.
 
     Args:
         model: of the hands, full, of either side. settings: steps and rates.
@@ -61,15 +61,30 @@ class GraspPolisher:
         self._closer = FingerCloser(self._hand)
 
     def __call__(self, hands: HandParams, object_model: ObjectModel) -> HandParams:
-        """Polish B hands of the model's side, in the object's frame, on the CPU or the model's device."""
+        """Polish B hands, in the object's frame, on the model's device.
+
+        Raises:
+            InputError: hands of another side, dtype or scale than the model's.
+        """
+        self._hand.check(hands)
+        if not len(hands):
+            return hands
         s, hand, distance = self._settings, self._hand, object_model.signed_distance
         with torch.no_grad():
             bend = self._closer.directions(ALL_JOINTS)
             pose = self._closer.close(
                 hand.pose(hands), distance, bend, s.snap_span, s.snap_steps, s.snap_depth, only_to_touch=True
             )
-            goal = self._goal(distance(hand.posed(pose)[0]))
-        return hand.params(refine_poses(hand, pose, distance, goal, s))
+            signed = distance(hand.posed(pose)[0])
+        refined = hand.params(refine_poses(hand, pose, distance, self._goal(signed), s))
+        # Adam makes full steps of the faintest slope: what has nothing near would creep.
+        near = (signed.amin(dim=1) < s.near)[:, None]
+        return replace(
+            hands,
+            global_orient=torch.where(near, refined.global_orient, hands.global_orient),
+            hand_pose=torch.where(near, refined.hand_pose, hands.hand_pose),
+            transl=torch.where(near, refined.transl, hands.transl),
+        )
 
     def _goal(self, signed: Tensor) -> ContactGoal:
         patches = contact_patches(self._hand.model)

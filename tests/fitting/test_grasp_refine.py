@@ -143,10 +143,19 @@ def test_a_hand_that_is_far_off_stays(objects, polish):
     hands = disturbed("ball", noise=0.0)
     away = replace(hands, transl=hands.transl + torch.tensor([0.3, 0.0, 0.0]))
     polished = polish(away, objects["ball"])
-    with torch.no_grad():
-        way = (MODEL(polished).vertices - MODEL(away).vertices).norm(dim=2)
-    assert way.max() < 0.02
-    assert way.median() < 0.006
+    for name in ("global_orient", "hand_pose", "transl"):
+        torch.testing.assert_close(getattr(polished, name), getattr(away, name), atol=0, rtol=0)
+
+
+def test_hands_that_do_not_fit_are_refused_and_none_are_fine(objects, polish):
+    hands = disturbed("ball")
+    with pytest.raises(InputError, match=r"expected right hands in torch\.float32.*got left ones"):
+        polish(replace(hands, side="left"), objects["ball"])
+    with pytest.raises(InputError, match=r"got right ones in torch\.float64"):
+        polish(hands.to(torch.float64), objects["ball"])
+    with pytest.raises(InputError, match="scale 1"):
+        polish(replace(hands, scale=1.1 * hands.scale), objects["ball"])
+    assert len(polish(hands[torch.zeros(0, dtype=torch.int64)], objects["ball"])) == 0
 
 
 def test_the_same_hands_come_out_the_same_in_any_company(objects, polish):
