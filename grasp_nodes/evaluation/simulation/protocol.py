@@ -101,6 +101,14 @@ class HoldProtocol:
     shake_acceleration: float = 9.8
     shake_frequency: float = 4.0
 
+    def __post_init__(self) -> None:
+        positive = (self.timestep, self.object_mass, self.friction, self.limit)
+        if not all(value > 0 for value in positive) or round(self.duration / self.timestep) < 1:
+            raise InputError(
+                "hold protocol: timestep, mass, friction and limit must be positive and the duration a timestep or "
+                f"more, got {', '.join(f'{value:g}' for value in positive)} and {self.duration:g}"
+            )
+
     def describe(self) -> dict[str, object]:
         """Every setting by name, for the report."""
         return asdict(self)
