@@ -1,6 +1,6 @@
 """How far an estimated hand, object and contact are from the truth, for one frame.
 
-Distances are in metres; reports turn them into millimetres.
+Distances are in metres; reports turn them into millimetres. An estimate with NaN scores NaN, for the caller to count.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ def keypoint_error(estimate: np.ndarray, truth: np.ndarray) -> float:
     """
     if estimate.shape != truth.shape:
         raise InputError(f"keypoints: expected the truth's shape {truth.shape}, got {estimate.shape}")
+    if estimate.ndim != 2 or estimate.shape[1] != 3 or not len(estimate):
+        raise InputError(f"keypoints: expected the points of one frame, (K, 3), got {estimate.shape}")
     return float(np.linalg.norm(np.asarray(estimate, np.float64) - truth, axis=-1).mean())
 
 
@@ -56,9 +58,11 @@ def procrustes_aligned(estimate: np.ndarray, truth: np.ndarray, rotate: bool = T
         rotate: False = scale and translation only, as in the end-point error of HOMan and HO-3D.
 
     Returns:
-        (K, 3) m, in the truth's frame. An estimate without extent ends on the truth's centre.
+        (K, 3) m, in the truth's frame; NaN where one of the two has NaN. An estimate without extent ends on the
+        truth's centre.
     """
-    keypoint_error(estimate, truth)  # the check of shapes
+    if not np.isfinite(keypoint_error(estimate, truth)):  # which also checks the shapes
+        return np.full(truth.shape, np.nan)
     source, target = np.asarray(estimate, np.float64), np.asarray(truth, np.float64)
     source, centre = source - source.mean(axis=0), target.mean(axis=0)
     target = target - centre
@@ -91,8 +95,16 @@ def f_score(estimate: np.ndarray, truth: np.ndarray, threshold: float) -> float:
         estimate: (N, 3), m. truth: (M, 3), m; correspondence is not used. threshold: m.
 
     Returns:
-        0..1.
+        0..1, NaN where a point has NaN.
+
+    Raises:
+        InputError: a set that is empty, or not of points.
     """
+    for name, points in (("estimate", estimate), ("truth", truth)):
+        if points.ndim != 2 or points.shape[1] != 3 or not len(points):
+            raise InputError(f"F-score: expected points (N, 3) as the {name}, got {points.shape}")
+    if not (np.isfinite(estimate).all() and np.isfinite(truth).all()):
+        return float("nan")
     precision = float((cKDTree(truth).query(estimate)[0] <= threshold).mean())
     recall = float((cKDTree(estimate).query(truth)[0] <= threshold).mean())
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
@@ -108,8 +120,10 @@ def add_s(T_estimate: np.ndarray, T_truth: np.ndarray, points: np.ndarray) -> fl
         points: (N, 3), m, object frame.
 
     Returns:
-        m.
+        m, NaN where a pose has NaN.
     """
+    if not (np.isfinite(T_estimate).all() and np.isfinite(T_truth).all()):
+        return float("nan")
     relative = np.linalg.inv(T_estimate) @ T_truth
     moved = points @ relative[:3, :3].T + relative[:3, 3]
     return float(cKDTree(points).query(moved)[0].mean())

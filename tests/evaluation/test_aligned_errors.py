@@ -10,10 +10,12 @@ from scipy.spatial.transform import Rotation
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.pose_metrics import (
+    add_s,
     f_score,
     mean_vertex_error,
     procrustes_aligned,
     procrustes_aligned_error,
+    root_aligned_keypoint_error,
 )
 
 
@@ -54,6 +56,27 @@ def test_f_score_of_shifted_and_of_partial_points():
     assert f_score(line + [0, 0.006, 0], line, 0.005) == 0
     # All of the half are right, half of all are found.
     assert f_score(line[:50], line, 0.005) == pytest.approx(2 * 1 * 0.5 / 1.5)
+
+
+def test_what_is_not_a_number_is_no_score_and_never_an_exception():
+    points = np.random.default_rng(0).normal(size=(9, 3))
+    broken = np.where(np.arange(9)[:, None] == 4, np.nan, points)
+    assert np.isnan(mean_vertex_error(broken, points))
+    for rotate in (True, False):
+        assert np.isnan(procrustes_aligned_error(broken, points, rotate))
+    assert np.isnan(f_score(broken, points, 0.005))
+    assert np.isnan(f_score(points, broken, 0.005))
+    assert np.isnan(add_s(np.full((4, 4), np.nan), np.eye(4), points))
+
+
+def test_empty_sets_and_batches_are_refused():
+    points = np.zeros((9, 3))
+    for wrong in (np.zeros((0, 3)), np.zeros((2, 9, 3))):
+        with pytest.raises(InputError, match="F-score"):
+            f_score(wrong, points, 0.005)
+        for measure in (mean_vertex_error, root_aligned_keypoint_error, procrustes_aligned):
+            with pytest.raises(InputError, match="one frame"):
+                measure(wrong, wrong)
 
 
 def test_mean_vertex_error_is_the_mean_distance():
