@@ -60,7 +60,10 @@ class RatingServer(ThreadingHTTPServer):
 
     def knows_host(self, header: str) -> bool:
         """Whether a request meant this server, and not a name that another site points to this machine."""
-        name = urlsplit(f"//{header}").hostname
+        try:
+            name = urlsplit(f"//{header}").hostname
+        except ValueError:
+            return False
         return self.host not in ("127.0.0.1", "localhost") or name in ("127.0.0.1", "localhost")
 
 
@@ -71,7 +74,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page, a rater's questions, or a picture."""
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+        except ValueError:
+            self._refuse("no such page", HTTPStatus.NOT_FOUND)
+            return
         if not self.server.knows_host(self.headers.get("Host", "")):
             self._refuse("unknown host")
         elif url.path == "/":
@@ -113,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = json.loads(body)
             task = RatingTask(content["kind"], content["first"], content["second"])
             rater, answer, seconds = content["rater"], content["answer"], float(content["seconds"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(f"answer: expected rater, kind, first, second, answer and seconds ({error})") from error
         if not all(isinstance(text, str) for text in (rater, answer, task.kind, task.first, task.second)):
             raise InputError("answer: rater, kind, first, second and answer are texts")

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from grasp_nodes.errors import InputError
@@ -38,19 +39,30 @@ class RowFile:
         """Add a row, on disk before this returns.
 
         Raises:
-            InputError: it cannot be written, or a value has a line break, which a row here must not have.
+            InputError: it cannot be written, in which case nothing of the row is left in it, or a value has a line
+                break, which a row here must not have.
         """
-        if any("\n" in str(value) for value in values):
+        if any(sign in str(value) for value in values for sign in "\r\n"):
             raise InputError(f"{self.path}: a value with a line break cannot be a row's: {values}")
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(values)
         try:
-            with self.path.open("ab") as stream:
-                stream.write(text.getvalue().encode())
-                stream.flush()
-                os.fsync(stream.fileno())
+            self._write(text.getvalue().encode())
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error})") from error
+
+    def _write(self, row: bytes) -> None:
+        # Without a buffer, so that nothing of a row that a full disk cut off comes later.
+        with self.path.open("ab", buffering=0) as stream:
+            end = stream.tell()
+            try:
+                while row:
+                    row = row[stream.write(row) :]
+                os.fsync(stream.fileno())
+            except OSError:
+                with suppress(OSError):  # the next row must not go on where this one was cut off
+                    stream.truncate(end)
+                raise
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import itertools
 import json
@@ -150,6 +151,24 @@ def test_half_a_row_of_a_killed_process_is_dropped(folder: Path) -> None:
     assert [(answer.rater, answer.answer) for answer in read_answers(folder / RATINGS)] == [("Ann", "5"), ("Bob", "3")]
 
 
+def test_a_row_that_a_full_disk_cut_off_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = RowFile(folder / "rows.csv", ("a", "b"))
+    file.append((1, 2))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(InputError, match="no space left"):
+            file.append((3, 4))
+    file.append((5, 6))
+    assert read_rows(folder / "rows.csv", ("a", "b")) == [("1", "2"), ("5", "6")]
+    for sign in "\r\n":
+        with pytest.raises(InputError, match="line break"):
+            file.append((f"7{sign}", 8))
+
+
 def test_answers_of_many_threads_are_all_kept(folder: Path) -> None:
     study = RatingStudy(folder, scores=20, pairs=0)
     threads = [
@@ -220,6 +239,12 @@ def test_an_answer_is_on_disk_when_the_server_replies(server: RatingServer, fold
     [
         (b"no json", "expected rater, kind"),
         (b"[1]", "expected rater, kind"),
+        (b"[" * 4000, "expected rater, kind"),
+        (
+            b'{"rater": "Ann", "kind": "score", "first": "a", "second": "", "answer": "3", "seconds": 1%s}'
+            % (400 * b"0"),
+            "expected rater, kind",
+        ),
         ({"rater": "Ann"}, "expected rater, kind"),
         ({"rater": 3, "kind": "score", "first": "a", "second": "", "answer": "3", "seconds": 1}, "are texts"),
         ({"rater": "Ann", "kind": "score", "first": "a", "second": "", "answer": "3", "seconds": 1}, "not asked"),
@@ -237,7 +262,8 @@ def test_other_sites_cannot_answer_or_read(server: RatingServer) -> None:
     assert request(server, "GET", "/tasks?rater=Ann", Host="evil.example")[0] == 400
     assert request(server, "POST", "/answer", b"{}", **{"Content-Type": "text/plain"})[0] == 404
     assert request(server, "POST", "/answer", b"x" * 5000)[0] == 413
-    for path in ("/picture/../../etc/passwd", "/picture/" + "a" * 16 + ".png", "/index.csv"):
+    assert request(server, "GET", "/", Host="[")[0] == 400
+    for path in ("//[", "/picture/../../etc/passwd", "/picture/" + "a" * 16 + ".png", "/index.csv"):
         assert request(server, "GET", path)[0] == 404
 
 
