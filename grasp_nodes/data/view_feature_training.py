@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -209,13 +210,8 @@ def _accuracy(
         "kind_accuracy": share((found_kind == true_kind)[labelled]),
         "family_accuracy": share(found_family == true_family),
         "real_accuracy": share((real > 0) == (true_level == 0)),
-        "level_correlation": round(float(np.corrcoef(_ranks(amount), _ranks(true_level))[0, 1]), 4),
+        "level_correlation": round(float(spearmanr(amount.numpy(), true_level.numpy())[0]), 4),
     }
-
-
-def _ranks(values: Tensor) -> np.ndarray:
-    """Ranks (N,), equal ones for equal values."""
-    return np.unique(values.numpy(), return_inverse=True)[1].astype(np.float64)
 
 
 def _save(path: Path, key: str, epoch: int, parts: dict[str, Any]) -> None:

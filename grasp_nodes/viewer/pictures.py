@@ -180,13 +180,13 @@ def write_grasp_sheet(
     with torch.no_grad():
         vertices = hand_model(hands).vertices.cpu().numpy()
     faces = closed_faces(hand_model.faces.cpu().numpy())
-    distances: dict[int, MeshDistance] = {}
+    distances: dict[int, tuple[np.ndarray, MeshDistance]] = {}
     cells = []
     for hand, (item, item_faces), caption in zip(vertices, objects, captions, strict=True):
-        # Grasps of one object mostly come with the same array.
+        # Grasps of one object mostly come with the same array; it is kept, so that its id stays its own.
         if id(item) not in distances:
-            distances[id(item)] = MeshDistance(item, item_faces)
+            distances[id(item)] = item, MeshDistance(item, item_faces)
         known = np.isfinite(hand).all()
-        signed = distances[id(item)].signed(hand.astype(np.float64))[0] if known else np.full(len(hand), np.nan)
+        signed = distances[id(item)][1].signed(hand.astype(np.float64))[0] if known else np.full(len(hand), np.nan)
         cells.append((grasp_picture(hand, faces, item, item_faces, signed, size, threads), caption))
     grasp_sheet(cells, columns, path)

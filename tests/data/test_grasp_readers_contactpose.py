@@ -162,7 +162,12 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     writer.record("full1_use", "mug", pose=[0.0] * 7)
     with pytest.raises(InputError, match=r"full1_use/mug.*expected 18 numbers, got 7"):
         read_contactpose(tmp_path, hand_model())
-    (tmp_path / "contactpose_data/full1_use/mug/mano_fits_15.json").write_text("[")
+    fits = tmp_path / "contactpose_data/full1_use/mug/mano_fits_15.json"
+    whole = json.loads(fits.read_text())
+    fits.write_text(json.dumps([whole[0], {**whole[1], "pose": ["wide open"] * 18}]))
+    with pytest.raises(InputError, match=r"full1_use/mug.*could not convert"):
+        read_contactpose(tmp_path, hand_model())
+    fits.write_text("[")
     with pytest.raises(InputError, match=r"mano_fits_15.json: not readable as JSON"):
         read_contactpose(tmp_path, hand_model())
     with pytest.raises(InputError, match="left hand"):

@@ -139,7 +139,9 @@ def _read_recording(
             if not 0 <= frame < len(frames):
                 raise InputError(f"{notes_file}: frame {frame} is not one of its {len(frames)}")
             object_to_mano = object_to_mano @ _matrix(frames[frame]["hTo"][number])
-    except (KeyError, IndexError, TypeError) as error:
+    except InputError:
+        raise
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: {fits_file.name} or {notes_file.name} is not as ContactPose writes it "
             f"({type(error).__name__}: {error})"
