@@ -198,6 +198,18 @@ class TestMujoco:
         assert HOLD.limit < stopped.displacement[0].min() < np.inf
         assert not engine.shake(floor.vertices[None]).holds[0]
 
+    @pytest.mark.parametrize(("slope", "slips"), [(14, False), (20, True)])
+    def test_a_slope_holds_up_to_the_angle_of_friction(self, slope, slips):
+        # Coulomb: a block slips where the tangent of the slope is more than the friction, here from 16.7 degrees on.
+        turn = trimesh.transformations.rotation_matrix(np.deg2rad(slope), [0, 0, 1])
+        block = box((0.04, 0.02, 0.04)).apply_transform(turn)
+        plane = fine(box((0.12, 0.02, 0.12), (0.0, -0.0199, 0.0))).apply_transform(turn)
+        settings = replace(HOLD, friction=0.3, limit=1.0, duration=0.25, settle_speed=0.0)
+        engine = MujocoEngine(solid(block), plane.faces)
+        down = engine.six_direction_hold(plane.vertices[None], settings, every_direction=True).displacement[0, 3]
+        assert (down > 1e-3) == slips
+        assert slips or down < 3e-4
+
     def test_the_inside_of_a_mug_is_empty(self):
         # A ball of 2 cm hangs in the mug's inside and is touched by nothing: the mug falls until its wall meets it.
         whole = mug()

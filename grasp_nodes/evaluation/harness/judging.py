@@ -109,7 +109,7 @@ class ObjectJudge:
         feature_network: None = no features.
 
     Raises:
-        InputError: the object cannot be judged: its mesh is open, flat, or cannot be cut into convex parts.
+        InputError: the object cannot be judged: its mesh is open or flat; on a call, V-HACD finds no parts of it.
         MissingDependencyError: MuJoCo is not installed.
     """
 
