@@ -113,11 +113,11 @@ def evaluate(request: Request) -> int:
             drawn = [name for name in order if name not in evaluation.missing()]
             places = draw_places(objects, request.count, request.pictures, request.seed) if request.pictures else []
             pictures = SamplePictures(request.output)
-            write_samples(request.output, drawn, places, records, parts.hand_models, pictures, progress)
+            sheet = write_samples(request.output, drawn, places, records, parts.hand_models, pictures, progress)
     except KeyboardInterrupt:
         _say(f"Stopped. What was measured is in {request.output}: the same command goes on from there.")
         return INTERRUPTED
-    _print(rows, request)
+    _print(rows, request, sheet)
     return 0
 
 
@@ -275,14 +275,15 @@ def _write_report(request: Request, rows: Sequence[Row], settings: Mapping[str, 
         raise InputError(f"output {request.output}: the report cannot be written ({error})") from error
 
 
-def _print(rows: Sequence[Row], request: Request) -> None:
+def _print(rows: Sequence[Row], request: Request, sheet: Path | None) -> None:
     console = Console()
     table = text_table(rows)
     if _width(console, table) > console.width:
         table = table.transposed()
     # Better lines that the terminal breaks than numbers that are cut.
     Console(width=max(console.width, _width(console, table))).print(_rich(table))
-    for note in [*notes(rows), f"{request.output}: {MARKDOWN_FILE}, {JSON_FILE}, {RECORDS_FILE}"]:
+    files = [MARKDOWN_FILE, JSON_FILE, RECORDS_FILE, *([sheet.name] if sheet is not None else [])]
+    for note in [*notes(rows), f"{request.output}: {', '.join(files)}"]:
         typer.echo(note)
     if request.as_json:
         typer.echo(json.dumps({"rows": rows}, allow_nan=False))

@@ -10,7 +10,7 @@ import numpy as np
 
 from grasp_nodes.contact.hand_states import make_grasps
 from grasp_nodes.contact.interaction import GraspSet
-from grasp_nodes.data.grasp_files import read_grasps
+from grasp_nodes.data.grasp_files import check_meshes, read_grasps
 from grasp_nodes.data.labelled_grasps import KINDS, GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.harness.object_set import EvaluatedObject, object_resolution
@@ -32,19 +32,21 @@ class FileGrasps:
 
     Raises:
         MissingFileError: no such file.
-        InputError: it cannot be read, holds no grasps, or is of another hand model.
+        InputError: it cannot be read, holds no grasps, or is of another hand model or of other procedural objects.
     """
 
     def __init__(self, path: Path, objects: Sequence[EvaluatedObject], models: Mapping[Side, HandModel]) -> None:
         self._path = path
-        self._grasps = read_grasps(path)
+        self._grasps = read_grasps(path, keep_not_finite=True)  # the judge counts them
         self._model = models[self._grasps.hands.side]
-        check_hand(path, self._grasps, self._model)
+        check_hand(str(path), self._grasps, self._model)
         self._objects = {one.name: one for one in objects}
         self._numbers: dict[tuple[str, float], list[int]] = {}
         for number, one in enumerate(self._grasps.objects):
             if one.mesh:
                 self._numbers.setdefault((one.mesh, one.scale), []).append(number)
+        judged = {(one.mesh, one.scale) for one in objects}
+        check_meshes(path, (one for one in self._grasps.objects if (one.mesh, one.scale) in judged))
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
         """The file's grasps of the object; where there are more than wanted, so many drawn by lot.
@@ -70,8 +72,11 @@ class FileGrasps:
         return GraspSet(object_model.object_id, self._grasps.source, seed, 0.0, grasps)
 
 
-def check_hand(path: Path, grasps: LabelledGrasps, model: HandModel) -> None:
+def check_hand(where: str, grasps: LabelledGrasps, model: HandModel) -> None:
     """Refuse grasps of another hand model: their parameters mean other hands here.
+
+    Args:
+        where: they come from, for the message.
 
     Raises:
         InputError: naming both models and the remedy.
@@ -80,7 +85,7 @@ def check_hand(path: Path, grasps: LabelledGrasps, model: HandModel) -> None:
     if given == own or (not given and grasps.hand_model_id == model.model_id):
         return
     raise InputError(
-        f"{path}: its grasps are of the hand model {grasps.hand_model_id} ({given[:12] or 'no fingerprint'}), the "
+        f"{where}: its grasps are of the hand model {grasps.hand_model_id} ({given[:12] or 'no fingerprint'}), the "
         f"loaded one is {model.model_id} ({own[:12]}): set GRASP_NODES_HAND_MODEL to the model that the file was made "
         "with"
     )
@@ -92,7 +97,7 @@ def file_objects(path: Path) -> list[EvaluatedObject]:
     Raises:
         MissingFileError: no such file. InputError: it cannot be read, or names no meshes.
     """
-    grasps = read_grasps(path)
+    grasps = read_grasps(path, keep_not_finite=True)  # an object whose grasps are all NaN is an object, too
     used = [grasps.objects[k] for k in np.unique(grasps.object_index)]
     found = [_evaluated(one, grasps.source) for one in used if one.mesh]
     if not found:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from grasp_nodes.data.grasp_files import FORMAT, read_grasps
+from grasp_nodes.cli.grasp_file_methods import check_hand
+from grasp_nodes.data.grasp_files import FORMAT, check_meshes, read_grasps
 from grasp_nodes.data.labelled_grasps import KINDS, UNLABELLED
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
@@ -30,16 +31,14 @@ def draw_grasps(path: Path, output: Path, count: int, seed: int, size: int) -> N
         path: of the set. output: the PNG. count: grasps, at most. seed: of the choice. size: px, edge of a view.
 
     Raises:
-        InputError: the file is damaged, of another hand model, or its objects have no meshes.
+        InputError: the file is damaged, of another hand model or other procedural objects, or its objects have no
+            meshes.
     """
     grasps = read_grasps(path)
     model = load_hand_model(grasps.hands.side)
-    if grasps.hand_fingerprint != model.fingerprint:
-        raise InputError(
-            f"{path}: its hands are of the model {grasps.hand_model_id} ({grasps.hand_fingerprint[:12]}), loaded is "
-            f"{model.model_id} ({model.fingerprint[:12]}): name the right one in GRASP_NODES_HAND_MODEL"
-        )
+    check_hand(str(path), grasps, model)
     chosen = grasps[np.random.default_rng(seed).permutation(len(grasps))[:count]]
+    check_meshes(path, (chosen.objects[int(number)] for number in np.unique(chosen.object_index)))
     meshes, captions = [], []
     for number, kind in zip(chosen.object_index, chosen.kind, strict=True):
         item = chosen.objects[int(number)]

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from grasp_nodes.cli.grasp_file_methods import check_hand
 from grasp_nodes.data.grasp_files import read_grasps
 from grasp_nodes.data.grasp_set import open_grasps
 from grasp_nodes.data.view_feature_training import TrainingSettings, train_view_features
@@ -41,6 +42,7 @@ def train_method(method: str, grasps: Path | None, output: Path, settings: Train
         raise InputError(f"method {method!r}: expected one of {', '.join(METHODS)}")
     found = open_grasps() if grasps is None else read_grasps(grasps)
     model = load_hand_model(found.hands.side)
+    check_hand(found.source if grasps is None else str(grasps), found, model)
     target = output / f"{VERSION}.npz"
     console = Console(stderr=True)
     try:

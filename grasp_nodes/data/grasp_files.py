@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -88,12 +88,15 @@ def grasp_arrays(grasps: LabelledGrasps, precision: Precision = "float16") -> di
     return arrays
 
 
-def read_grasps(path: Path, expect_fingerprint: str | None = None, allow_empty: bool = False) -> LabelledGrasps:
+def read_grasps(
+    path: Path, expect_fingerprint: str | None = None, allow_empty: bool = False, keep_not_finite: bool = False
+) -> LabelledGrasps:
     """Read a set of grasps; hands come as float32. Grasps whose parameters are not finite are dropped with a warning.
 
     Args:
         path: the file. expect_fingerprint: of the hand model that will pose them, None = any.
         allow_empty: whether a file without a single grasp is fine.
+        keep_not_finite: whether grasps that are not finite stay, for whoever counts them.
 
     Raises:
         MissingFileError: no such file. InputError: it is damaged or something else, was written by a newer version, is
@@ -141,7 +144,7 @@ def read_grasps(path: Path, expect_fingerprint: str | None = None, allow_empty: 
         )
     except InputError as error:
         raise InputError(f"{path}: not a readable {_WHAT} ({error})") from error
-    grasps = drop_not_finite(grasps, str(path))
+    grasps = grasps if keep_not_finite else drop_not_finite(grasps, str(path))
     if not len(grasps) and not allow_empty:
         raise InputError(f"{path}: holds no grasps")
     return grasps
@@ -160,6 +163,26 @@ def drop_not_finite(grasps: LabelledGrasps, where: str) -> LabelledGrasps:
         return grasps
     _log.warning("%s: dropped %d of %d grasps: NaN or infinite pose", where, int((~finite).sum()), len(grasps))
     return grasps[finite.numpy()]
+
+
+def check_meshes(path: Path, objects: Iterable[GraspedObject]) -> None:
+    """Refuse grasps of procedural objects that are made differently here.
+
+    Args:
+        path: of the file, for the message. objects: of the file, those that are used.
+
+    Raises:
+        InputError: naming the first whose mesh is another one, and the remedy.
+    """
+    for one in objects:
+        if not (one.mesh_sha256 and one.mesh.startswith(registry.SPEC_PREFIX)):
+            continue
+        if mesh_sha256(one.mesh.removeprefix(registry.SPEC_PREFIX)) != one.mesh_sha256:
+            raise InputError(
+                f"{path}: {one.name} ({one.mesh}) is not the mesh that its grasps were made on (SHA-256 "
+                f"{one.mesh_sha256[:12]} in the file): the installed numpy, scipy or trimesh makes another one. Make "
+                "the set anew with 'grasp-nodes synthesize', or install the versions that its attributes name"
+            )
 
 
 def mesh_sha256(name: str | registry.ObjectName) -> str:

@@ -8,6 +8,7 @@ some, further objects are planned in rounds, each from the results of the rounds
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -276,13 +277,15 @@ class ShardFolder:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """A disk that is full or gone is one message that says how to go on."""
+        """A disk that is full or gone, or a folder of others, is one message that says how to go on."""
         try:
             yield
         except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            remedy = "Make room there, then run" if full else "Mend that, or name another folder with -o; then run"
             raise WorkError(
-                f"{self.path}: cannot be written ({error.strerror or error}); what is finished is kept. Make room "
-                "there, then run the same command again: it goes on from here"
+                f"{self.path}: cannot be written ({error.strerror or error}); what is finished is kept. {remedy} the "
+                "same command again: it goes on from here"
             ) from error
 
     def _file(self, name: ObjectName) -> Path:

@@ -17,12 +17,13 @@ from grasp_nodes.cli.evaluating import Request, evaluate
 from grasp_nodes.cli.generators import MethodName, load_hand_models, parse_method, parse_methods
 from grasp_nodes.cli.grasp_file_methods import FileGrasps, file_objects
 from grasp_nodes.contact.hand_states import stack_hands
-from grasp_nodes.data.grasp_files import write_grasps
+from grasp_nodes.data.grasp_files import grasp_arrays, mesh_sha256, write_grasps
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.evaluation.harness.bounds import BOUNDS, RandomHands
 from grasp_nodes.evaluation.harness.object_set import EvaluatedObject
 from grasp_nodes.evaluation.harness.protocols import Method
+from grasp_nodes.evaluation.harness.report import notes
 from grasp_nodes.hand.files import MODEL_VARIABLE
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.viewer.picture_folder import read_pictures
@@ -167,6 +168,15 @@ class TestFiles:
         write_grasps(tmp_path / "g.npz", labelled())
         with pytest.raises(InputError, match=r"holds no grasps of sphere:0\.04"):
             FileGrasps(tmp_path / "g.npz", [item], models).generate(item.build(), 3, 0)
+        box = EvaluatedObject("box:3", "box", "family:box:3")
+        made = [GraspedObject("box:3", "family:box:3", mesh_sha256=mesh_sha256("box:3"))]
+        write_grasps(tmp_path / "same.npz", labelled(objects=made))
+        FileGrasps(tmp_path / "same.npz", [box], models)
+        made = [replace(made[0], mesh_sha256="0" * 64)]
+        write_grasps(tmp_path / "changed.npz", labelled(objects=made))
+        FileGrasps(tmp_path / "changed.npz", [item], models)  # its box is not judged on
+        with pytest.raises(InputError, match=r"box:3.*not the mesh that its grasps were made on.*synthesize"):
+            FileGrasps(tmp_path / "changed.npz", [box], models)
         mirror = np.diag([-1.0, 1, 1, 1])
         mirrored = EvaluatedObject("box:3", "box", "family:box:3", transform=mirror)
         with pytest.raises(InputError, match="holds no grasps of box:3"):
@@ -229,6 +239,31 @@ class TestRuns:
         row = json.loads((tmp_path / "run" / "evaluation.json").read_text())["rows"][0]
         assert row["seconds_per_grasp"] is None
 
+    def test_nan_in_a_file_is_counted_and_not_averaged(self, light, tmp_path):
+        arrays = grasp_arrays(labelled(), "float32")
+        whole, broken = tmp_path / "whole.npz", tmp_path / "broken.npz"
+        np.savez(whole, **arrays)
+        arrays["hand_pose"][[1, 4], 7] = np.nan
+        np.savez(broken, **arrays)
+        methods = [f"file:{whole}", f"file:{broken}"]
+        asked = Request(",".join(methods), (str(broken),), 6, 0, tmp_path / "run", displacement=False, pictures=1)
+        evaluate(asked)
+        (sound, row), records = (
+            [rows_of(tmp_path / "run")[name] for name in methods],
+            [json.loads(line) for line in (tmp_path / "run" / "grasps.jsonl").read_text().splitlines()],
+        )
+        assert (sound["nan"], sound["missing"]) == (0, 0)
+        assert (row["n"], row["nan"], row["missing"]) == (6, 2, 0)
+        depth = next(one["values"]["penetration_depth"] for one in records if one["method"] == methods[0])
+        assert row["depth_mm"] == pytest.approx(1000 * np.mean(np.delete(depth, [1, 4])))
+        assert "2 of 6 grasps have NaN" in "\n".join(notes([row]))
+
+    def test_an_object_whose_grasps_are_all_nan_stays_in_the_set(self, tmp_path):
+        arrays = grasp_arrays(labelled(), "float32")
+        arrays["transl"][:] = np.nan
+        np.savez(tmp_path / "g.npz", **arrays)
+        assert [one.name for one in file_objects(tmp_path / "g.npz")] == ["box:3"]
+
     def test_ctrl_c_says_how_to_go_on(self, light, tmp_path, monkeypatch, capsys):
         def interrupted(self, task):
             raise KeyboardInterrupt
@@ -240,7 +275,8 @@ class TestRuns:
         assert "same command goes on" in capsys.readouterr().err
 
     def test_bad_usage_is_one_line_and_exit_code_2(self, tmp_path, monkeypatch, capsys):
-        for words in (["--methods", "nosuch"], ["--objects", "family:cup:1"], ["--objects", str(tmp_path / "no.obj")]):
+        words_of = [["--methods", "nosuch"], ["--objects", "family:cup:1"], ["--objects", str(tmp_path / "no.obj")]]
+        for words in [*words_of, ["--objects", str(tmp_path / "no_folder")]]:
             monkeypatch.setattr("sys.argv", ["grasp-nodes", "evaluate", *words, "-o", str(tmp_path / "run")])
             with pytest.raises(SystemExit) as ended:
                 app.main()

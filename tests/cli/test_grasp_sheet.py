@@ -56,7 +56,20 @@ def test_grasps_that_cannot_be_drawn_are_named(tmp_path):
     write_grasps(file, grasps(2, mesh=""))
     with pytest.raises(InputError, match="no mesh of ball"):
         draw(str(file), picture, SIZE, "right", 1.0)
+    write_grasps(file, replace(grasps(2), hand_fingerprint="", hand_model_id="mano"))
+    with pytest.raises(InputError, match="GRASP_NODES_HAND_MODEL"):
+        draw(str(file), picture, SIZE, "right", 1.0)
+    write_grasps(file, replace(grasps(2), objects=[GraspedObject("box:1", "family:box:1", mesh_sha256="0" * 64)]))
+    with pytest.raises(InputError, match="not the mesh"):
+        draw(str(file), picture, SIZE, "right", 1.0)
     write_grasps(file, replace(grasps(2), hand_fingerprint="f" * 64))
     with pytest.raises(InputError, match="GRASP_NODES_HAND_MODEL"):
         draw(str(file), picture, SIZE, "right", 1.0)
     assert not picture.exists()
+
+
+def test_a_data_set_that_tells_its_hand_by_name_alone_is_drawn(tmp_path):
+    file, picture = tmp_path / "grasps.npz", tmp_path / "sheet.png"
+    write_grasps(file, replace(grasps(1), hand_fingerprint=""))
+    draw(str(file), picture, SIZE, "right", 1.0)
+    assert picture.is_file()

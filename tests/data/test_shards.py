@@ -265,7 +265,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(reference, t
     # Settings of about 600 bytes fit, a shard does not: its write is cut off in the middle.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(WorkError, match=r"cannot be written .*run the same command again"):
+        with pytest.raises(WorkError, match=r"cannot be written .*Make room there, then run the same command again"):
             make(tmp_path / "a")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -448,3 +448,9 @@ def test_the_published_set_fits_this_version():
     assert grasps.attributes["licence"] == "CC0-1.0"
     for one in grasps.objects[::20]:
         assert one.mesh_sha256 == mesh_sha256(one.name), one.name
+
+
+def test_a_folder_that_cannot_be_made_is_not_said_to_be_full(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkError, match=r"cannot be written \(Not a directory\).*another folder with -o"):
+        make(tmp_path / "file" / "set")

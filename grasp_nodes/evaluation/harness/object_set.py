@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from grasp_nodes.errors import InputError
+from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.objects.folders import check_scale, find_meshes
 from grasp_nodes.objects.loading import LARGEST_EXTENT, SMALLEST_EXTENT, load_mesh, make_object
 from grasp_nodes.objects.model import ObjectModel
@@ -175,6 +175,11 @@ def _single_object(name: str, scale: float, size: float | None) -> EvaluatedObje
     if name.startswith(SPEC_PREFIX):
         parsed = parse_name(name)
         return EvaluatedObject(str(parsed), parsed.family, name, resolution=object_resolution(parsed.family))
+    if ":" not in name and not Path(name).suffix:
+        raise MissingFileError(
+            f"objects {name!r}: there is no such folder; expected {HELDOUT}, a folder of meshes, a mesh file, a file "
+            f"of grasps (.npz), {SPEC_PREFIX}mug:12 or a primitive such as sphere:0.04"
+        )
     _, _, default = load_mesh(name)  # fails here, before anything is computed, if there is no such thing
     if Path(name).is_file():
         return EvaluatedObject(default, default, name, scale, size)

@@ -134,7 +134,8 @@ def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
 def _explained(settings: Mapping[str, Any]) -> str:
     return (
         f"{settings.get('objects', '?')} objects, {settings.get('count', '?')} grasps of each method on each, seed "
-        f"{settings.get('seed', '?')}. Good: depth < 5 mm, three fingers in contact, held in six directions. "
+        f"{settings.get('seed', '?')}. Good: depth < 5 mm, three fingers in contact (two for a grasp that its data set "
+        "labels a pinch), held in six directions. "
         "`synthetic`, `random`, `shuffled` and their polished forms are the bounds that a generator is read against."
     )
 
