@@ -36,6 +36,7 @@ from grasp_nodes.evaluation.harness.running import Evaluation, InThisProcess, Ob
 from grasp_nodes.evaluation.harness.samples import draw_places, write_samples
 from grasp_nodes.evaluation.harness.table import Row, TableMaker
 from grasp_nodes.evaluation.simulation.protocol import HASSON, HOLD
+from grasp_nodes.paths import cache_dir
 from grasp_nodes.viewer.picture_folder import PictureFolder
 from grasp_nodes.viewer.pictures import grasp_sheet
 
@@ -82,6 +83,7 @@ def evaluate(request: Request) -> int:
     """
     if importlib.util.find_spec("mujoco") is None:
         raise MissingDependencyError("evaluate needs MuJoCo: install it with 'pip install grasp_nodes[sim]'")
+    cache_dir()  # without one every object would be refused
     names = parse_methods(request.methods)
     objects = _objects(request)
     displacement = request.displacement and importlib.util.find_spec("pybullet") is not None

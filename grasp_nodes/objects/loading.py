@@ -257,5 +257,8 @@ def _cached_signed_distance(vertices: np.ndarray, faces: np.ndarray, resolution:
             logger.warning("%s: unreadable, made again (%s)", path, error)
     grid = SignedDistanceGrid.from_mesh(vertices.astype(np.float64), faces, resolution)
     arrays = {"values": grid.values.numpy(), "origin": grid.origin.numpy(), "spacing": np.array(grid.spacing)}
-    write_npz(path, arrays)
+    try:
+        write_npz(path, arrays)
+    except OSError as error:
+        logger.warning("the signed distance could not be kept in %s: %s", path.parent, error)
     return grid

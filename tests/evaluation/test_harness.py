@@ -136,6 +136,19 @@ def test_the_mesh_that_cannot_be_an_object_is_refused_for_every_method(tmp_path,
     assert rows["shuffled"]["good"] == 0
 
 
+def test_an_object_that_was_refused_is_tried_again(tmp_path, balls):
+    """A folder that was not there for a while: the table becomes that of a run that always had it."""
+    late = EvaluatedObject("late", "box", str(tmp_path / "late.ply"))
+    objects, parts = [*balls[:2], late], doubles.parts_with()
+    first, _ = evaluated(tmp_path, objects, parts, list(BOUNDS), count=2)
+    assert "no such mesh file" in first["random"]["refused_objects"]["late"]
+    trimesh.creation.box((0.05, 0.06, 0.07)).export(tmp_path / "late.ply")
+    again, _ = evaluated(tmp_path, objects, parts, list(BOUNDS), count=2)
+    fresh, _ = evaluated(tmp_path / "fresh", objects, parts, list(BOUNDS), count=2)
+    assert [again[name]["refused"] for name in BOUNDS] == [0] * len(BOUNDS)
+    assert {name: untimed(row) for name, row in again.items()} == {name: untimed(row) for name, row in fresh.items()}
+
+
 def test_only_what_makes_grasps_takes_time(whole):
     _, _, rows, _ = whole
     assert rows["shuffled"]["seconds_per_grasp"] is None

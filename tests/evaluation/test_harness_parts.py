@@ -261,6 +261,14 @@ class TestObjectSet:
         trimesh.creation.icosphere(radius=40).export(tmp_path / "big" / "a.obj")
         with pytest.raises(InputError, match=r"--scale 0\.001"):
             object_set([str(tmp_path / "big")])
+        with pytest.raises(InputError, match=r"--scale 0\.001"):
+            object_set([str(tmp_path / "big" / "a.obj")])
+        assert object_set([str(tmp_path / "big" / "a.obj")], scale=0.001)[0].scale == 0.001
+        for scale in (0.0, -1.0, float("nan"), float("inf")):
+            with pytest.raises(InputError, match="expected a positive factor"):
+                object_set([str(tmp_path / "big")], scale=scale)
+        with pytest.raises(MissingFileError, match="no such folder; expected heldout"):
+            object_set([str(tmp_path / "none")])
 
     def test_seeds_of_objects_differ(self):
         seeds = {object_seed(0, one.name) for one in heldout_objects()}

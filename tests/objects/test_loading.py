@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -123,6 +124,18 @@ def test_the_signed_distance_is_kept_and_a_broken_copy_made_again(tmp_path, cach
     assert bool((first.signed_distance.values == third.signed_distance.values).all())
     load_object(tmp_path / "thing.ply", resolution=18)
     assert len(list((cache / "signed_distance").iterdir())) == 2
+
+
+def test_a_full_cache_costs_time_only(tmp_path, cache, monkeypatch, caplog):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lump().export(tmp_path / "thing.ply")
+    monkeypatch.setattr("grasp_nodes.objects.loading.write_npz", full)
+    with caplog.at_level(logging.WARNING):
+        model = load_object(tmp_path / "thing.ply", resolution=16)
+    assert "No space left" in caplog.text
+    assert model.signed_distance is not None
 
 
 def test_a_hole_is_filled_and_said(caplog):

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.errors import InputError, MissingFileError
-from grasp_nodes.objects.folders import check_scale, find_meshes
+from grasp_nodes.objects.folders import MeshFile, check_scale, find_meshes
 from grasp_nodes.objects.loading import LARGEST_EXTENT, SMALLEST_EXTENT, load_mesh, make_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.objects.registry import SPEC_PREFIX, heldout_names, parse_name
@@ -93,9 +93,11 @@ def object_set(
         scale, size: of mesh files, see `EvaluatedObject`. limit: the first so many.
 
     Raises:
-        InputError: nothing named, a name twice, a folder without meshes or in another unit.
+        InputError: nothing named, a name twice, a folder without meshes, or meshes in another unit.
         MissingFileError: no such folder or file.
     """
+    if not (np.isfinite(scale) and scale > 0):
+        raise InputError(f"scale: expected a positive factor from mesh files' unit to metres, got {scale:g}")
     if size is not None and not SMALLEST_EXTENT <= size <= LARGEST_EXTENT:
         raise InputError(f"size: expected {SMALLEST_EXTENT:g} to {LARGEST_EXTENT:g} m, got {size:g}")
     found: list[EvaluatedObject] = []
@@ -182,5 +184,7 @@ def _single_object(name: str, scale: float, size: float | None) -> EvaluatedObje
         )
     _, _, default = load_mesh(name)  # fails here, before anything is computed, if there is no such thing
     if Path(name).is_file():
+        if size is None:
+            check_scale([MeshFile(default, Path(name))], scale, Path(name))
         return EvaluatedObject(default, default, name, scale, size)
     return EvaluatedObject(name, default, name, resolution=SOLID_RESOLUTION)

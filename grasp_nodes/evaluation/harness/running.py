@@ -196,12 +196,15 @@ class Evaluation:
         return reasons
 
     def done(self) -> dict[tuple[str, str], Record]:
-        """Records of earlier runs that are still valid, by method and object."""
+        """Records of earlier runs that are still valid, by method and object.
+
+        A refused object is tried again: what was wrong, such as a folder that was not there, may have been mended.
+        """
         known = {one.name for one in self.objects}
         return {
             key: record
             for key, record in self.folder.read().items()
-            if key[1] in known and record.version == method_version(self.parts, key[0])
+            if key[1] in known and not record.reason and record.version == method_version(self.parts, key[0])
         }
 
     def run(self) -> dict[tuple[str, str], Record]:
@@ -216,6 +219,7 @@ class Evaluation:
         missing = self.missing()
         names = [name for name in self.methods if name not in missing]
         done = self.done()
+        before = set(done)
         self._tell(done, names)
 
         def keep(record: Record) -> None:
@@ -224,6 +228,9 @@ class Evaluation:
 
         self.distribute(self._tasks([name for name in names if name not in DERIVED], done, {}), keep)
         derived = [name for name in names if name in DERIVED]
+        if any(len(done[key]) for key in set(done) - before if key[0] == SYNTHETIC):
+            # Who gives to whom follows from all that give.
+            done = {key: record for key, record in done.items() if key[0] not in DERIVED}
         if derived:
             given = donors([one.name for one in self.objects if len(done[SYNTHETIC, one.name])], self.seed)
             giving = {name: done[SYNTHETIC, donor] for name, donor in given.items()}
