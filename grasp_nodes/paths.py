@@ -6,7 +6,10 @@ The repository root is the package's home in a checkout; in a wheel the same fol
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from grasp_nodes.errors import InputError, MissingFileError
@@ -51,3 +54,19 @@ def cache_dir(*parts: str) -> Path:
             f"cache folder {folder}: cannot be created ({error}); set GRASP_NODES_CACHE to a folder that can be written"
         ) from error
     return folder
+
+
+@contextlib.contextmanager
+def working_alone(folder: Path) -> Iterator[None]:
+    """Make a folder and hold its file ``lock``, so that no second run mixes its results into it.
+
+    Raises:
+        InputError: another run is at work there. OSError: it cannot be made or locked.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another run is at work in this folder; wait for it or end it") from error
+        yield

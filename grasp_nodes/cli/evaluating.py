@@ -6,7 +6,7 @@ import importlib.util
 import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -36,7 +36,7 @@ from grasp_nodes.evaluation.harness.running import Evaluation, InThisProcess, Ob
 from grasp_nodes.evaluation.harness.samples import draw_places, write_samples
 from grasp_nodes.evaluation.harness.table import Row, TableMaker
 from grasp_nodes.evaluation.simulation.protocol import HASSON, HOLD
-from grasp_nodes.paths import cache_dir
+from grasp_nodes.paths import cache_dir, working_alone
 from grasp_nodes.viewer.picture_folder import PictureFolder
 from grasp_nodes.viewer.pictures import grasp_sheet
 
@@ -86,6 +86,17 @@ def evaluate(request: Request) -> int:
     cache_dir()  # without one every object would be refused
     names = parse_methods(request.methods)
     objects = _objects(request)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(working_alone(request.output))
+        except OSError as error:
+            raise InputError(
+                f"output {request.output}: cannot be written ({error}); name another folder with -o"
+            ) from error
+        return _evaluate(request, names, objects)
+
+
+def _evaluate(request: Request, names: Sequence[MethodName], objects: Sequence[EvaluatedObject]) -> int:
     displacement = request.displacement and importlib.util.find_spec("pybullet") is not None
     # One thread, as in a worker: the same result however many processes share the work.
     torch.set_num_threads(1)

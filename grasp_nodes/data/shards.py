@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -36,6 +35,7 @@ from grasp_nodes.hand.files import OPEN_HAND_ID, load_hand_arrays
 from grasp_nodes.npz import UNFINISHED, replacing
 from grasp_nodes.objects import registry
 from grasp_nodes.objects.registry import ObjectName, training_names
+from grasp_nodes.paths import working_alone
 
 ENGINE = "grasp_nodes.data.synthetic_grasps:synthesize_grasps"
 JOB = "grasp_nodes.data.shards:make_shard"
@@ -191,16 +191,11 @@ class ShardFolder:
         if "settings.json" not in there and there - {"lock", "shards"}:
             names = ", ".join(sorted(there)[:3])
             raise InputError(f"{self.path}: not empty, and not a folder of 'grasp-nodes synthesize' (it has {names})")
-        with self.writing():
-            self.shards.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("w")
-        with lock:
+        with contextlib.ExitStack() as stack:
+            with self.writing():
+                self.shards.mkdir(parents=True, exist_ok=True)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.path}: another run is at work in this folder; wait for it or end it"
-                ) from error
+                stack.enter_context(working_alone(self.path))
             except OSError as error:
                 raise WorkError(f"{self.path}: cannot be locked ({error}); take a folder of a local disk") from error
             self._agree(settings)
