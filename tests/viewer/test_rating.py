@@ -388,7 +388,10 @@ def test_a_person_rates_with_the_keyboard(server: RatingServer, folder: Path) ->
         tab.get_by_role("textbox").fill("Ann")
         tab.keyboard.press("Enter")
         tab.get_by_text("9 of 10").wait_for()
-        assert tab.locator("img").first.evaluate("image => image.complete && image.naturalWidth") in (120, True)
+        tab.wait_for_function(
+            "document.querySelector('img')?.complete && document.querySelector('img').naturalWidth > 0"
+        )
+        assert tab.locator("img").first.evaluate("image => image.naturalWidth") == 120
         tab.keyboard.press("Space")
         tab.get_by_text("10 of 10").wait_for()
         tab.keyboard.press("b")
