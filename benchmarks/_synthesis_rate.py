@@ -22,8 +22,8 @@ SEED = 7
 def synthesis_rate() -> Row:
     """One object of each family, all processes busy at once and warm: their compiling is not counted.
 
-    Time is that of the processes at work: the last object keeps one of them waiting here, in a set of 500 objects it does
-    not matter.
+    Time is that of the processes at work: the last object keeps one of them waiting here, which does not matter in a
+    set of 500 objects.
     """
     names = training_names(2 * len(TRAINING_FAMILIES))[len(TRAINING_FAMILIES) :]
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
