@@ -109,8 +109,8 @@ def import_pybullet() -> Any:
             import pybullet
     except ImportError as error:
         raise MissingDependencyError(
-            "simulation displacement by Hasson's protocol needs PyBullet, which has wheels up to Python 3.11: install "
-            "it with 'pip install grasp_nodes[sim]', or use the MuJoCo engine"
+            "simulation displacement, also the fast one, needs PyBullet for V-HACD; it has wheels up to Python 3.11: "
+            "install it with 'pip install grasp_nodes[sim]', or use the six-direction hold"
         ) from error
     return pybullet
 

@@ -1,8 +1,9 @@
 """A fast simulator of many hands on one object, in MuJoCo: displacement, six-direction hold and shake.
 
-Not Hasson's simulator: contacts are soft, and the hand is a ball just below its skin at each vertex near the object,
-instead of one concave mesh. The numbers go by their own names. What a ball touches is a flat patch of the object's own
-mesh (`contact_patches`), so that a mug is as thin as it is. The scene is compiled once per object.
+Of hold and shake, contacts are soft, and the hand is a ball just below its skin at each vertex near the object. What a
+ball touches is a flat patch of the object's own mesh (`contact_patches`), so that a mug is as thin as it is. The
+displacement is there to be compared with Hasson's and has Bullet's contacts (`mujoco_displacement`); it goes by its own
+name. A scene is compiled once per object.
 """
 
 from __future__ import annotations
@@ -25,19 +26,17 @@ from grasp_nodes.evaluation.simulation.contact_patches import (
     SkinBalls,
     skin_normals,
 )
-from grasp_nodes.evaluation.simulation.protocol import BULLET_GAP, HASSON, HOLD, DisplacementProtocol, HoldProtocol
+from grasp_nodes.evaluation.simulation.mujoco_displacement import BulletLikeScene
+from grasp_nodes.evaluation.simulation.protocol import HASSON, HOLD, DisplacementProtocol, HoldProtocol
 from grasp_nodes.evaluation.solid import Solid, check_hands, finite_hands
 
 logger = logging.getLogger(__name__)
 
 DIRECTIONS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float64)
 SOFT = (0.02, 1.0)
-REBOUND = (0.05, 0.3)
-"""solref, s and damping ratio. The hold pushes an overlap apart without a kick. Bullet leaves the object with the speed
-that resolved the overlap, and keeps bodies some way apart; the displacement imitates both, as it is to be compared."""
+"""solref, s and damping ratio: an overlap is pushed apart without a kick."""
 FRICTION_STIFFNESS = 10.0
-"""impratio of the hold: with 1, objects that friction holds creep by a centimetre per second. The displacement, whose
-friction of 9 would make the contacts sluggish, keeps 1."""
+"""impratio: with 1, objects that friction holds creep by a centimetre per second."""
 REMAKE_AFTER = 0.001
 """m, that a plate may have moved since it was made; on a finger of 7 mm it is 0.07 mm wrong."""
 REACH = 0.003
@@ -79,7 +78,9 @@ class MujocoEngine:
         self._model = self._compile()
         self._data = self._mujoco.MjData(self._model)
         self._unit_inertia = self._model.body_inertia[1].copy()
-        self._center, self._size = np.zeros(3), 0.0
+        self._center = self._solid.center_of_volume
+        self._size = float(np.linalg.norm(self._solid.vertices - self._center, axis=1).max())
+        self._dropped: dict[DisplacementProtocol, BulletLikeScene] = {}
 
     def displacement(self, hand_vertices: np.ndarray, protocol: DisplacementProtocol = HASSON) -> np.ndarray:
         """MuJoCo displacement: Hasson's protocol in this engine; report it as `mujoco_displacement`.
@@ -89,19 +90,19 @@ class MujocoEngine:
 
         Returns:
             (B,) m, NaN for a hand with NaN and where the simulation diverged.
+
+        Raises:
+            MissingDependencyError: PyBullet is not installed, which cuts the object as the protocol says.
         """
         if protocol.press_force > 0:
             raise InputError(f"simulation protocol {protocol.name!r} presses fingertips, which only PyBullet does here")
         vertices = self._check(hand_vertices)
-        friction = protocol.hand_friction * protocol.object_friction  # as Bullet combines them
-        self._set_up(protocol.timestep, protocol.object_mass, friction, protocol.center(self._solid), True)
-        self._model.dof_damping[:] = protocol.linear_damping * protocol.object_mass * np.array([1.0, 1, 1, 0, 0, 0])
-        pull = np.asarray(protocol.gravity, np.float64)
+        if protocol not in self._dropped:
+            self._dropped[protocol] = BulletLikeScene(self._mujoco, self._solid, protocol)
         result = np.full(len(vertices), np.nan)
         for i in np.flatnonzero(finite_hands(vertices)):
-            balls = self._balls(vertices[i])
-            result[i] = self._simulate(balls, balls.start(REACH), pull, protocol.steps)
-        return np.where(np.isinf(result), np.nan, result)
+            result[i] = self._dropped[protocol].displacement(vertices[i][self._faces])
+        return result
 
     def six_direction_hold(
         self, hand_vertices: np.ndarray, protocol: HoldProtocol = HOLD, every_direction: bool = False
@@ -113,8 +114,7 @@ class MujocoEngine:
             every_direction: simulate the others, too, after one direction was lost.
         """
         vertices = self._check(hand_vertices)
-        self._set_up(protocol.timestep, protocol.object_mass, protocol.friction, self._solid.center_of_volume, False)
-        self._model.dof_damping[:] = 0.0
+        self._set_up(protocol)
         steps = round(protocol.duration / protocol.timestep)
         moved = np.full((len(vertices), len(DIRECTIONS)), np.inf)
         for i in np.flatnonzero(finite_hands(vertices)):
@@ -136,8 +136,7 @@ class MujocoEngine:
             hand_vertices: (B, V, 3), m, object frame.
         """
         vertices = self._check(hand_vertices)
-        self._set_up(protocol.timestep, protocol.object_mass, protocol.friction, self._solid.center_of_volume, False)
-        self._model.dof_damping[:] = 0.0
+        self._set_up(protocol)
         steps = round(protocol.duration / protocol.timestep)
         phase = 2 * np.pi * protocol.shake_frequency * protocol.timestep * np.arange(steps)
         swing = protocol.shake_acceleration * np.sin(phase)
@@ -164,7 +163,7 @@ class MujocoEngine:
         """Balls of the world and plates of the object, of which the k-th may touch, and nothing else."""
         mujoco = self._mujoco
         spec = mujoco.MjSpec()
-        spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+        spec.option.cone, spec.option.impratio = mujoco.mjtCone.mjCONE_ELLIPTIC, FRICTION_STIFFNESS
         body = spec.worldbody.add_body()
         body.add_freejoint()
         body.explicitinertial = True
@@ -180,23 +179,17 @@ class MujocoEngine:
             for geom, name in ((ball, "ball"), (plate, "plate")):
                 geom.name, geom.size = f"{name}{k}", sizes[name]
                 geom.contype = geom.conaffinity = 0
-            pair.geomname1, pair.geomname2, pair.condim = ball.name, plate.name, 3
+            pair.geomname1, pair.geomname2, pair.condim, pair.solref = ball.name, plate.name, 3, SOFT
         return spec.compile()
 
-    def _set_up(self, timestep: float, mass: float, friction: float, center: np.ndarray, rebound: bool) -> None:
+    def _set_up(self, protocol: HoldProtocol) -> None:
         model = self._model
-        model.pair_solref[:] = REBOUND if rebound else SOFT
-        model.pair_margin[:] = BULLET_GAP if rebound else 0.0
-        model.pair_friction[:, :2] = friction
-        model.opt.impratio = 1.0 if rebound else FRICTION_STIFFNESS
-        model.opt.timestep = timestep
-        model.body_mass[1] = mass
-        model.body_inertia[1] = mass * self._unit_inertia
-        model.body_ipos[1] = center
+        model.opt.timestep = protocol.timestep
+        model.pair_friction[:, :2] = protocol.friction
+        model.body_mass[1] = protocol.object_mass
+        model.body_inertia[1] = protocol.object_mass * self._unit_inertia
         self._mujoco.mj_setConst(model, self._data)
         model.geom_sameframe[:] = 0  # else what was at the origin of its body just now would stay there
-        self._center = np.array(center)
-        self._size = float(np.linalg.norm(self._solid.vertices - center, axis=1).max())
 
     def _show(self, patches: Patches) -> float:
         """Balls and plates where the patches are; the rest far from each other.
@@ -211,22 +204,20 @@ class MujocoEngine:
         self._model.geom_quat[MOST_PATCHES : MOST_PATCHES + count] = patches.turns
         return float(np.linalg.norm(patches.plates - self._center, axis=1).max(initial=0.0))
 
-    def _simulate(
-        self, balls: SkinBalls, start: Patches, pull: np.ndarray, steps: int, hold: HoldProtocol | None = None
-    ) -> float:
+    def _simulate(self, balls: SkinBalls, start: Patches, pull: np.ndarray, steps: int, hold: HoldProtocol) -> float:
         """Displacement of the centre of mass at the end, m, or where it first passes the limit, or settles.
 
         inf where the simulation diverged.
 
         Args:
             start: the patches of the object where it starts. pull: (3,) or, for each step, (steps, 3) m/s^2.
-            hold: gives the limit, and when the object has settled; None = neither.
+            hold: gives the limit, and when the object has settled.
         """
         mujoco, model, data, center = self._mujoco, self._model, self._data, self._center
         mujoco.mj_resetData(model, data)
         balls.restart()
         arm = self._show(start)
-        settled_after = math.inf if hold is None or pull.ndim > 1 else round(hold.settle_time / hold.timestep)
+        settled_after = math.inf if pull.ndim > 1 else round(hold.settle_time / hold.timestep)
         seen, seen_turn, last = center, np.array([1.0, 0.0, 0.0, 0.0]), center
         matrix, moved, speed, calm, k = np.empty(9), 0.0, 0.0, 0, 0
         while k < steps:
@@ -242,11 +233,10 @@ class MujocoEngine:
             now = data.qpos[:3] + rotation @ center
             moved, speed = math.dist(now, center), math.dist(now, last) / (ahead * model.opt.timestep)
             last = now
-            if hold is not None:
-                calm = calm + ahead if speed < hold.settle_speed else 0
-                left = (steps - k) * hold.timestep
-                if moved > hold.limit or (calm >= settled_after and moved + 2 * speed * left < hold.limit):
-                    break
+            calm = calm + ahead if speed < hold.settle_speed else 0
+            left = (steps - k) * hold.timestep
+            if moved > hold.limit or (calm >= settled_after and moved + 2 * speed * left < hold.limit):
+                break
             turned = 2 * math.acos(min(1.0, abs(float(turn @ seen_turn))))
             if math.dist(now, seen) + turned * arm > REMAKE_AFTER:
                 spin = math.hypot(*data.qvel[3:]) * self._size
