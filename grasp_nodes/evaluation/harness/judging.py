@@ -121,7 +121,7 @@ class ObjectJudge:
         feature_network: FeatureNetwork | None = None,
     ) -> None:
         self._object, self._hands = object_model, hands
-        self._displacement, self._features = displacement, feature_network
+        self._displacement, self._parts, self._features = displacement, True, feature_network
         self._solid = Solid.of(object_model)
         # Both sides differ in the winding of their faces. The first one is made here, so that an object that cannot
         # be simulated is refused before any grasp of it.
@@ -188,7 +188,7 @@ class ObjectJudge:
             "disjointedness": disjointedness_distance(distance, hand.fingertips),
             "self_penetration": hand.self_penetration(vertices),
             "displacement": self._pybullet_displacement(vertices, hand.closed),
-            "mujoco_displacement": engine.displacement(vertices),
+            "mujoco_displacement": self._mujoco_displacement(vertices, engine),
             "six_direction_hold": holds.astype(np.float64),
             "shake": engine.shake(vertices).holds.astype(np.float64),
             "good": good.astype(np.float64),
@@ -202,6 +202,16 @@ class ObjectJudge:
         except MissingDependencyError as error:
             logger.warning("no displacement by Hasson's protocol: %s", error)
             self._displacement = False
+            return np.full(len(vertices), np.nan)
+
+    def _mujoco_displacement(self, vertices: np.ndarray, engine: MujocoEngine) -> np.ndarray:
+        if not self._parts:
+            return np.full(len(vertices), np.nan)
+        try:
+            return engine.displacement(vertices)
+        except MissingDependencyError as error:
+            logger.warning("no MuJoCo displacement: %s", error)
+            self._parts = False
             return np.full(len(vertices), np.nan)
 
 
