@@ -153,7 +153,7 @@ class TestMujoco:
 
     def test_an_object_that_rests_scores_nothing(self, parts_of_pybullet):
         floor = fine(box((0.08, 0.02, 0.08), (0.0, lowest(solid(CUBE)) + BULLET_GAP + 0.01, 0.0)))
-        assert MujocoEngine(solid(CUBE), floor.faces).displacement(floor.vertices[None])[0] < 5e-5
+        assert MujocoEngine(solid(CUBE), floor.faces).displacement(floor.vertices[None])[0] < 2e-4
 
     def test_it_ranks_bodies_as_pybullet_does(self, parts_of_pybullet):
         # Three balls around a cylinder, some loose and some too tight.
