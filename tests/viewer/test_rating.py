@@ -388,9 +388,9 @@ def test_a_person_rates_with_the_keyboard(server: RatingServer, folder: Path) ->
         tab.get_by_role("textbox").fill("Ann")
         tab.keyboard.press("Enter")
         tab.get_by_text("9 of 10").wait_for()
-        tab.wait_for_function(
-            "document.querySelector('img')?.complete && document.querySelector('img').naturalWidth > 0"
-        )
+        picture = tab.locator("img").first
+        playwright.expect(picture).to_have_js_property("complete", True, timeout=20_000)
+        playwright.expect(picture).not_to_have_js_property("naturalWidth", 0, timeout=20_000)
         assert tab.locator("img").first.evaluate("image => image.naturalWidth") == 120
         tab.keyboard.press("Space")
         tab.get_by_text("10 of 10").wait_for()
