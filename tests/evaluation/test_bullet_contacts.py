@@ -61,7 +61,7 @@ def least_squares_distance(triangle: np.ndarray, hull: np.ndarray) -> float:
 
 def nearest(triangle: np.ndarray, hull: np.ndarray, reach: float, pairs: np.ndarray):
     towards, on_hull, on_triangle = np.empty(3), np.empty(3), np.empty(3)
-    found, distance = closest_points(triangle, hull, reach, pairs, towards, on_hull, on_triangle, np.empty((4, 4, 4)))
+    found, distance = closest_points(triangle, hull, reach, pairs, towards, on_hull, on_triangle, np.empty((6, 4)))
     return found, distance, towards, on_hull, on_triangle
 
 

@@ -109,9 +109,9 @@ def _visit(
     vertices = hulls.vertices[hulls.first_vertex[p] : hulls.first_vertex[p + 1]]
     planes = hulls.planes[4 * hulls.first_plane[p] : 4 * hulls.first_plane[p + 1]].reshape((4, -1))
     edges = hulls.edges[hulls.first_edge[p] : hulls.first_edge[p + 1]]
-    height, triangle, work = np.empty(planes.shape[1]), np.empty((3, 3)), np.empty((4, 4, 4))
+    height, triangle, simplex = np.empty(planes.shape[1]), np.empty((3, 3)), np.empty((6, 4))
     low, high, center = np.empty(3), np.empty(3), np.empty(3)
-    meeting = np.empty((4, 3))
+    normal, on_hull, on_triangle, towards = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     for k in range(3):
         at, half = position[k], MARGIN
         for c in range(3):
@@ -123,7 +123,7 @@ def _visit(
     for t in range(len(clear)):
         if clear[t] - travel > reach:
             continue
-        if not _overlap(lows[t], highs[t], low, high):
+        if not _overlap(lows, highs, t, low, high):
             continue
         for k in range(3):
             center[k] = triangle[0, k] = triangle[1, k] = triangle[2, k] = 0.0
@@ -132,28 +132,39 @@ def _visit(
                 for c in range(3):
                     triangle[c, k] += rotation[i, k] * (corners[t, c, i] - position[i])
         heights(planes, center, height)
-        distance = _meet(triangle, vertices, planes, edges, height, reach, pairs[t], meeting, work)
+        distance = _meet(
+            triangle,
+            vertices,
+            planes,
+            edges,
+            height,
+            reach,
+            pairs[t],
+            simplex,
+            normal,
+            on_hull,
+            on_triangle,
+            towards,
+        )
         if distance > reach:
             clear[t] = distance + travel
         elif distance - 2 * MARGIN <= hulls.threshold:
             for k in range(3):
-                meeting[1, k] += MARGIN * meeting[0, k]
-            used = _add(
-                points, used, hulls.threshold, meeting[1], meeting[0], distance - 2 * MARGIN, rotation, position
-            )
+                on_hull[k] += MARGIN * normal[k]
+            used = _add(points, used, hulls.threshold, on_hull, normal, distance - 2 * MARGIN, rotation, position)
     contacts.used[p] = used
 
 
-@njit(cache=True, error_model="numpy")
-def _overlap(low: np.ndarray, high: np.ndarray, other_low: np.ndarray, other_high: np.ndarray) -> bool:
-    """Do two boxes, given by two corners (3,) each, overlap?"""
+@njit(cache=True, error_model="numpy", inline="always")
+def _overlap(lows: np.ndarray, highs: np.ndarray, t: int, low: np.ndarray, high: np.ndarray) -> bool:
+    """Does a box, of two corners (3,), overlap the t-th of boxes (T, 3)?"""
     apart = False
     for k in range(3):
-        apart |= low[k] > other_high[k] or high[k] < other_low[k]
+        apart |= lows[t, k] > high[k] or highs[t, k] < low[k]
     return not apart
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _meet(
     triangle: np.ndarray,
     vertices: np.ndarray,
@@ -162,15 +173,17 @@ def _meet(
     height: np.ndarray,
     reach: float,
     pairs: np.ndarray,
-    meeting: np.ndarray,
-    work: np.ndarray,
+    simplex: np.ndarray,
+    normal: np.ndarray,
+    on_hull: np.ndarray,
+    on_triangle: np.ndarray,
+    towards: np.ndarray,
 ) -> float:
     """The distance of a triangle from a hull, m, negative where they overlap, or, beyond reach, a lower bound of it.
 
     Args:
-        meeting: (4, 3), filled: the hull's outward normal, the points of hull and triangle; the last is overwritten.
+        normal: (3,), filled: the hull's, outward. on_hull: (3,) m, filled. The other arrays are overwritten.
     """
-    normal, on_hull, on_triangle, towards = meeting[0], meeting[1], meeting[2], meeting[3]
     start = above_faces(triangle, planes, height)
     distance = start[0]
     if distance > reach or _on_face(triangle, planes, start, normal, on_hull):
@@ -178,7 +191,7 @@ def _meet(
     if distance <= 0:
         distance = shallowest_exit(triangle, vertices, planes, edges, height, start, normal, on_hull, on_triangle)
     if distance > 0:
-        found, gap = closest_points(triangle, vertices, reach, pairs, towards, on_hull, on_triangle, work)
+        found, gap = closest_points(triangle, vertices, reach, pairs, towards, on_hull, on_triangle, simplex)
         if found == APART:
             distance = gap
             for k in range(3):
@@ -188,7 +201,7 @@ def _meet(
     return distance
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _on_face(
     triangle: np.ndarray, planes: np.ndarray, start: tuple[float, int, int], normal: np.ndarray, on_hull: np.ndarray
 ) -> bool:

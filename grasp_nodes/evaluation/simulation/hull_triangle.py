@@ -1,8 +1,9 @@
 """How far a triangle is from a convex hull, where, and the shallowest way out where they overlap; compiled.
 
 E. Gilbert, D. Johnson, S. Keerthi, "A fast procedure for computing the distance between complex objects in
-three-dimensional space", 1988, started from the direction found last time; where the two overlap, every direction along
-which the shallowest way out can lie: the hull's faces, the triangle's, and pairs of edges.
+three-dimensional space", 1988, started from the corners found last time; its parts as in C. Ericson, "Real-time
+collision detection". Where the two overlap, every direction along which the shallowest way out can lie: the hull's
+faces, the triangle's, and pairs of edges.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numba import njit
 
 FAR, APART, OVERLAP = 0, 1, 2
+_WEIGHTS, _TRIAL = 4, 5
 _ROUNDS = 40
 _CONVERGED = 1e-9
 """Of the squared distance."""
@@ -29,7 +31,7 @@ def closest_points(
     towards: np.ndarray,
     on_hull: np.ndarray,
     on_triangle: np.ndarray,
-    work: np.ndarray,
+    simplex: np.ndarray,
 ) -> tuple[int, float]:
     """FAR and a lower bound, m, of a distance beyond reach; APART and the distance; or OVERLAP.
 
@@ -37,15 +39,14 @@ def closest_points(
         triangle: (3, 3) m. hull: (V, 3) m. reach: m.
         pairs: (4,) int, 3 v + c of the vertices v and corners c that the last answer came from, then -1; overwritten.
         towards: (3,) m, filled where APART: from triangle to hull. on_hull, on_triangle: (3,) m, likewise.
-        work: (4, 4, 4), overwritten.
+        simplex: (6, 4), overwritten: up to four differences of such pairs, their weights, and room for others.
     """
-    simplex, weights = work[0], work[1, 0]
     count = 0
     while count < 4 and pairs[count] >= 0:
         _put(simplex, count, pairs[count], triangle, hull)
         count += 1
     if count > 0:
-        count = _reduce(simplex, pairs, count, work, towards)
+        count = _reduce(simplex, pairs, count, towards)
     if count == 0:
         for k in range(3):
             towards[k] = hull[0, k] - triangle[0, k]
@@ -62,18 +63,18 @@ def closest_points(
         before = length if count > 0 else math.inf
         pairs[count] = pair
         _put(simplex, count, pair, triangle, hull)
-        count = _reduce(simplex, pairs, count + 1, work, towards)
+        count = _reduce(simplex, pairs, count + 1, towards)
         if count == 0:
             return OVERLAP, 0.0
     for k in range(3):
         on_hull[k] = on_triangle[k] = 0.0
         for i in range(count):
-            on_hull[k] += weights[i] * hull[pairs[i] // 3, k]
-            on_triangle[k] += weights[i] * triangle[pairs[i] % 3, k]
+            on_hull[k] += simplex[_WEIGHTS, i] * hull[pairs[i] // 3, k]
+            on_triangle[k] += simplex[_WEIGHTS, i] * triangle[pairs[i] % 3, k]
     return APART, math.sqrt(length)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _support(triangle: np.ndarray, hull: np.ndarray, towards: np.ndarray) -> tuple[int, float]:
     """The vertex and the corner that are nearest along a direction, and how far apart they are, times its length."""
     low, nearest = math.inf, 0
@@ -89,7 +90,7 @@ def _support(triangle: np.ndarray, hull: np.ndarray, towards: np.ndarray) -> tup
     return 3 * nearest + farthest, low - high
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _among(pair: int, pairs: np.ndarray, count: int) -> bool:
     found = False
     for i in range(count):
@@ -97,27 +98,27 @@ def _among(pair: int, pairs: np.ndarray, count: int) -> bool:
     return found
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _put(simplex: np.ndarray, at: int, pair: int, triangle: np.ndarray, hull: np.ndarray) -> None:
     for k in range(3):
         simplex[at, k] = hull[pair // 3, k] - triangle[pair % 3, k]
 
 
 @njit(cache=True, error_model="numpy")
-def _reduce(simplex: np.ndarray, pairs: np.ndarray, count: int, work: np.ndarray, towards: np.ndarray) -> int:
+def _reduce(simplex: np.ndarray, pairs: np.ndarray, count: int, towards: np.ndarray) -> int:
     """The corners that the simplex's point nearest to the origin needs, to the front; 0 = the origin is inside.
 
-    work[1, 0] becomes their weights and towards the point.
+    A row of simplex becomes their weights and towards the point.
     """
-    weights, needed = work[1, 0], 0
-    inside = not _nearest_of_simplex(simplex, count, weights, work[1, 1])
+    needed = 0
+    inside = not _nearest_of_simplex(simplex, count)
     for k in range(3):
         towards[k] = 0.0
     for i in range(count):
-        if weights[i] > 0 and not inside:
-            weights[needed], pairs[needed] = weights[i], pairs[i]
+        if simplex[_WEIGHTS, i] > 0 and not inside:
+            simplex[_WEIGHTS, needed], pairs[needed] = simplex[_WEIGHTS, i], pairs[i]
             for k in range(3):
-                towards[k] += weights[needed] * simplex[i, k]
+                towards[k] += simplex[_WEIGHTS, needed] * simplex[i, k]
                 simplex[needed, k] = simplex[i, k]
             needed += 1
     for i in range(needed, 4):
@@ -126,21 +127,22 @@ def _reduce(simplex: np.ndarray, pairs: np.ndarray, count: int, work: np.ndarray
 
 
 @njit(cache=True, error_model="numpy")
-def _nearest_of_simplex(simplex: np.ndarray, count: int, weights: np.ndarray, trial: np.ndarray) -> bool:
+def _nearest_of_simplex(simplex: np.ndarray, count: int) -> bool:
     """Weights of the point of 1 to 4 corners nearest to the origin; False = the origin is inside."""
-    weights[:] = 0.0
+    for i in range(4):
+        simplex[_WEIGHTS, i] = 0.0
     if count == 1:
-        weights[0] = 1.0
+        simplex[_WEIGHTS, 0] = 1.0
     elif count == 2:
         length = along = 0.0
         for k in range(3):
             side = simplex[1, k] - simplex[0, k]
             length += side * side
             along -= simplex[0, k] * side
-        weights[1] = min(1.0, max(0.0, along / length))
-        weights[0] = 1.0 - weights[1]
+        simplex[_WEIGHTS, 1] = min(1.0, max(0.0, along / length))
+        simplex[_WEIGHTS, 0] = 1.0 - simplex[_WEIGHTS, 1]
     elif count == 3:
-        _nearest_of_triangle(simplex, 0, 1, 2, weights)
+        _nearest_of_triangle(simplex, 0, 1, 2, _WEIGHTS)
     else:
         best = math.inf
         for left_out in range(4):
@@ -156,24 +158,26 @@ def _nearest_of_simplex(simplex: np.ndarray, count: int, weights: np.ndarray, tr
             )
             if origin * other > 0:
                 continue
-            _nearest_of_triangle(simplex, i, j, k, trial)
+            _nearest_of_triangle(simplex, i, j, k, _TRIAL)
             length = 0.0
             for c in range(3):
                 at = 0.0
                 for corner in range(4):
-                    at += trial[corner] * simplex[corner, c]
+                    at += simplex[_TRIAL, corner] * simplex[corner, c]
                 length += at * at
             if length < best:
                 best = length
-                weights[:] = trial
+                for corner in range(4):
+                    simplex[_WEIGHTS, corner] = simplex[_TRIAL, corner]
         return best < math.inf
     return True
 
 
 @njit(cache=True, error_model="numpy")
-def _nearest_of_triangle(corner: np.ndarray, i: int, j: int, k: int, weights: np.ndarray) -> None:
-    """Weights of corners i, j, k for the point nearest to the origin (Ericson, "Real-time collision detection")."""
-    weights[:] = 0.0
+def _nearest_of_triangle(corner: np.ndarray, i: int, j: int, k: int, row: int) -> None:
+    """Weights, in a row, of corners i, j, k for the point nearest to the origin (Ericson, section 5.1.5)."""
+    for c in range(4):
+        corner[row, c] = 0.0
     d1 = d2 = d3 = d4 = d5 = d6 = 0.0
     for c in range(3):
         a, b = corner[j, c] - corner[i, c], corner[k, c] - corner[i, c]
@@ -184,44 +188,43 @@ def _nearest_of_triangle(corner: np.ndarray, i: int, j: int, k: int, weights: np
         d5 -= a * corner[k, c]
         d6 -= b * corner[k, c]
     if d1 <= 0 and d2 <= 0:
-        weights[i] = 1.0
+        corner[row, i] = 1.0
         return
     if d3 >= 0 and d4 <= d3:
-        weights[j] = 1.0
+        corner[row, j] = 1.0
         return
     third = d1 * d4 - d3 * d2
     if third <= 0 and d1 >= 0 and d3 <= 0:
-        weights[j] = d1 / (d1 - d3)
-        weights[i] = 1.0 - weights[j]
+        corner[row, j] = d1 / (d1 - d3)
+        corner[row, i] = 1.0 - corner[row, j]
         return
     if d6 >= 0 and d5 <= d6:
-        weights[k] = 1.0
+        corner[row, k] = 1.0
         return
     second = d5 * d2 - d1 * d6
     if second <= 0 and d2 >= 0 and d6 <= 0:
-        weights[k] = d2 / (d2 - d6)
-        weights[i] = 1.0 - weights[k]
+        corner[row, k] = d2 / (d2 - d6)
+        corner[row, i] = 1.0 - corner[row, k]
         return
     first = d3 * d6 - d5 * d4
     if first <= 0 and d4 >= d3 and d5 >= d6:
-        weights[k] = (d4 - d3) / ((d4 - d3) + (d5 - d6))
-        weights[j] = 1.0 - weights[k]
+        corner[row, k] = (d4 - d3) / ((d4 - d3) + (d5 - d6))
+        corner[row, j] = 1.0 - corner[row, k]
         return
     whole = first + second + third
-    weights[j], weights[k] = second / whole, third / whole
-    weights[i] = 1.0 - weights[j] - weights[k]
+    corner[row, j], corner[row, k] = second / whole, third / whole
+    corner[row, i] = 1.0 - corner[row, j] - corner[row, k]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def heights(planes: np.ndarray, point: np.ndarray, height: np.ndarray) -> None:
     """height: (F,) m, filled: of a point (3,) above each of planes (4, F), outward unit normals and offsets."""
-    nx, ny, nz, offset = planes[0], planes[1], planes[2], planes[3]
     x, y, z = point[0], point[1], point[2]
     for f in range(len(height)):
-        height[f] = nx[f] * x + ny[f] * y + nz[f] * z - offset[f]
+        height[f] = planes[0, f] * x + planes[1, f] * y + planes[2, f] * z - planes[3, f]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def above_faces(triangle: np.ndarray, planes: np.ndarray, center_height: np.ndarray) -> tuple[float, int, int]:
     """How far above a hull's faces a triangle's lowest corner is, m, where that is most; that face, and the corner.
 
