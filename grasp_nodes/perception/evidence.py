@@ -54,6 +54,18 @@ class Evidence:
     objects: Sequence[ObjectEvidence] = field(default_factory=tuple)
 
 
+@dataclass(frozen=True)
+class ObservedFrame:
+    """Evidence of one frame and the depth that goes with it.
+
+    depth: (H, W) float32, m, along the optical axis, registered to the evidence's camera, 0 or NaN = no measurement;
+    None = colour camera.
+    """
+
+    evidence: Evidence
+    depth: np.ndarray | None = None
+
+
 class HandLandmarker(Protocol):
     """Finds hands in colour images; follows them from call to call until `reset`."""
 
@@ -75,4 +87,22 @@ class ObjectSegmenter(Protocol):
 
     def reset(self) -> None:
         """Forget the objects that were followed."""
+        ...
+
+
+class ClipSegmenter(Protocol):
+    """Finds the manipulated object in all frames of a window at once, so that later frames may explain earlier ones."""
+
+    def segment_clip(
+        self, frames: Sequence[Frame], hands: Sequence[Sequence[HandEvidence]]
+    ) -> list[Sequence[ObjectEvidence]]:
+        """Objects with masks for each frame, best first; windows of one clip come in time order.
+
+        Args:
+            frames: of one camera, in time order. hands: of each frame, with masks where they are known.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget the clip."""
         ...
