@@ -1,0 +1,226 @@
+"""A clip of any length to hands, objects and contact: windows of frames are perceived, initialised and fitted jointly.
+
+Memory is bounded by one window. Windows overlap: the last frames of one are fitted again with what comes after them,
+and those before them are kept and hold the next window in place.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from grasp_nodes.contact.interaction import HandObjectState
+from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.clip_states import clip_states
+from grasp_nodes.fitting.hand_clip import initialise_hands
+from grasp_nodes.fitting.homan.joint_fit import JointFitSettings, JointFitter
+from grasp_nodes.fitting.object_clip import initialise_object
+from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
+from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import Side
+from grasp_nodes.objects.model import ObjectModel
+from grasp_nodes.perception.evidence import ObservedFrame
+
+logger = logging.getLogger(__name__)
+
+
+class ClipObserver(Protocol):
+    """Turns the frames of a clip into evidence, a window at a time and in time order."""
+
+    def perceive(self, frames: Sequence[Frame]) -> list[ObservedFrame]:
+        """Evidence of the next frames."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the clip."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReconstructionSettings:
+    """How clips are reconstructed."""
+
+    window: int = 30
+    """Frames that are fitted together."""
+    overlap: int = 5
+    """Of these, frames that are fitted again with the next window, and as many before them that hold it in place."""
+    use_depth: bool = True
+    """Whether depth counts where the clip has it."""
+    independent: bool = False
+    """Hands and objects each by themselves, without the joint fit (the baseline of HOMan's Table 1)."""
+    joint: JointFitSettings = field(default_factory=JointFitSettings)
+    candidates: int = 50
+    """Rotations from which an object's pose is searched."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.overlap < 0 or 2 * self.overlap >= max(self.window, 2):
+            raise InputError(
+                f"window, overlap: expected a window of at least 1 frame and more than two overlaps, "
+                f"got {self.window} and {self.overlap}"
+            )
+        if self.candidates < 1:
+            raise InputError(f"candidates: expected at least 1, got {self.candidates}")
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """Frames that are done.
+
+    start: number of the first one in the clip. states: of the frames from there on; later windows do not change them.
+    report: seconds per stage, losses of the fit, and how far the rotation of each object is open (rad).
+    """
+
+    start: int
+    states: list[HandObjectState]
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class InitialWindow:
+    """A window before the joint fit: evidence and tracks, of which the first `kept` frames are final already."""
+
+    frames: list[ObservedFrame]
+    hands: list[HandTrack]
+    objects: list[ObjectTrack]
+    kept: int = 0
+
+
+@dataclass
+class _Carried:
+    """What goes from a window to the next: its last frames and their tracks; the first `kept` of them are final."""
+
+    frames: list[ObservedFrame] = field(default_factory=list)
+    hands: list[HandTrack] = field(default_factory=list)
+    objects: list[ObjectTrack] = field(default_factory=list)
+    kept: int = 0
+
+
+class ClipReconstructor:
+    """Reconstructs clips of known objects."""
+
+    def __init__(
+        self,
+        perceiver: ClipObserver,
+        hand_models: Mapping[Side, HandModel],
+        object_models: Mapping[str, ObjectModel],
+        settings: ReconstructionSettings | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            perceiver: finds hands and objects in the images.
+            hand_models: by side; hands of a side without a model are left out.
+            object_models: by object id; empty = hands alone.
+            settings: how it is done.
+
+        Raises:
+            InputError: no hand model.
+        """
+        if not hand_models:
+            raise InputError("hand_models: expected a model for 'right', 'left' or both, got none")
+        self.settings = settings or ReconstructionSettings()
+        self._perceiver = perceiver
+        self._hand_models, self._object_models = dict(hand_models), dict(object_models)
+        self._fitter = JointFitter(self._hand_models, self._object_models, self.settings.joint)
+
+    def reconstruct(self, frames: Iterable[Frame], first: int = 0) -> Iterator[WindowResult]:
+        """Windows of a clip in time order, each as soon as it is done.
+
+        Args:
+            frames: of one camera, in time order; read as they are needed.
+            first: number in the clip of the first of them, for a clip that goes on after an interruption.
+
+        Raises:
+            InputError: evidence or frames that cannot be used.
+        """
+        self._perceiver.reset()
+        source = iter(frames)
+        carried, start = _Carried(), first
+        new = list(islice(source, self.settings.window))
+        while new:
+            began = time.perf_counter()
+            observed = [*carried.frames, *self._perceiver.perceive(new)]
+            perceived = time.perf_counter()
+            new = list(islice(source, self.settings.window - 2 * self.settings.overlap))
+            window = self.initialise(observed, carried)
+            initialised = time.perf_counter()
+            hands, objects, losses = self.fit(window)
+            fitted = time.perf_counter()
+            done = len(observed) - (self.settings.overlap if new else 0)
+            states = clip_states(
+                [frame.evidence for frame in observed[carried.kept : done]],
+                [track.part(carried.kept, done) for track in hands],
+                [track.part(carried.kept, done) for track in objects],
+                self._hand_models,
+                self._object_models,
+            )
+            yield WindowResult(
+                start,
+                states,
+                {
+                    "perception_s": perceived - began,
+                    "initialisation_s": initialised - perceived,
+                    "joint_fit_s": fitted - initialised,
+                    "contact_s": time.perf_counter() - fitted,
+                    "losses": losses,
+                    "rotation_ambiguity_rad": {track.object_id: track.rotation_ambiguity for track in objects},
+                },
+            )
+            start += done - carried.kept
+            carried = _carry(observed, hands, objects, max(done - self.settings.overlap, 0), done)
+
+    def initialise(self, frames: list[ObservedFrame], carried: _Carried | None = None) -> InitialWindow:
+        """Tracks of hands and objects, each by itself.
+
+        Args:
+            frames: evidence of the window. carried: what the window before left.
+        """
+        before = carried or _Carried()
+        settings = self.settings
+        hands = initialise_hands(self._hand_models, frames, use_depth=settings.use_depth, previous=tuple(before.hands))
+        objects = [
+            initialise_object(
+                model,
+                frames,
+                seed=settings.seed,
+                candidates=settings.candidates,
+                use_depth=settings.use_depth,
+                previous=next((track for track in before.objects if track.object_id == object_id), None),
+            )
+            for object_id, model in self._object_models.items()
+        ]
+        return InitialWindow(frames, hands, objects, before.kept)
+
+    def fit(self, window: InitialWindow) -> tuple[list[HandTrack], list[ObjectTrack], dict[str, list[float]]]:
+        """The joint fit of a window; its first `kept` frames stay as they are.
+
+        Returns:
+            Tracks, and the course of each loss; the initial tracks where the settings ask for no joint fit.
+        """
+        if self.settings.independent or not (window.hands or window.objects):
+            return list(window.hands), list(window.objects), {}
+        anchored = np.arange(len(window.frames)) < window.kept
+        fit = self._fitter.fit(
+            window.frames, window.hands, window.objects, use_depth=self.settings.use_depth, anchored=anchored
+        )
+        return list(fit.hands), list(fit.objects), fit.losses
+
+
+def _carry(
+    frames: list[ObservedFrame], hands: Sequence[HandTrack], objects: Sequence[ObjectTrack], start: int, done: int
+) -> _Carried:
+    count = len(frames)
+    return _Carried(
+        frames[start:],
+        [track.part(start, count) for track in hands],
+        [track.part(start, count) for track in objects],
+        done - start,
+    )
