@@ -97,3 +97,24 @@ def displacement_as_released_by_oakink(final_center_of_mass: np.ndarray) -> np.n
         (B,) m.
     """
     return np.linalg.norm(final_center_of_mass, axis=1)
+
+
+def aligned_error_as_released(vertices: np.ndarray, true_vertices: np.ndarray) -> float:
+    """Aligned hand error in HOMan's code: both hands are centred on the *truth's* mean, then scaled to one spread.
+
+    The translation is not removed; worse, an estimate that is far away is shrunk towards the truth's centre, so that
+    its error stays below twice the hand's own radius however far it is.
+
+    Args:
+        vertices: (V, 3), m. true_vertices: (V, 3), m, same frame.
+
+    Returns:
+        m; NaN where the estimate has NaN, or lies in one point at the truth's centre.
+    """
+    centre = true_vertices.mean(axis=0)
+    estimate, truth = vertices - centre, true_vertices - centre
+    spread = float(np.sqrt((estimate**2).sum() / len(estimate)))
+    if not spread > 0:
+        return float("nan")
+    wanted = float(np.sqrt((truth**2).sum() / len(truth)))
+    return float(np.linalg.norm(estimate * (wanted / spread) - truth, axis=1).mean())
