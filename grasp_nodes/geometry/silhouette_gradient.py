@@ -1,0 +1,544 @@
+"""Silhouette error with exact gradients: the area that a projected mesh covers wrongly, and how its outline changes it.
+
+A hard silhouette has no useful derivative pixel by pixel, but the *area* that it covers has: points of the outline move
+with the vertices of their edge, and the error changes by what they sweep (Reynolds' transport theorem). Target and
+weight are constant in each pixel's square, so that the error and its derivative are finite sums over the pieces of the
+outline in each pixel: nothing is blurred, nothing is sampled, and the cost grows with the outline, not with the image.
+
+The outline is found exactly. Only an edge whose faces all lie on one side of it in the image can be part of it; what
+other faces cover just outside of such an edge is cut away from it. A cell grid over the image names the faces that may.
+
+The centre of the top-left pixel is (0, 0). Compiled for one thread of the CPU; tensors of other devices are copied to
+it and back (some kilobytes per image), which is cheaper there than what a search over all pairs would cost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.geometry.mesh import is_watertight
+
+_NEAR = 1e-3
+"""m; faces that reach closer than this to the camera's plane cover nothing, as in `rasterise_mask`."""
+_BESIDE = 1e-7
+"""px; how far outside of an edge is looked whether another face covers it."""
+_FACES_PER_CELL = 4
+
+
+class SilhouetteLoss:
+    """Squared error of a mesh's silhouette against masks, where they say something (HOMan, equation 3).
+
+    ``integral of keep * (target - covered)^2 / max(keep.sum(), 1)`` for each image: in shares of the kept pixels. The
+    value is the exact area, so that it is continuous, and its gradient is the derivative of the value wherever that
+    exists: nearly everywhere.
+    """
+
+    def __init__(self, faces: np.ndarray | Tensor, target: Tensor, keep: Tensor) -> None:
+        """Prepare topology and images once; both are constant through a fit.
+
+        Args:
+            faces: (F, 3) int, vertices merged; closed or open.
+            target: (B, H, W) bool or 0..1, share of each pixel that the object covers.
+            keep: (B, H, W) bool or weight >= 0 of each pixel: 0 where something hides the object.
+
+        Raises:
+            InputError: images that do not go together, or NaN in them.
+        """
+        if target.ndim != 3 or target.shape != keep.shape:
+            raise InputError(
+                "target, keep: expected two tensors of one shape (B, H, W), "
+                f"got {tuple(target.shape)} and {tuple(keep.shape)}"
+            )
+        wanted, weight = (image.detach().cpu().numpy().astype(np.float64) for image in (target, keep))
+        if not (np.isfinite(wanted).all() and np.isfinite(weight).all()):
+            raise InputError("target, keep: not all values are finite")
+        self._topology = _Topology.of(np.asarray(faces, np.int64))
+        # The square is keep * target^2 where nothing is covered, and changes by this where something is.
+        change = weight * (1 - 2 * wanted)
+        self._change = change
+        self._until = np.concatenate([np.zeros((*change.shape[:2], 1)), change.cumsum(axis=2)], axis=2)
+        self._uncovered = (weight * wanted**2).sum(axis=(1, 2))
+        self._kept = np.maximum(weight.sum(axis=(1, 2)), 1.0)
+
+    def __call__(self, pixels: Tensor, depths: Tensor) -> Tensor:
+        """The error of each image.
+
+        Args:
+            pixels: (B, V, 2), px of the target images; differentiable.
+            depths: (B, V), m, along the optical axis; without gradient: it moves nothing in the image.
+
+        Returns:
+            (B,) in the dtype of the pixels; NaN, with gradient zero, for an image whose mesh is not finite.
+        """
+        images = len(self._change)
+        if pixels.ndim != 3 or pixels.shape[2] != 2 or len(pixels) != images or depths.shape != pixels.shape[:2]:
+            raise InputError(
+                f"pixels, depths: expected ({images}, V, 2) and ({images}, V) as there are {images} target images, "
+                f"got {tuple(pixels.shape)} and {tuple(depths.shape)}"
+            )
+        if pixels.shape[1] < self._topology.vertex_count:
+            raise InputError(f"pixels: faces name {self._topology.vertex_count} vertices, got {pixels.shape[1]}")
+        return _ExactArea.apply(pixels, depths, self)
+
+    def evaluate(self, pixels: np.ndarray, depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Error (B,) and its gradient (B, V, 2) per px, float64; arguments as of `__call__`."""
+        topology = self._topology
+        changed, gradient = _swept(
+            np.ascontiguousarray(pixels, np.float64),
+            np.ascontiguousarray(depths, np.float64),
+            topology.faces,
+            topology.edges,
+            topology.edge_start,
+            topology.edge_faces,
+            topology.edge_turns,
+            topology.closed,
+            self._change,
+            self._until,
+        )
+        return (self._uncovered + changed) / self._kept, gradient / self._kept[:, None, None]
+
+
+class _ExactArea(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, depths: Tensor, loss: SilhouetteLoss) -> Tensor:
+        value, gradient = loss.evaluate(pixels.detach().cpu().numpy(), depths.detach().cpu().numpy())
+        if pixels.requires_grad:
+            ctx.save_for_backward(torch.from_numpy(gradient).to(pixels))
+        return torch.from_numpy(value).to(pixels)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return upstream[0][:, None, None] * gradient, None, None
+
+
+def silhouette_loss(pixels: Tensor, depths: Tensor, faces: np.ndarray | Tensor, target: Tensor, keep: Tensor) -> Tensor:
+    """`SilhouetteLoss` of images that are used once; arguments as there."""
+    return SilhouetteLoss(faces, target, keep)(pixels, depths)
+
+
+@dataclass(frozen=True)
+class SilhouetteWindows:
+    """Cut-outs of one size around an object.
+
+    target: (B, H, W) float32, 1 in the object's mask. keep: (B, H, W) float32, 1 where the mask can be believed.
+    origin: (B, 2) float32, px of the image: centre of each window's top-left pixel. Take it from projected vertices.
+    """
+
+    target: Tensor
+    keep: Tensor
+    origin: Tensor
+
+
+def silhouette_windows(masks: np.ndarray, hidden: np.ndarray, margin: float = 0.3) -> SilhouetteWindows:
+    """Windows around the masks, a share of the mask's box larger: HOMan compares within the box plus 30 %.
+
+    All have the size of the largest; what lies outside of its own box plus margin, or of the image, is not kept.
+    Nothing is resampled: the error's cost does not depend on the number of pixels.
+
+    Args:
+        masks: (B, H, W) bool, visible pixels of the object; a window without any keeps nothing.
+        hidden: (B, H, W) bool, pixels of what may hide it: hands.
+        margin: added on every side, as a share of the box's longer edge.
+    """
+    if masks.ndim != 3 or masks.shape != hidden.shape:
+        raise InputError(f"masks, hidden: expected one shape (B, H, W), got {masks.shape} and {hidden.shape}")
+    corners = np.array([_box_with_margin(mask, margin) for mask in masks], np.int64).reshape(-1, 4)
+    sizes = corners[:, 2:] - corners[:, :2]
+    width, height = np.maximum(sizes.max(axis=0, initial=1), 1)
+    target = np.zeros((len(masks), height, width), np.float32)
+    keep = np.zeros_like(target)
+    for k, (left, top, right, bottom) in enumerate(corners):
+        rows, columns = slice(top, bottom), slice(left, right)
+        target[k, : bottom - top, : right - left] = masks[k, rows, columns]
+        keep[k, : bottom - top, : right - left] = masks[k, rows, columns] | ~hidden[k, rows, columns]
+    return SilhouetteWindows(
+        torch.from_numpy(target), torch.from_numpy(keep), torch.from_numpy(corners[:, :2].astype(np.float32))
+    )
+
+
+def _box_with_margin(mask: np.ndarray, margin: float) -> tuple[int, int, int, int]:
+    """Whole pixels left, top, right, bottom (the last two excluded) within the image; empty for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
+    border = math.ceil(margin * max(right - left, bottom - top))
+    height, width = mask.shape
+    return (
+        max(0, int(left) - border),
+        max(0, int(top) - border),
+        min(width, int(right) + border),
+        min(height, int(bottom) + border),
+    )
+
+
+@dataclass(frozen=True)
+class _Topology:
+    """Faces beside each edge, of any number.
+
+    faces: (F, 3). edges: (E, 2) vertex ids. edge_start: (E + 1,) into edge_faces and edge_turns (3 F,): the faces of
+    each edge, and 1 where the face runs along it from its first to its second vertex, else -1.
+    """
+
+    faces: np.ndarray
+    edges: np.ndarray
+    edge_start: np.ndarray
+    edge_faces: np.ndarray
+    edge_turns: np.ndarray
+    closed: bool
+    vertex_count: int
+
+    @classmethod
+    def of(cls, faces: np.ndarray) -> _Topology:
+        if faces.ndim != 2 or faces.shape[1] != 3 or not len(faces) or faces.min() < 0:
+            raise InputError(f"faces: expected at least one triangle (F, 3) of vertex ids, got shape {faces.shape}")
+        half = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2)
+        edges, inverse, counts = np.unique(np.sort(half, axis=1), axis=0, return_inverse=True, return_counts=True)
+        order = np.argsort(inverse.reshape(-1), kind="stable")
+        return cls(
+            faces=np.ascontiguousarray(faces),
+            edges=np.ascontiguousarray(edges),
+            edge_start=np.concatenate([[0], counts.cumsum()]).astype(np.int64),
+            edge_faces=order // 3,
+            edge_turns=np.where(half[order, 0] < half[order, 1], 1, -1).astype(np.int8),
+            closed=is_watertight(faces),
+            vertex_count=int(faces.max()) + 1,
+        )
+
+
+@njit(cache=True, nogil=True)
+def _swept(
+    pixels: np.ndarray,
+    depths: np.ndarray,
+    faces: np.ndarray,
+    edges: np.ndarray,
+    edge_start: np.ndarray,
+    edge_faces: np.ndarray,
+    edge_turns: np.ndarray,
+    closed: bool,
+    change: np.ndarray,
+    until: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Integral of `change` over the covered part of each image (B,), and its gradient (B, V, 2)."""
+    total, gradient = np.zeros(len(pixels)), np.zeros(pixels.shape)
+    facing = np.empty(len(faces), np.int8)
+    seen_by = np.empty(len(faces), np.int64)
+    spans = np.empty((len(faces), 2))
+    for k in range(len(pixels)):
+        pixel = pixels[k]
+        height, width = change[k].shape
+        box, finite = _face_directions(pixel, depths[k], faces, closed, width, height, facing)
+        if not finite:
+            total[k] = np.nan
+            continue
+        if box[0] >= box[2] or box[1] >= box[3]:
+            continue
+        cell_start, cell_faces, grid = _fill_cells(pixel, faces, facing, box)
+        seen_by[:] = -1
+        for e in range(len(edges)):
+            side = _side_of_faces(edge_start[e], edge_start[e + 1], edge_faces, edge_turns, facing)
+            if side == 0:
+                continue
+            a, b = edges[e, 0], edges[e, 1]
+            ax, ay = pixel[a, 0], pixel[a, 1]
+            dx, dy = pixel[b, 0] - ax, pixel[b, 1] - ay
+            length = math.sqrt(dx * dx + dy * dy)
+            begin, end = _clip_to_box(ax, ay, dx, dy, box)
+            if length == 0 or begin >= end:
+                continue
+            # Outward normal times the edge's length: a face that turns positively has its inside at (-dy, dx).
+            nx, ny = side * dy, -side * dx
+            for n in range(edge_start[e], edge_start[e + 1]):
+                seen_by[edge_faces[n]] = e
+            count = _covered_spans(
+                ax + _BESIDE * nx / length,
+                ay + _BESIDE * ny / length,
+                dx,
+                dy,
+                begin,
+                end,
+                pixel,
+                faces,
+                facing,
+                cell_start,
+                cell_faces,
+                grid,
+                e,
+                seen_by,
+                spans,
+            )
+            position = begin
+            for n in range(count + 1):
+                stop = end if n == count else min(spans[n, 0], end)
+                if stop > position:
+                    value, first, second = _along(ax, ay, dx, dy, position, stop, change[k], until[k])
+                    total[k] += nx * value
+                    gradient[k, a, 0] += nx * first
+                    gradient[k, a, 1] += ny * first
+                    gradient[k, b, 0] += nx * second
+                    gradient[k, b, 1] += ny * second
+                if n < count:
+                    position = max(position, spans[n, 1])
+        if box[2] == width - 0.5:
+            # The covered part of the image's right border closes the outline.
+            bx, by, dy = box[2], box[1], box[3] - box[1]
+            count = _covered_spans(
+                bx - _BESIDE,
+                by,
+                0.0,
+                dy,
+                0.0,
+                1.0,
+                pixel,
+                faces,
+                facing,
+                cell_start,
+                cell_faces,
+                grid,
+                len(edges),
+                seen_by,
+                spans,
+            )
+            position = 0.0
+            for n in range(count):
+                position = max(position, spans[n, 0])
+                if spans[n, 1] > position:
+                    value, _, _ = _along(bx, by, 0.0, dy, position, spans[n, 1], change[k], until[k])
+                    total[k] += dy * value
+                    position = spans[n, 1]
+    return total, gradient
+
+
+@njit(cache=True, inline="always")
+def _side_of_faces(start: int, stop: int, edge_faces: np.ndarray, edge_turns: np.ndarray, facing: np.ndarray) -> int:
+    """On which side of an edge its faces lie in the image: 1 or -1; 0 for none, and for faces on both."""
+    side = 0
+    for n in range(start, stop):
+        here = facing[edge_faces[n]] * edge_turns[n]
+        if here * side < 0:
+            return 0
+        if here != 0:
+            side = here
+    return side
+
+
+@njit(cache=True)
+def _face_directions(
+    pixel: np.ndarray,
+    depth: np.ndarray,
+    faces: np.ndarray,
+    closed: bool,
+    width: int,
+    height: int,
+    facing: np.ndarray,
+) -> tuple[tuple[float, float, float, float], bool]:
+    """Sense of rotation of each face in the image, 0 for one that is not needed; the part of the image that they cover.
+
+    The far side of a closed mesh covers nothing more than its near side.
+    """
+    complete = closed
+    for v in range(len(depth)):
+        if math.isnan(depth[v]):
+            return (0.0, 0.0, 0.0, 0.0), False
+        if depth[v] < _NEAR:
+            complete = False
+    left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
+    for i in range(len(faces)):
+        a, b, c = faces[i, 0], faces[i, 1], faces[i, 2]
+        facing[i] = 0
+        if depth[a] < _NEAR or depth[b] < _NEAR or depth[c] < _NEAR:
+            continue
+        ax, ay, bx, by = pixel[a, 0], pixel[a, 1], pixel[b, 0], pixel[b, 1]
+        cx, cy = pixel[c, 0], pixel[c, 1]
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if not math.isfinite(area):
+            return (0.0, 0.0, 0.0, 0.0), False
+        if area == 0 or (complete and area > 0):
+            continue
+        facing[i] = 1 if area > 0 else -1
+        left, right = min(left, ax, bx, cx), max(right, ax, bx, cx)
+        top, bottom = min(top, ay, by, cy), max(bottom, ay, by, cy)
+    return (max(left, -0.5), max(top, -0.5), min(right, width - 0.5), min(bottom, height - 0.5)), True
+
+
+@njit(cache=True)
+def _fill_cells(
+    pixel: np.ndarray, faces: np.ndarray, facing: np.ndarray, box: tuple[float, float, float, float]
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, int, int]]:
+    """Lists of the faces whose boxes touch each cell of a grid over the box.
+
+    Returns:
+        start (C + 1,) into the list of faces, that list, and the grid: its corner, cells per px, columns, rows.
+    """
+    used = 0
+    for i in range(len(faces)):
+        used += facing[i] != 0
+    width, height = box[2] - box[0], box[3] - box[1]
+    cell = max(math.sqrt(width * height * _FACES_PER_CELL / max(used, 1)), 1e-3 * max(width, height))
+    per_pixel = 1 / cell
+    columns, rows = int(width * per_pixel) + 1, int(height * per_pixel) + 1
+    grid = (box[0], box[1], per_pixel, columns, rows)
+    start = np.zeros(columns * rows + 1, np.int64)
+    reach = np.empty((len(faces), 4), np.int32)
+    for i in range(len(faces)):
+        if facing[i] == 0:
+            continue
+        a, b, c = faces[i, 0], faces[i, 1], faces[i, 2]
+        ax, ay, bx, by = pixel[a, 0], pixel[a, 1], pixel[b, 0], pixel[b, 1]
+        cx, cy = pixel[c, 0], pixel[c, 1]
+        x0, x1 = min(ax, bx, cx) - _BESIDE, max(ax, bx, cx) + _BESIDE
+        y0, y1 = min(ay, by, cy) - _BESIDE, max(ay, by, cy) + _BESIDE
+        if x1 < box[0] or x0 > box[2] or y1 < box[1] or y0 > box[3]:
+            reach[i, 0], reach[i, 1], reach[i, 2], reach[i, 3] = 0, -1, 0, -1
+            continue
+        reach[i, 0], reach[i, 1] = _cell(x0, box[0], per_pixel, columns), _cell(x1, box[0], per_pixel, columns)
+        reach[i, 2], reach[i, 3] = _cell(y0, box[1], per_pixel, rows), _cell(y1, box[1], per_pixel, rows)
+        for row in range(reach[i, 2], reach[i, 3] + 1):
+            for column in range(reach[i, 0], reach[i, 1] + 1):
+                start[row * columns + column + 1] += 1
+    for cell_id in range(columns * rows):
+        start[cell_id + 1] += start[cell_id]
+    place = start[:-1].copy()
+    listed = np.empty(start[-1], np.int32)
+    for i in range(len(faces)):
+        if facing[i] == 0:
+            continue
+        for row in range(reach[i, 2], reach[i, 3] + 1):
+            for column in range(reach[i, 0], reach[i, 1] + 1):
+                listed[place[row * columns + column]] = i
+                place[row * columns + column] += 1
+    return start, listed, grid
+
+
+@njit(cache=True, inline="always")
+def _cell(x: float, origin: float, per_pixel: float, count: int) -> int:
+    return int(min(max((x - origin) * per_pixel, 0.0), count - 1.0))
+
+
+@njit(cache=True)
+def _clip_to_box(
+    ax: float, ay: float, dx: float, dy: float, box: tuple[float, float, float, float]
+) -> tuple[float, float]:
+    """Range of t in [0, 1] where a + t d lies in the box; empty (begin >= end) where it does not."""
+    begin, end = 0.0, 1.0
+    for start, step, low, high in ((ax, dx, box[0], box[2]), (ay, dy, box[1], box[3])):
+        if step == 0:
+            if start < low or start > high:
+                return 1.0, 0.0
+            continue
+        first, second = (low - start) / step, (high - start) / step
+        begin, end = max(begin, min(first, second)), min(end, max(first, second))
+    return begin, end
+
+
+@njit(cache=True)
+def _covered_spans(
+    ax: float,
+    ay: float,
+    dx: float,
+    dy: float,
+    begin: float,
+    end: float,
+    pixel: np.ndarray,
+    faces: np.ndarray,
+    facing: np.ndarray,
+    cell_start: np.ndarray,
+    cell_faces: np.ndarray,
+    grid: tuple[float, float, float, int, int],
+    mark: int,
+    seen_by: np.ndarray,
+    spans: np.ndarray,
+) -> int:
+    """Ranges of t within [begin, end] where a + t d lies in a face that is not marked yet, sorted by their beginnings.
+
+    Returns:
+        How many; they are in the first rows of `spans`.
+    """
+    left, top, per_pixel, columns, rows = grid
+    count = 0
+    y0, y1 = ay + begin * dy, ay + end * dy
+    row0, row1 = _cell(min(y0, y1), top, per_pixel, rows), _cell(max(y0, y1), top, per_pixel, rows)
+    for row in range(row0, row1 + 1):
+        # The part of the segment in this row of cells; a little more does no harm.
+        t0, t1 = begin, end
+        if dy != 0 and row1 > row0:
+            first = (top + row / per_pixel - ay) / dy
+            second = (top + (row + 1) / per_pixel - ay) / dy
+            t0, t1 = max(begin, min(first, second)), min(end, max(first, second))
+        x0, x1 = ax + t0 * dx, ax + t1 * dx
+        column0 = _cell(min(x0, x1) - 1e-6, left, per_pixel, columns)
+        column1 = _cell(max(x0, x1) + 1e-6, left, per_pixel, columns)
+        for place in range(cell_start[row * columns + column0], cell_start[row * columns + column1 + 1]):
+            i = cell_faces[place]
+            if seen_by[i] == mark:
+                continue
+            seen_by[i] = mark
+            low, high = begin, end
+            for k in range(3):
+                p, q = faces[i, k], faces[i, 0 if k == 2 else k + 1]
+                ex, ey = facing[i] * (pixel[q, 0] - pixel[p, 0]), facing[i] * (pixel[q, 1] - pixel[p, 1])
+                at_zero = ex * (ay - pixel[p, 1]) - ey * (ax - pixel[p, 0])
+                slope = ex * dy - ey * dx
+                if slope > 0:
+                    low = max(low, -at_zero / slope)
+                elif slope < 0:
+                    high = min(high, -at_zero / slope)
+                elif at_zero < 0:
+                    high = low
+                if high <= low:
+                    break
+            if high > low:
+                place_in = count
+                while place_in > 0 and spans[place_in - 1, 0] > low:
+                    spans[place_in, 0], spans[place_in, 1] = spans[place_in - 1, 0], spans[place_in - 1, 1]
+                    place_in -= 1
+                spans[place_in, 0], spans[place_in, 1] = low, high
+                count += 1
+    return count
+
+
+@njit(cache=True)
+def _along(
+    ax: float, ay: float, dx: float, dy: float, begin: float, end: float, change: np.ndarray, until: np.ndarray
+) -> tuple[float, float, float]:
+    """Integrals over t of a + t d in [begin, end], pixel by pixel.
+
+    Returns:
+        of the sum of `change` from the image's left border to the point (what Gauss' theorem takes), and of `change`
+        times 1 - t and times t: the shares of the two vertices in the motion of the point.
+    """
+    height, width = change.shape
+    value, first, second = 0.0, 0.0, 0.0
+    per_x, per_y = (1 / dx if dx != 0 else 0.0), (1 / dy if dy != 0 else 0.0)
+    x, y = ax + begin * dx + 0.5, ay + begin * dy + 0.5
+    # The next borders of pixels along the way; rounding at the start is mended by the max below.
+    border_x = math.floor(x) + 1.0 if dx > 0 else math.ceil(x) - 1.0
+    border_y = math.floor(y) + 1.0 if dy > 0 else math.ceil(y) - 1.0
+    step_x, step_y = (1.0 if dx > 0 else -1.0), (1.0 if dy > 0 else -1.0)
+    t = begin
+    while t < end:
+        to_x = (border_x - 0.5 - ax) * per_x if dx != 0 else np.inf
+        to_y = (border_y - 0.5 - ay) * per_y if dy != 0 else np.inf
+        stop = max(t, min(to_x, to_y, end))
+        if to_x <= to_y:
+            border_x += step_x
+        else:
+            border_y += step_y
+        middle, share = 0.5 * (t + stop), stop - t
+        x, y = ax + middle * dx + 0.5, ay + middle * dy + 0.5
+        column, row = min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)
+        here = change[row, column]
+        value += share * (until[row, column] + here * (x - column))
+        first += share * here * (1 - middle)
+        second += share * here * middle
+        t = stop
+    return value, first, second
