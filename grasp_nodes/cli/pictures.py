@@ -88,7 +88,7 @@ def clip_sheet(folder: Path, height: int) -> np.ndarray:
         MissingFileError, InputError: it is no clip, or one of its files is damaged.
     """
     clip = ClipSource(folder)
-    item = load_object(clip.object_spec, clip.object_id) if clip.object_spec else None
+    objects = [load_object(clip.object_spec, clip.object_id)] if clip.object_spec else []
     poser = HandPoser()
     pictures = []
     for index in _spread(len(clip), CLIP_FRAMES):
@@ -98,7 +98,7 @@ def clip_sheet(folder: Path, height: int) -> np.ndarray:
         if state is not None:
             single = [replace(hand, params=hand.params.to(torch.float32)) for hand in state.hands]
             hands = [poser.pose(hand, state) for hand in single]
-            drawn = draw_overlay(frame.color, frame.camera, state, hands, item)
+            drawn = draw_overlay(frame.color, frame.camera, state, hands, objects)
         pictures.append(drawn)
     return contact_sheet(pictures, COLUMNS, height / clip.camera.height)
 

@@ -25,20 +25,20 @@ def draw_overlay(
     camera: CameraModel,
     state: HandObjectState,
     hands: Sequence[PosedHand],
-    object_model: ObjectModel | None = None,
+    object_models: Sequence[ObjectModel] = (),
 ) -> np.ndarray:
     """Shade the meshes half transparent, the nearest in front, and draw the hands' bones on top.
 
     Args:
         color: (H, W, 3) uint8, RGB, taken by `camera`.
         state: what was fitted; `hands` are its hands, posed.
-        object_model: shape of the state's object of the same id; None: no object is drawn.
+        object_models: shapes of the state's objects of the same ids; an object without its shape is not drawn.
 
     Returns:
         (H, W, 3) uint8, RGB, a new array.
     """
     picture = color.copy()
-    vertices, faces, face_colors = _collect(state, hands, object_model)
+    vertices, faces, face_colors = _collect(state, hands, object_models)
     if len(faces):
         _blend(picture, camera, vertices, faces, face_colors)
     for hand in state.hands:
@@ -47,17 +47,18 @@ def draw_overlay(
 
 
 def _collect(
-    state: HandObjectState, hands: Sequence[PosedHand], object_model: ObjectModel | None
+    state: HandObjectState, hands: Sequence[PosedHand], object_models: Sequence[ObjectModel]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All meshes as one: vertices (V, 3) m camera frame, faces (F, 3), colours (F, 3) float of the faces."""
     parts = [(hand.vertices, hand.faces, contact_colors(hand.contact[hand.faces].mean(1))) for hand in hands]
-    if object_model is not None:
-        for item in state.objects:
-            if item.object_id == object_model.object_id:
-                moved = (
-                    object_model.vertices * item.scale @ item.T_camera_object[:3, :3].T + item.T_camera_object[:3, 3]
-                )
-                parts.append((moved, object_model.faces, np.tile(OBJECT, (len(object_model.faces), 1))))
+    shapes = {model.object_id: model for model in object_models}
+    for item in state.objects:
+        model = shapes.get(item.object_id)
+        if model is not None:
+            # A state's scale is that of the file's coordinates, and so is the one that the model has already applied.
+            size = item.scale / model.scale
+            moved = model.vertices * size @ item.T_camera_object[:3, :3].T + item.T_camera_object[:3, 3]
+            parts.append((moved, model.faces, np.tile(OBJECT, (len(model.faces), 1))))
     if not parts:
         return np.zeros((0, 3)), np.zeros((0, 3), np.int64), np.zeros((0, 3))
     starts = np.cumsum([0, *(len(vertices) for vertices, _, _ in parts[:-1])])

@@ -256,7 +256,8 @@ class ViewerPage:
         if color is None:
             return
         if self._camera is not None:
-            color = draw_overlay(color, self._camera, state, posed, self._object)
+            shapes = [] if self._object is None else [self._object]
+            color = draw_overlay(color, self._camera, state, posed, shapes)
         self._picture.image = color
 
 
