@@ -15,8 +15,9 @@ from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandState, ObjectState
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.hand_contact import ObjectSurface
-from grasp_nodes.fitting.hand_fit import HandFit, HandFitOptions, HandFitter, UnexplainedHandError
+from grasp_nodes.fitting.hand_fit import HandFit, HandFitOptions, HandFitter
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
+from grasp_nodes.fitting.hand_search import UnexplainedHandError
 from grasp_nodes.fitting.object_fit import ObjectPoseEstimate, ObjectPoseFitter
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.keypoints import closed_faces

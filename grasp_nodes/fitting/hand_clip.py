@@ -9,8 +9,9 @@ import numpy as np
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.hand_configuration import between, params_of
-from grasp_nodes.fitting.hand_fit import HandFitOptions, HandFitter, UnexplainedHandError
+from grasp_nodes.fitting.hand_fit import HandFitOptions, HandFitter
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration
+from grasp_nodes.fitting.hand_search import UnexplainedHandError
 from grasp_nodes.fitting.tracks import HandTrack
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side

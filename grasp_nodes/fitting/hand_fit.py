@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
@@ -24,6 +23,13 @@ from grasp_nodes.fitting.hand_observation import (
     observe_hand,
     skin_distances,
 )
+from grasp_nodes.fitting.hand_search import (
+    COUPLING_ERROR,
+    POSTURE_ERROR,
+    UnexplainedHandError,
+    hand_starts,
+    relaxed_posture,
+)
 from grasp_nodes.fitting.hand_skeleton import KeypointOffsets, make_hand_skeleton
 from grasp_nodes.fitting.hand_solver import HandSolution, PriorTerms, joined_planes, no_planes, solve_hand
 from grasp_nodes.geometry.camera import CameraModel
@@ -31,15 +37,6 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.perception.evidence import HandEvidence
 
-POSTURES = (
-    ((20.0, 22.0, 14.0), (5.0, 10.0, 12.0, -15.0, 0.0)),
-    ((40.0, 45.0, 28.0), (10.0, 20.0, 25.0, -30.0, 0.0)),
-    ((4.0, 6.0, 4.0), (5.0, 5.0, 5.0, -5.0, 0.0)),
-)
-"""Relaxed, grasping and flat: three finger bends, and the thumb's bends, spread and twist; deg."""
-POSTURE_ERROR = 0.45
-COUPLING_ERROR = 0.25
-"""rad; how far hands deviate from the relaxed posture, and from bending the two outer joints together."""
 SKIN_REACHES = (0.03, 0.02, 0.012)
 """m; how far points may lie from the skin, from round to round."""
 MISSED_COST = 1.5
@@ -49,10 +46,6 @@ CANDIDATES = 3
 FRAME_TIME = 1.0 / 30.0
 MAX_GAP = 0.5
 """s without the hand after which it is looked for anew."""
-
-
-class UnexplainedHandError(InputError):
-    """Landmarks that no hand in front of the camera can have."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +117,7 @@ class HandFitter:
         self.options = options or HandFitOptions()
         self.skeleton = make_hand_skeleton(hand_model, offsets, betas)
         self._betas = np.zeros(10) if betas is None else np.asarray(betas, np.float64)
-        self._postures = [self.skeleton.angles(*posture) for posture in POSTURES]
+        self._relaxed = relaxed_posture(self.skeleton)
         self.reset()
 
     def reset(self) -> None:
@@ -206,7 +199,7 @@ class HandFitter:
     def _search(self, observation: HandObservation, surface: ObjectSurface | None) -> HandSolution:
         """Several postures and directions by the landmarks alone; the best go on to the skin."""
         candidates = []
-        for start in self._starts(observation):
+        for start in hand_starts(self.skeleton, observation, self._known_size()):
             prior = self._prior_at(start, rotation=0.0, wrist=np.zeros(3), angles=0.0)
             terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]))
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
@@ -218,38 +211,6 @@ class HandFitter:
             prior = self._prior_at(found.configuration, rotation=0.0, wrist=np.zeros(3), angles=0.0)
             solutions.append(self._rounds(observation, found.configuration, prior, surface, (6, 6, 6, 6)))
         return min(solutions, key=lambda found: found.cost)
-
-    def _starts(self, observation: HandObservation) -> list[HandConfiguration]:
-        """Configurations from which the landmarks can be reached: by perspective, and as the network's shape turns."""
-        size = self._known_size()
-        starts = []
-        for posture in self._postures:
-            at_rest = HandConfiguration(np.eye(3), np.zeros(3), posture, size)
-            points = pose_keypoints(self.skeleton, at_rest, landmarks=True)
-            found = _by_perspective(points, observation.rays)
-            if found is not None:
-                starts.append(self._at_depth(observation, points, *found, at_rest))
-            if observation.relative is not None:
-                rotation = _aligned(points, observation.relative)
-                wrist = _place_on_rays(points @ rotation.T, observation.rays)
-                if wrist[2] > 0:
-                    starts.append(self._at_depth(observation, points, rotation, wrist, at_rest))
-        return starts
-
-    def _at_depth(
-        self,
-        observation: HandObservation,
-        points: np.ndarray,
-        rotation: np.ndarray,
-        wrist: np.ndarray,
-        at_rest: HandConfiguration,
-    ) -> HandConfiguration:
-        """Move a start along the ray to the measured depth, where there is any."""
-        measured = observation.depth > 0
-        if measured.sum() >= 4:
-            depth = (points @ rotation.T + wrist)[measured, 2]
-            wrist = wrist * float(np.median((observation.depth + self.skeleton.skin_depth)[measured] / depth))
-        return at_rest._replace(rotation=rotation, wrist=wrist)
 
     def _rounds(
         self,
@@ -289,7 +250,7 @@ class HandFitter:
             wrist,
             np.full(self.skeleton.num_dofs, angles),
             1.0 / self.options.size_spread if size_is_open else 1e4,
-            self._postures[0],
+            self._relaxed,
             1.0 / POSTURE_ERROR,
             1.0 / COUPLING_ERROR,
         )
@@ -335,32 +296,6 @@ class HandFitter:
             scale=torch.tensor([configuration.scale], dtype=torch.float32),
         )
         return HandFit(configuration, params, landmark_error, skin_error, score, is_initial, is_metric)
-
-
-def _by_perspective(points: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Rotation (3, 3) and translation (3,), m, that bring points (N, 3) on to rays (N, 2); None if none is in front."""
-    try:
-        found, turn, place = cv2.solvePnP(points, rays[:, None], np.eye(3), np.zeros(0), flags=cv2.SOLVEPNP_SQPNP)
-    except cv2.error:  # landmarks that lie on each other
-        return None
-    if not found or not np.isfinite(place).all() or place[2, 0] <= 0:
-        return None
-    return cv2.Rodrigues(turn)[0].astype(np.float64), place[:, 0].astype(np.float64)
-
-
-def _aligned(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Rotation (3, 3) that turns points (N, 3) on to the target's directions (Kabsch 1976)."""
-    left, _, right = np.linalg.svd((points - points.mean(axis=0)).T @ (target - target.mean(axis=0)))
-    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(right.T @ left.T))])
-    return right.T @ sign @ left.T
-
-
-def _place_on_rays(points: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """Translation (3,) that brings points (N, 3) nearest to rays (N, 2), x / z and y / z, by linear least squares."""
-    zeros, ones = np.zeros(len(points)), np.ones(len(points))
-    rows = np.concatenate([np.stack([ones, zeros, -rays[:, 0]], 1), np.stack([zeros, ones, -rays[:, 1]], 1)])
-    right = np.concatenate([rays[:, k] * points[:, 2] - points[:, k] for k in range(2)])
-    return np.linalg.lstsq(rows, right, rcond=None)[0]
 
 
 def _row(values: np.ndarray) -> torch.Tensor:
