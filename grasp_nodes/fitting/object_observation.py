@@ -72,7 +72,7 @@ def observe_object(
     check_images(camera, mask, depth, occluder)
     mask = np.asarray(mask, bool)
     if camera.is_distorted:
-        mask, depth, occluder = _undistort(camera, mask, depth, occluder)
+        mask, depth, occluder = undistort_images(camera, mask, depth, occluder)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows) or int(np.count_nonzero(mask)) < SMALLEST_MASK:
         return None
@@ -160,7 +160,7 @@ def _depth_points(
     return np.ascontiguousarray(np.stack([x * z, y * z, z], axis=1))
 
 
-def _undistort(
+def undistort_images(
     camera: CameraModel, mask: np.ndarray, depth: np.ndarray | None, occluder: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """The images as a camera without distortion and of the same matrix would see them; nearest pixel, black outside."""

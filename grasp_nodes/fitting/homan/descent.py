@@ -1,0 +1,147 @@
+"""Adam on the vector of a clip's unknowns, with falling rates, the best state kept, and sick frames taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grasp_nodes.fitting.homan.settings import JointFitSettings
+from grasp_nodes.fitting.homan.variables import SHARED, ClipVariables, Kind
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+PLATEAU = 0.01
+"""A block of steps that lowers the loss by a smaller share than this halves the rates (early stop only)."""
+FARTHEST = 0.5
+"""m; an unknown place that moves farther than this from its initial one diverged."""
+
+Terms = Callable[[Tensor], dict[str, Tensor]]
+
+
+@dataclass
+class Descent:
+    """State of the descent from pass to pass.
+
+    vector: (N,). frozen: (N,) bool, unknowns that are kept. diverged: (tracks, T) bool.
+    losses: course of every term and of the total, one number per step.
+    """
+
+    vector: Tensor
+    frozen: Tensor
+    diverged: Tensor
+    losses: dict[str, list[float]]
+
+    @classmethod
+    def start(cls, variables: ClipVariables, anchored: Tensor, scale_free: bool) -> Descent:
+        """At the initial vector.
+
+        Args:
+            variables: of the clip. anchored: (T,) bool, frames that are kept; any of them keeps the scales too.
+            scale_free: whether the scales of objects are unknowns.
+        """
+        frame, tracks = variables.frame, len(variables.hands) + len(variables.objects)
+        frozen = anchored[frame.clamp(min=0)] & (frame != SHARED)
+        is_scale = variables.kind == Kind.SCALE
+        of_object = variables.track >= len(variables.hands)
+        frozen |= is_scale & (bool(anchored.any()) | (of_object & (not scale_free)))
+        return cls(variables.initial.clone(), frozen, torch.zeros(tracks, variables.num_frames, dtype=torch.bool), {})
+
+
+def rates_of(variables: ClipVariables, settings: JointFitSettings) -> Tensor:
+    """(N,): Adam's rate of every unknown."""
+    by_kind = torch.empty(len(Kind))
+    by_kind[[Kind.ROTATION, Kind.PCA]] = settings.rotation_rate
+    by_kind[[Kind.TRANSLATION, Kind.SCALE]] = settings.translation_rate
+    return by_kind[variables.kind]
+
+
+def descend(
+    state: Descent,
+    variables: ClipVariables,
+    terms: Terms,
+    renew: Callable[[Tensor], None],
+    steps: int,
+    settings: JointFitSettings,
+) -> None:
+    """One pass of Adam; changes `state`.
+
+    The rates fall exponentially from `rate_start` to `rate_end` of their nominal values, and with `early_stop` also
+    by half whenever a block of `renewal` steps brought nothing; at `rate_end` the pass is over.
+
+    Args:
+        state: where to start. variables: of the clip. terms: weighted terms of a vector.
+        renew: called with the vector before each block of steps. steps: at most. settings: rates.
+    """
+    if not steps:
+        return
+    rates = rates_of(variables, settings)
+    factor = settings.rate_start
+    decay = (settings.rate_end / settings.rate_start) ** (1 / steps)
+    first, second = torch.zeros_like(state.vector), torch.zeros_like(state.vector)
+    best, best_loss, last_best = state.vector.clone(), float("inf"), float("inf")
+    for step in range(steps):
+        if step % settings.renewal == 0:
+            _take_out_far(state, variables)
+            renew(state.vector)
+            if settings.early_stop and step and best_loss > (1 - PLATEAU) * last_best:
+                factor *= 0.5
+            if factor < settings.rate_end * (1 - 1e-9):
+                break
+            last_best = best_loss
+            best, best_loss = state.vector.clone(), float("inf")
+        loss, gradient = _evaluate(state, terms)
+        healthy = _take_out_sick(state, variables, gradient)
+        gradient[state.frozen | ~torch.isfinite(gradient)] = 0
+        if healthy and loss < best_loss:
+            best, best_loss = state.vector.clone(), loss
+        first.lerp_(gradient, 1 - BETAS[0])
+        second.lerp_(gradient * gradient, 1 - BETAS[1])
+        unbiased = first / (1 - BETAS[0] ** (step + 1))
+        spread = (second / (1 - BETAS[1] ** (step + 1))).sqrt_() + EPSILON
+        moved = factor * rates * unbiased / spread
+        state.vector = torch.where(state.frozen, state.vector, state.vector - moved)
+        factor *= decay
+    final = _evaluate(state, terms)[0]
+    if not final < best_loss:
+        state.vector = torch.where(state.frozen, state.vector, best)
+
+
+def _evaluate(state: Descent, terms: Terms) -> tuple[float, Tensor]:
+    """Loss and gradient (N,) at the state; its terms are noted."""
+    leaf = state.vector.requires_grad_(True)
+    found = terms(leaf)
+    total = torch.stack(list(found.values())).sum()
+    (gradient,) = torch.autograd.grad(total, leaf)
+    state.vector = leaf.detach()
+    for name, value in (*found.items(), ("total", total)):
+        state.losses.setdefault(name, []).append(float(value.detach()))
+    return float(total.detach()), gradient
+
+
+def _take_out_sick(state: Descent, variables: ClipVariables, gradient: Tensor) -> bool:
+    """Freeze frames with numbers that are not finite at their initial values; whether there was none."""
+    sick = ~torch.isfinite(state.vector)
+    if not sick.any():
+        sick = ~torch.isfinite(gradient) & ~state.frozen
+        if not sick.any():
+            return True
+    _take_out(state, variables, sick)
+    return False
+
+
+def _take_out_far(state: Descent, variables: ClipVariables) -> None:
+    far = (variables.kind == Kind.TRANSLATION) & ((state.vector - variables.initial).abs() > FARTHEST)
+    if far.any():
+        _take_out(state, variables, far)
+
+
+def _take_out(state: Descent, variables: ClipVariables, sick: Tensor) -> None:
+    rows = sick & (variables.frame != SHARED)
+    state.diverged[variables.track[rows], variables.frame[rows]] = True
+    out = state.diverged[variables.track, variables.frame.clamp(min=0)] & (variables.frame != SHARED)
+    # What all frames share goes back as well, but stays free.
+    back = out | (sick & (variables.frame == SHARED))
+    state.vector = torch.where(back, variables.initial, state.vector)
+    state.frozen = state.frozen | out

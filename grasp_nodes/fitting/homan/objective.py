@@ -1,0 +1,338 @@
+"""The joint fit's objective: posed hands and objects of a vector of unknowns, and the weighted sum of all terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grasp_nodes.fitting.homan import losses
+from grasp_nodes.fitting.homan.depth_term import (
+    DepthPoints,
+    SeenThrough,
+    SurfaceMatch,
+    find_seen_through,
+    hand_depth_loss,
+    match_hand,
+    object_depth_loss,
+    posed_normals,
+    see_through_loss,
+)
+from grasp_nodes.fitting.homan.observation import (
+    ClipImages,
+    depth_points,
+    hand_evidence,
+    hidden_pixels,
+    mask_windows,
+    object_evidence,
+)
+from grasp_nodes.fitting.homan.settings import JointFitSettings
+from grasp_nodes.fitting.homan.variables import ClipVariables, HandUnknowns, ObjectUnknowns
+from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
+from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
+from grasp_nodes.geometry.silhouette_gradient import SilhouetteLoss
+from grasp_nodes.hand.keypoints import WRIST_LOOP
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import Side
+from grasp_nodes.perception.evidence import ObservedFrame
+
+SMOOTH_STEP = 4
+"""Every fourth hand vertex stands for all in the terms that are means over vertices."""
+
+
+@dataclass(frozen=True)
+class ObjectProxy:
+    """What the fit needs of an object, in its own frame.
+
+    vertices: (V, 3) float32, m, about 1000, and faces: (F, 3) int64, of a closed mesh. points, normals: (P, 3) float32,
+    of the surface. collision_unit: m, see `losses.collision_unit`.
+    """
+
+    vertices: Tensor
+    faces: np.ndarray
+    signed_distance: SignedDistanceGrid
+    points: Tensor
+    normals: Tensor
+    collision_unit: float
+
+
+@dataclass
+class _HandTerms:
+    """Constants of one hand track; matches are renewed."""
+
+    zones: list[Tensor]
+    faces: np.ndarray
+    on_rim: np.ndarray
+    observed: Tensor
+    initial_pixels: Tensor
+    measured: DepthPoints | None
+    match: SurfaceMatch | None = None
+    seen_through: SeenThrough | None = None
+
+
+@dataclass
+class _ObjectTerms:
+    """Constants of one object track; what was looked through is renewed."""
+
+    proxy: ObjectProxy
+    silhouette: SilhouetteLoss | None
+    rows: Tensor
+    intrinsics: Tensor
+    measured: DepthPoints | None
+    seen_through: SeenThrough | None = None
+
+
+@dataclass(frozen=True)
+class PosedClip:
+    """Everything in the camera frame. vertices of hands (T, 778, 3), m, and rigid motions of hands and objects."""
+
+    hands: list[HandUnknowns]
+    objects: list[ObjectUnknowns]
+    local: list[Tensor]
+    vertices: list[Tensor]
+
+
+class Objective:
+    """The weighted sum of terms of one clip."""
+
+    def __init__(
+        self,
+        variables: ClipVariables,
+        frames: Sequence[ObservedFrame],
+        images: ClipImages,
+        hand_models: Mapping[Side, HandModel],
+        proxies: Sequence[ObjectProxy],
+        settings: JointFitSettings,
+    ) -> None:
+        """Read the frames once.
+
+        Args:
+            variables: of the tracks. frames: of the clip. images: of `frames`. hand_models: full, float32, by side.
+            proxies: of each object track. settings: weights.
+
+        Raises:
+            InputError: a mask whose size is not the camera's.
+        """
+        self._variables, self._images, self._settings = variables, images, settings
+        self._models, self._num_frames = hand_models, variables.num_frames
+        self._by_side: dict[Side, list[int]] = {}
+        for k in range(len(variables.hands)):
+            self._by_side.setdefault(variables.side(k), []).append(k)
+        camera = images.camera
+        self._intrinsics = torch.tensor(camera.camera_k, dtype=torch.float32)
+        self._image_size = float(max(camera.width, camera.height))
+        with torch.no_grad():
+            posed = self.pose(variables.initial)
+        self._initial_scales = [hand.scale for hand in posed.hands]
+        self._hands = [self._hand_terms(k, frames, posed) for k in range(len(variables.hands))]
+        hidden = hidden_pixels(frames)
+        self._objects = [
+            self._object_terms(k, frames, hidden, posed.objects[k], proxies[k]) for k in range(len(variables.objects))
+        ]
+        self._spreads = [_spread(proxy.vertices) for proxy in proxies]
+        lost = [track.lost for track in variables.hands] + [track.lost for track in variables.objects]
+        self._present = [torch.from_numpy(~np.asarray(rows, bool)) for rows in lost]
+        self._overlap: dict[tuple[int, int], Tensor] = {}
+        self.renew(variables.initial)
+
+    def pose(self, vector: Tensor) -> PosedClip:
+        """Hands and objects of a vector (N,), differentiable in it."""
+        hands, objects = self._variables.read(vector)
+        local: list[Tensor] = [vector] * len(hands)
+        for side, rows in self._by_side.items():
+            posed = self._models[side](self._variables.local_params(hands, rows)).vertices
+            for row, part in zip(rows, posed.split(self._num_frames), strict=True):
+                local[row] = part - self._variables.center(row)
+        vertices = [
+            torch.baddbmm(hand.translation[:, None], own, (hand.scale * hand.rotation).transpose(1, 2))
+            for hand, own in zip(hands, local, strict=True)
+        ]
+        return PosedClip(hands, objects, local, vertices)
+
+    @torch.no_grad()
+    def renew(self, vector: Tensor) -> None:
+        """Find matches, contradictions and interacting pairs anew at a vector."""
+        posed = self.pose(vector)
+        boxes = [losses.pixel_boxes(self._project(vertices)) for vertices in posed.vertices]
+        first = len(boxes)
+        for j, item in enumerate(posed.objects):
+            box = losses.pixel_boxes(self._project(_place(self._objects[j].proxy.vertices, item)))
+            for k in range(first):
+                overlap = losses.overlapping_pairs(boxes[k][:, None], box[:, None])[:, 0, 0]
+                self._overlap[k, j] = overlap & self._present[k] & self._present[first + j]
+        depth = self._images.depth
+        if depth is None or self._settings.depth == 0:
+            return
+        for terms, vertices in zip(self._hands, posed.vertices, strict=True):
+            if terms.measured is None:
+                continue
+            place = np.ascontiguousarray(vertices.numpy())
+            normals = posed_normals(place, terms.faces)
+            terms.match = match_hand(terms.measured, place, normals, terms.on_rim)
+            used = (terms.measured.weight.sum(1) > 0).numpy()
+            terms.seen_through = find_seen_through(self._images.camera, depth, used, place, normals)
+        for item_terms, item in zip(self._objects, posed.objects, strict=True):
+            if item_terms.measured is None:
+                continue
+            place = _place(item_terms.proxy.points, item).numpy()
+            normals = (item_terms.proxy.normals @ item.rotation.transpose(1, 2)).numpy()
+            used = (item_terms.measured.weight.sum(1) > 0).numpy()
+            item_terms.seen_through = find_seen_through(self._images.camera, depth, used, place, normals)
+
+    def terms(self, vector: Tensor, contact: bool) -> dict[str, Tensor]:
+        """Each term with its weight, differentiable scalars; terms whose weight is 0 are left out.
+
+        Args:
+            vector: (N,). contact: whether `local` and `collision` count.
+        """
+        posed, weights = self.pose(vector), self._settings
+        found: dict[str, list[Tensor]] = {}
+        for k in range(len(posed.hands)):
+            self._add_hand(found, k, posed)
+        for j, item in enumerate(posed.objects):
+            self._add_object(found, j, item)
+        for (k, j), overlap in self._overlap.items():
+            self._add_pair(found, k, j, posed, overlap, contact)
+        return {name: getattr(weights, name) * torch.stack(values).sum() for name, values in found.items()}
+
+    def _add_hand(self, found: dict[str, list[Tensor]], k: int, posed: PosedClip) -> None:
+        weights, terms, hand = self._settings, self._hands[k], posed.hands[k]
+        sample = posed.vertices[k][:, ::SMOOTH_STEP]
+        if weights.v2d:
+            error = losses.projected_vertex_loss(
+                self._project(sample), terms.initial_pixels, self._image_size, terms.observed
+            )
+            found.setdefault("v2d", []).append(error)
+        if weights.pca:
+            found.setdefault("pca", []).append(losses.pca_loss(hand.theta))
+        if weights.scale:
+            ratio = hand.scale[None] / self._initial_scales[k]
+            found.setdefault("scale", []).append(losses.scale_loss(ratio))
+        if weights.smooth:
+            found.setdefault("smooth", []).append(losses.smoothness_loss(sample))
+        if terms.match is not None and terms.measured is not None and terms.seen_through is not None:
+            error = hand_depth_loss(terms.measured, terms.match, posed.vertices[k])
+            error = error + see_through_loss(terms.seen_through, posed.vertices[k])
+            found.setdefault("depth", []).append(error.mean())
+
+    def _add_object(self, found: dict[str, list[Tensor]], j: int, item: ObjectUnknowns) -> None:
+        weights, terms = self._settings, self._objects[j]
+        if weights.obj and terms.silhouette is not None:
+            rows = terms.rows
+            part = ObjectUnknowns(item.translation[rows], item.rotation[rows], item.scale)
+            vertices = _place(terms.proxy.vertices, part)
+            depths = vertices[..., 2]
+            flat = vertices[..., :2] / depths.clamp(min=1e-2)[..., None]
+            pixels = flat * terms.intrinsics[:, None, :2] + terms.intrinsics[:, None, 2:]
+            error = terms.silhouette(pixels, depths)
+            found.setdefault("obj", []).append(error.sum() / self._num_frames)
+        if weights.smooth:
+            found.setdefault("smooth", []).append(losses.smoothness_loss(_move_spread(self._spreads[j], item)))
+        if weights.scale and weights.scale_free:
+            found.setdefault("scale", []).append(losses.scale_loss(item.scale[None]))
+        if terms.measured is not None and terms.seen_through is not None:
+            error = object_depth_loss(terms.measured, item, terms.proxy.signed_distance)
+            error = error + see_through_loss(terms.seen_through, _place(terms.proxy.points, item))
+            found.setdefault("depth", []).append(error.mean())
+
+    def _add_pair(
+        self, found: dict[str, list[Tensor]], k: int, j: int, posed: PosedClip, overlap: Tensor, contact: bool
+    ) -> None:
+        weights, hand, item = self._settings, posed.hands[k], posed.objects[j]
+        if weights.centroid:
+            center = losses.rigid_centroids(posed.local[k], hand.rotation, hand.translation, hand.scale)
+            middle = item.scale * (item.rotation @ self._objects[j].proxy.vertices.mean(0)) + item.translation
+            error = losses.centroid_loss(center, middle, overlap, weights.scale_free)
+            found.setdefault("centroid", []).append(error)
+        rows = overlap.nonzero()[:, 0]
+        if not contact or not len(rows) or not (weights.local or weights.collision):
+            return
+        proxy, share = self._objects[j].proxy, len(rows) / self._num_frames
+        distances = losses.distances_to_object(
+            posed.vertices[k][rows], proxy.signed_distance, item.rotation[rows], item.translation[rows], item.scale
+        )
+        if weights.local:
+            found.setdefault("local", []).append(share * losses.local_contact_loss(distances, self._hands[k].zones))
+        if weights.collision:
+            found.setdefault("collision", []).append(share * losses.collision_loss(distances, proxy.collision_unit))
+
+    def _project(self, points: Tensor) -> Tensor:
+        """Pixels (..., 2) of the camera's undistorted image."""
+        k = self._intrinsics
+        flat = points[..., :2] / points[..., 2:].clamp(min=1e-2)
+        return flat * k[[0, 1], [0, 1]] + k[:2, 2] + flat[..., 1:] * torch.stack([k[0, 1], k.new_zeros(())])
+
+    def _hand_terms(self, k: int, frames: Sequence[ObservedFrame], posed: PosedClip) -> _HandTerms:
+        track: HandTrack = self._variables.hands[k]
+        model = self._models[track.params.side]
+        active = np.asarray(track.seen, bool) & ~np.asarray(track.lost, bool)
+        on_rim = np.zeros(model.num_vertices, bool)
+        on_rim[list(WRIST_LOOP)] = True
+        measured = None
+        if self._images.depth is not None and self._settings.depth:
+            masks = [None if hand is None else hand.mask for hand in hand_evidence(frames, track)]
+            measured = self._measured(masks, active)
+        return _HandTerms(
+            losses.contact_zones(model),
+            model.faces.numpy(),
+            on_rim,
+            torch.from_numpy(active),
+            self._project(posed.vertices[k][:, ::SMOOTH_STEP]),
+            measured,
+        )
+
+    def _object_terms(
+        self,
+        j: int,
+        frames: Sequence[ObservedFrame],
+        hidden: Sequence[np.ndarray | None],
+        initial: ObjectUnknowns,
+        proxy: ObjectProxy,
+    ) -> _ObjectTerms:
+        track: ObjectTrack = self._variables.objects[j]
+        active = np.asarray(track.seen, bool) & ~np.asarray(track.lost, bool)
+        evidence = object_evidence(frames, track, len(self._variables.objects) == 1)
+        outlines = losses.pixel_boxes(self._project(_place(proxy.vertices, initial))).numpy()
+        camera: CameraModel = self._images.camera
+        windows, used = mask_windows(camera, evidence, hidden, active, outlines, self._settings.window)
+        rows = torch.from_numpy(np.flatnonzero(used))
+        silhouette = None
+        if self._settings.obj and len(rows):
+            silhouette = SilhouetteLoss(proxy.faces, windows.mask[rows], windows.keep[rows])
+        measured = None
+        if self._images.depth is not None and self._settings.depth:
+            measured = self._measured([None if item is None else item.mask for item in evidence], active)
+        return _ObjectTerms(proxy, silhouette, rows, windows.intrinsics[rows], measured)
+
+    def _measured(self, masks: Sequence[np.ndarray | None], active: np.ndarray) -> DepthPoints:
+        assert self._images.depth is not None
+        settings = self._settings
+        return depth_points(
+            self._images.camera, masks, self._images.depth, active, settings.depth_points, settings.seed
+        )
+
+
+def _place(points: Tensor, item: ObjectUnknowns) -> Tensor:
+    """Points (P, 3) of an object's frame in the camera's: (T, P, 3), m."""
+    return torch.matmul(points, (item.scale * item.rotation).transpose(1, 2)) + item.translation[:, None]
+
+
+def _spread(vertices: Tensor) -> Tensor:
+    """(4, 4): four points, each with a weight behind it, that move in the mean of squares as all vertices (V, 3) do.
+
+    For a rigid body the mean of ``|dR v + dD|^2`` over vertices is a quadratic form in the second moments of
+    ``(v, 1)``; their Cholesky factor's columns are four such points.
+    """
+    homogeneous = torch.cat([vertices, vertices.new_ones(len(vertices), 1)], 1).double()
+    moments = homogeneous.T @ homogeneous / len(vertices)
+    factor = torch.linalg.cholesky(moments + 1e-12 * torch.eye(4, dtype=torch.float64))
+    return (2 * factor.T).to(vertices.dtype)  # twice: the mean is over four points
+
+
+def _move_spread(spread: Tensor, item: ObjectUnknowns) -> Tensor:
+    turned = torch.matmul(spread[:, :3], (item.scale * item.rotation).transpose(1, 2))
+    return turned + spread[:, 3:] * item.translation[:, None]

@@ -1,0 +1,68 @@
+"""Weights, switches and rates of the joint fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.homan.losses import WEIGHTS
+
+
+@dataclass(frozen=True)
+class JointFitSettings:
+    """How a clip is fitted jointly. A weight of 0 switches its term off.
+
+    The paper's weights are those of clips without depth; see `depth` for the term that the paper does not have.
+    """
+
+    obj: float = WEIGHTS["obj"]
+    """Object silhouettes against masks, pixels of hands not counted."""
+    v2d: float = WEIGHTS["v2d"]
+    """Projected hand vertices stay where the initial ones were."""
+    pca: float = WEIGHTS["pca"]
+    """Hand poses stay near the mean."""
+    scale: float = WEIGHTS["scale"]
+    """Free object scales stay near one, hand scales near the initial ones."""
+    smooth: float = WEIGHTS["smooth"]
+    """Vertices of hands and objects move little from frame to frame."""
+    centroid: float = WEIGHTS["centroid"]
+    """Hands come near to the objects whose boxes they overlap."""
+    local: float = WEIGHTS["local"]
+    """Attraction and repulsion near the object's surface (second pass)."""
+    collision: float = WEIGHTS["col"]
+    """No vertex inside another mesh (second pass)."""
+    depth: float = 1e5
+    """1/m^2; measured depth against posed surfaces, both ways. Not in the paper."""
+    iterations: tuple[int, int] = (200, 200)
+    """Adam steps of the first pass, without `local` and `collision`, and of the second, with all terms: at most."""
+    scale_free: bool = False
+    """Whether the objects' scales are fitted as well, for meshes whose size is only about right."""
+    rotation_rate: float = 0.1
+    """Adam's rate for rotations and PCA coefficients."""
+    translation_rate: float = 0.01
+    """Adam's rate for translations and scales."""
+    rate_start: float = 0.2
+    """Factor on the rates at the start of a pass: a good initial estimate is not shaken out of its place."""
+    rate_end: float = 0.01
+    """Factor on the rates at the end of a pass; the factor falls exponentially between."""
+    early_stop: bool = True
+    """Whether a pass ends when its loss no longer falls."""
+    window: int = 128
+    """px, sides of the windows in which silhouettes are compared."""
+    depth_points: int = 200
+    """Measured points per frame and hand or object."""
+    renewal: int = 10
+    """Steps for which the matches of measured points and the pairs that interact are kept."""
+    seed: int = 0
+    """Of the choice of depth points."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not 0 <= value < float("inf"):
+                raise InputError(f"{item.name}: expected a finite number of at least 0, got {value}")
+        if len(self.iterations) != 2 or min(self.iterations) < 0:
+            raise InputError(f"iterations: expected two numbers of at least 0, got {self.iterations}")
+        for name, least in (("window", 16), ("depth_points", 1), ("renewal", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
