@@ -144,6 +144,76 @@ def render(
 
 
 @app.command()
+def reconstruct(
+    clip: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLIP", help="Clip, stereo or image folder, video file, or recording (mcap, db3, bag, rosbag2)."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results; made, or gone on in.")
+    ],
+    objects: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--object",
+            metavar="MESH",
+            help="Mesh of the object (obj, ply, stl, off, glb), or a shape such as sphere:0.117 (m); may be given "
+            "several times. By default the clip's own; without any, hands only.",
+        ),
+    ] = None,
+    object_scale: Annotated[float, typer.Option(help="Factor from the mesh's unit to metres, 0.001 for mm.")] = 1.0,
+    scale_free: Annotated[bool, typer.Option("--scale-free", help="Fit the object's size as well.")] = False,
+    rgb_only: Annotated[bool, typer.Option("--rgb-only", help="Ignore depth.")] = False,
+    hand_model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="MANO file or folder; by default the open hand.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=0, help="Only the first so many; 0 = all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+    object_box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X0,Y0,X1,Y1",
+            help="The object's box in the first frame, px; once for each --object, in the same order.",
+        ),
+    ] = None,
+    detector: Annotated[Path | None, typer.Option(metavar="ONNX", help="Network that finds boxes of objects.")] = None,
+    segmenter: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="ENCODER DECODER", help="Network in the layout of SAM, two ONNX files, for the masks."),
+    ] = None,
+    fov: Annotated[float, typer.Option(help="Horizontal field of view, deg, where the camera is not known.")] = 60.0,
+    images: Annotated[bool, typer.Option("--images", help="Put the pictures into the bag, too.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what is in DIR and begin anew.")] = False,
+    json: Json = False,
+) -> None:
+    """Turn a clip into a trajectory of hands, objects and contact; Ctrl-C stops it, the same command goes on."""
+    from grasp_nodes.cli.reconstructing import reconstruct as work
+    from grasp_nodes.cli.reconstruction.setup import Request
+
+    request = Request(
+        clip,
+        output,
+        tuple(objects or ()),
+        object_scale,
+        scale_free,
+        rgb_only,
+        hand_model,
+        frames,
+        seed,
+        tuple(object_box or ()),
+        detector,
+        segmenter,
+        fov,
+        images,
+        restart,
+        json,
+    )
+    raise typer.Exit(work(request))
+
+
+@app.command()
 def rate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an evaluation with pictures of its grasps.")],
     summary: Annotated[bool, typer.Option("--summary", help="Sum up the answers instead of asking.")] = False,

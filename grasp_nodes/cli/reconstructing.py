@@ -1,0 +1,197 @@
+"""``grasp-nodes reconstruct``: a clip to hands, objects and contact; can be stopped and gone on with."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from grasp_nodes.cli.reconstruction import setup
+from grasp_nodes.cli.reconstruction.outputs import OUTPUTS, Written, write_outputs, write_trajectory_file
+from grasp_nodes.cli.reconstruction.report import plain
+from grasp_nodes.cli.reconstruction.setup import Inputs, Request, boxes_after, clip_frames, first_boxes, settings_of
+from grasp_nodes.contact.finite_states import drop_not_finite
+from grasp_nodes.contact.interaction import HandObjectState
+from grasp_nodes.data.trajectory_parts import TrajectoryFolder
+from grasp_nodes.errors import InputError
+
+FAILED = 1
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+LINE_SECONDS = 30.0
+"""Where the output is no terminal, how often a line says how it goes."""
+HEADLINE = ("hand_mpjpe_mm", "object_add_s_mm", "penetration_mm", "contact_accuracy")
+
+
+def reconstruct(request: Request) -> int:
+    """Reconstruct the clip, or go on with it.
+
+    Returns:
+        Exit code: 0; 1 if nothing was found in any frame; 130 after Ctrl-C.
+
+    Raises:
+        InputError, MissingFileError: the clip, an object or the folder cannot be used.
+        WorkError: the folder cannot be written.
+    """
+    console = Console(stderr=True)
+    folder = TrajectoryFolder(request.output, OUTPUTS)
+    inputs = setup.open_inputs(request)
+    try:
+        settings = settings_of(request, inputs)
+        _say_what_is_missing(console, request, inputs)
+        with folder.opened(settings, request.restart), _shown(console, len(inputs.source)) as clock:
+            try:
+                _fit(folder, request, inputs, clock)
+            except KeyboardInterrupt:
+                _keep_what_is_done(folder, request, inputs, settings)
+                raise
+            clock.begin("drawing", 0)
+            written = write_outputs(folder, request, inputs, settings, clock.update)
+    except KeyboardInterrupt:
+        done = folder.frames_done()
+        _say(
+            console,
+            f"Stopped after {done} of {len(inputs.source)} frames. What is finished is kept in {request.output}: the "
+            "same command goes on from there.",
+        )
+        return INTERRUPTED
+    finally:
+        inputs.source.close()
+    return _tell(console, request, inputs, written)
+
+
+def _fit(folder: TrajectoryFolder, request: Request, inputs: Inputs, clock: _Clock) -> None:
+    """Reconstruct the frames that are not done yet, window by window."""
+    total, done = len(inputs.source), folder.frames_done()
+    clock.begin("fitting", done)
+    if done >= total:
+        return
+    boxes = first_boxes(request, inputs) if not done else _boxes_to_go_on_with(folder, request, inputs, done)
+    reconstructor = setup.make_reconstructor(request, inputs, boxes)
+    frames = clip_frames(inputs, done, use_depth=not request.rgb_only)
+    for window in reconstructor.reconstruct(frames, first=done):
+        states = [drop_not_finite(state) for state in window.states]
+        folder.keep(window.start, states, plain(window.report))
+        done = window.start + len(states)
+        clock.update(done)
+    if not done:
+        raise InputError(f"clip {request.clip!r}: holds no frame that can be read")
+
+
+def _boxes_to_go_on_with(folder: TrajectoryFolder, request: Request, inputs: Inputs, done: int) -> Mapping[str, Any]:
+    """The user's boxes are of the first frame; later ones are where the objects were last seen."""
+    if not request.boxes:
+        return {}
+    last: list[HandObjectState] = []
+    for _, states in folder.windows():
+        last = states
+    found = boxes_after(last, inputs)
+    missing = [name for name in first_boxes(request, inputs) if name not in found]
+    if missing:
+        raise InputError(
+            f"{request.output}: {', '.join(missing)} cannot be seen in the last frames before frame {done}, so that "
+            "--object-box cannot be carried on: begin anew with --restart"
+        )
+    return found
+
+
+def _keep_what_is_done(folder: TrajectoryFolder, request: Request, inputs: Inputs, settings: Mapping[str, Any]) -> None:
+    if folder.frames_done():
+        write_trajectory_file(folder, request, inputs, settings, complete=False)
+
+
+def _say_what_is_missing(console: Console, request: Request, inputs: Inputs) -> None:
+    if not inputs.source.camera.is_metric:
+        _say(
+            console,
+            f"The focal length is not known: {request.field_of_view:g} degrees are assumed (--fov). Positions are "
+            "right up to scale only, and is_metric is false in everything that is written.",
+        )
+    if not inputs.objects:
+        _say(console, "No object: hands only. Name its mesh with --object.")
+
+
+def _tell(console: Console, request: Request, inputs: Inputs, written: Written) -> int:
+    report = written.report
+    if written.bag:
+        _say(console, f"No bag was written: {written.bag}")
+    if not written.plays:
+        _say(console, f"overlay.mp4 is in {written.codec}, which video players know and browsers do not.")
+    for name, angle in report["rotation_ambiguity_rad"].items():
+        if angle:
+            _say(console, f"{name}: the images do not tell it from itself turned by {angle:.2f} rad.")
+    nothing = not report["found_share"] and not report["object_share"]
+    if nothing:
+        _say(console, "Neither a hand nor an object was found in any frame; see report.json and sheet.png.")
+    accuracy = report["accuracy"] or {}
+    if request.as_json:
+        row = {
+            name: report[name]
+            for name in ("frames_in", "frames_out", "found_share", "object_share", "is_metric", "seed", "device")
+        }
+        row |= {"output": str(request.output), "seconds": report["seconds"], "video_codec": written.codec}
+        row |= {name: accuracy[name] for name in HEADLINE if name in accuracy}
+        typer.echo(json.dumps(row))
+    else:
+        scale = "" if inputs.source.camera.is_metric else ", up to scale (is_metric: false)"
+        numbers = ", ".join(f"{name} {accuracy[name]:.3g}" for name in HEADLINE if accuracy.get(name) is not None)
+        typer.echo(
+            f"{request.output}: {report['frames_out']} frames, a hand in {report['found_share']:.0%}, an object in "
+            f"{report['object_share']:.0%}{scale}{'; ' + numbers if numbers else ''}; see trajectory.npz, sheet.png, "
+            "overlay.mp4, report.json"
+        )
+    return FAILED if nothing else 0
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Clock:
+    """Shows how far a stage is: a bar on a terminal, else a line now and then; rate and time left are this run's."""
+
+    def __init__(self, console: Console, total: int, bar: Progress | None) -> None:
+        self._console, self._total, self._bar = console, total, bar
+        self._task = bar.add_task("", total=total, words="") if bar is not None else None
+        self._stage, self._begin, self._first = "", time.monotonic(), 0
+        self._last_line = -LINE_SECONDS
+
+    def begin(self, stage: str, done: int) -> None:
+        """A stage begins, of which some frames are done already."""
+        self._stage, self._begin, self._first = stage, time.monotonic(), done
+        self._last_line = -LINE_SECONDS
+        self.update(done)
+
+    def update(self, done: int) -> None:
+        """So many frames are done."""
+        words = self.words(done)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, description=self._stage, words=words)
+        elif time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            _say(self._console, f"{self._stage}: {done} of {self._total} frames, {words}")
+
+    def words(self, done: int) -> str:
+        """Rate and time left."""
+        seconds = time.monotonic() - self._begin
+        rate = (done - self._first) / max(seconds, 1e-3)
+        if rate <= 0:
+            return "time left unknown"
+        minutes, rest = divmod(round((self._total - done) / rate), 60)
+        return f"{rate:.2g} frames/s, {minutes // 60}:{minutes % 60:02d}:{rest:02d} left"
+
+
+@contextmanager
+def _shown(console: Console, total: int) -> Iterator[_Clock]:
+    if not console.is_terminal:
+        yield _Clock(console, total, None)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield _Clock(console, total, bar)

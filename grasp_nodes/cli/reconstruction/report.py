@@ -1,0 +1,183 @@
+"""``report.json`` of a reconstruction: how every frame and every window went, and how far the result can be trusted."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from grasp_nodes.cli.reconstruction.setup import Inputs, mesh_fingerprint
+from grasp_nodes.contact.interaction import FitStatus, HandObjectState
+from grasp_nodes.data.clip_readers import ClipSource
+from grasp_nodes.data.shards import library_versions
+from grasp_nodes.errors import InputError
+from grasp_nodes.evaluation.acceleration import mean_accelerations
+from grasp_nodes.evaluation.clip_metrics import score_clip
+from grasp_nodes.evaluation.clip_summary import summarise
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class StateSummary:
+    """What is gathered of the states, one window after the other, for the report.
+
+    frames: a row each. stamps, hands: keypoints (21, 3) by (side, track id) and frame, for the jitter.
+    """
+
+    frames: list[dict[str, Any]] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+    hands: dict[tuple[str, int], dict[int, np.ndarray]] = field(default_factory=dict)
+    status: dict[FitStatus, int] = field(default_factory=lambda: dict.fromkeys(FitStatus, 0))
+    with_hand: int = 0
+    with_object: int = 0
+
+    def add(self, states: Iterable[HandObjectState]) -> None:
+        """Take in the states of the next frames."""
+        for state in states:
+            row = len(self.stamps)
+            self.stamps.append(state.stamp)
+            self.status[state.status] += 1
+            self.with_hand += bool(state.hands) and state.status == FitStatus.OK
+            self.with_object += bool(state.objects)
+            for hand in state.hands:
+                self.hands.setdefault((hand.params.side, hand.track_id), {})[row] = hand.keypoints
+            self.frames.append(
+                {
+                    "frame": row,
+                    "stamp": state.stamp,
+                    "status": state.status.name,
+                    "status_text": state.status_text,
+                    "hands": [
+                        {"side": hand.params.side, "track_id": hand.track_id, "score": hand.score}
+                        for hand in state.hands
+                    ],
+                    "objects": [{"id": found.object_id, "score": found.score} for found in state.objects],
+                    "touching_points": {
+                        f"{contact.hand_side} {contact.hand_track_id} {contact.object_id}": int(
+                            (contact.contact > 0.5).sum()
+                        )
+                        for contact in state.contact_maps
+                    },
+                    "residuals": dict(state.residuals),
+                }
+            )
+
+    def jitter(self) -> dict[str, dict[str, float]]:
+        """Acceleration of the keypoints of every hand, m/s^2: mean, median and 95th percentile over the frames."""
+        result = {}
+        for (side, track_id), by_frame in sorted(self.hands.items()):
+            points = [by_frame.get(row) for row in range(len(self.stamps))]
+            values = mean_accelerations(self.stamps, points)
+            values = values[np.isfinite(values)]
+            if len(values):
+                result[f"{side} {track_id}"] = {
+                    "mean_m_s2": float(values.mean()),
+                    "p50_m_s2": float(np.median(values)),
+                    "p95_m_s2": float(np.percentile(values, 95)),
+                }
+        return result
+
+
+def make_report(
+    inputs: Inputs,
+    settings: Mapping[str, Any],
+    summary: StateSummary,
+    windows: Sequence[Mapping[str, Any]],
+    accuracy: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The report, as JSON knows it.
+
+    Args:
+        settings: of the run. summary: of all states. windows: how each went. accuracy: beside the truth, if any.
+    """
+    count = len(summary.stamps)
+    seconds: dict[str, float] = {}
+    ambiguity: dict[str, float] = {}
+    for window in windows:
+        for name, value in window.items():
+            if name.endswith("_s") and isinstance(value, (int, float)):
+                seconds[name] = seconds.get(name, 0.0) + value
+        for name, angle in window.get("rotation_ambiguity_rad", {}).items():
+            ambiguity[name] = max(ambiguity.get(name, 0.0), angle)
+    total = sum(seconds.values())
+    return plain(
+        {
+            "format": "grasp_nodes/reconstruction_report",
+            "format_version": FORMAT_VERSION,
+            "clip": settings.get("clip", ""),
+            "frames_in": len(inputs.source),
+            "frames_out": count,
+            "found_share": summary.with_hand / count if count else 0.0,
+            "object_share": summary.with_object / count if count else 0.0,
+            "status": {status.name: number for status, number in summary.status.items()},
+            "is_metric": inputs.source.camera.is_metric,
+            "has_depth": inputs.has_depth and not settings.get("rgb_only", False),
+            "seed": settings.get("seed"),
+            "device": "cpu",
+            "versions": {"python": platform.python_version(), **library_versions()},
+            "hand_models": {
+                side: {"id": model.model_id, "fingerprint": model.fingerprint} for side, model in inputs.hands.items()
+            },
+            "objects": {
+                name: {"mesh": model.mesh_resource, "scale": model.scale, "fingerprint": mesh_fingerprint(model)}
+                for name, model in inputs.objects.items()
+            },
+            "seconds": seconds,
+            "seconds_per_frame": total / count if count and total else None,
+            "jitter": summary.jitter(),
+            "rotation_ambiguity_rad": ambiguity,
+            "accuracy": accuracy,
+            "settings": settings,
+            "windows": list(windows),
+            "frames": summary.frames,
+        }
+    )
+
+
+def measure_accuracy(inputs: Inputs, states: Sequence[HandObjectState]) -> dict[str, Any] | None:
+    """The errors beside the clip's own truth, where it has one and the object is the clip's.
+
+    Args:
+        states: of all frames.
+
+    Returns:
+        as `summarise` gives them; a reason under ``error`` where they cannot be compared; None without truth.
+    """
+    source = inputs.source
+    if not source.has_truth:
+        return None
+    truths = [truth for state in states if (truth := source.truth(state.stamp)) is not None]
+    names = {found.object_id for truth in truths for found in truth.objects}
+    models = [model for name, model in inputs.objects.items() if name in names]
+    if not truths or len(models) != 1:
+        return {"error": f"the truth is of {sorted(names)}, the objects here are {sorted(inputs.objects)}"}
+    visible = [_visible(source, row) for row, state in enumerate(states) if source.truth(state.stamp) is not None]
+    try:
+        return dict(summarise(score_clip(states, truths, visible, models[0], inputs.hands)))
+    except InputError as error:
+        return {"error": str(error)}
+
+
+def _visible(source: Any, row: int) -> float:
+    share = source.hand_visible(row) if isinstance(source, ClipSource) else None
+    return 1.0 if share is None else share
+
+
+def plain(value: Any) -> Any:
+    """Nested numbers and texts as JSON knows them: numpy unpacked, what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

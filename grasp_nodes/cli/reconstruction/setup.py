@@ -1,0 +1,302 @@
+"""What a reconstruction works with: the clip, the models, and the reconstructor, from what the user said."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+import grasp_nodes
+from grasp_nodes.contact.interaction import HandObjectState
+from grasp_nodes.data.clip_readers import ClipSource
+from grasp_nodes.data.frame_source import DEFAULT_FIELD_OF_VIEW, FrameSource
+from grasp_nodes.data.sources import open_source
+from grasp_nodes.errors import InputError, MissingFileError
+from grasp_nodes.geometry.camera import CameraModel, Frame
+from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import Side
+from grasp_nodes.objects.loading import load_object
+from grasp_nodes.objects.model import ObjectModel
+
+if TYPE_CHECKING:
+    from grasp_nodes.fitting.reconstruction import WindowResult
+
+SIDES: tuple[Side, ...] = ("right", "left")
+BOX_MARGIN = 0.05
+"""Share of its size by which the box of an object that was followed so far is enlarged."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; see the command's help.
+
+    boxes: of the objects in the first frame, px, in the objects' order. segmenter: encoder and decoder.
+    """
+
+    clip: str
+    output: Path
+    objects: tuple[str, ...] = ()
+    object_scale: float = 1.0
+    scale_free: bool = False
+    rgb_only: bool = False
+    hand_model: Path | None = None
+    frames: int = 0
+    seed: int = 0
+    boxes: tuple[str, ...] = ()
+    detector: Path | None = None
+    segmenter: tuple[Path, Path] | None = None
+    field_of_view: float = DEFAULT_FIELD_OF_VIEW
+    images: bool = False
+    restart: bool = False
+    as_json: bool = False
+
+
+class Reconstructor(Protocol):
+    """`ClipReconstructor`, as far as the command uses it."""
+
+    def reconstruct(self, frames: Iterable[Frame], first: int = 0) -> Iterator[WindowResult]:
+        """Windows of a clip in time order, from frame `first` on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The clip and the models. objects: by id, in the user's order. hands: by side."""
+
+    source: FrameSource
+    objects: Mapping[str, ObjectModel]
+    hands: Mapping[Side, HandModel]
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether frames carry depth."""
+        return self.source.has_depth
+
+
+def open_inputs(request: Request) -> Inputs:
+    """Open the clip and load the models.
+
+    Raises:
+        InputError, MissingFileError: something cannot be used; the message names it.
+    """
+    source = open_source(
+        request.clip, next(iter(request.objects), ""), request.frames, request.seed, request.field_of_view
+    )
+    if source.is_live:
+        raise InputError(
+            f"clip {request.clip!r}: a camera has no end; expected a recording. For a camera: grasp-nodes demo "
+            f"source:={request.clip}"
+        )
+    if len(request.boxes) > max(len(request.objects), 1):
+        raise InputError(f"--object-box: {len(request.boxes)} boxes for {max(len(request.objects), 1)} objects")
+    hand_model = None if request.hand_model is None else str(request.hand_model)
+    return Inputs(source, _load_objects(request, source), {side: load_hand_model(side, hand_model) for side in SIDES})
+
+
+def _load_objects(request: Request, source: FrameSource) -> dict[str, ObjectModel]:
+    """The user's objects, or the clip's own; two of one name get numbers."""
+    if not request.objects:
+        if not source.object_spec:
+            return {}
+        scale = request.object_scale * source.object_scale
+        model = load_object(source.object_spec, source.object_id or None, scale)
+        return {model.object_id: model}
+    models: dict[str, ObjectModel] = {}
+    for spec in request.objects:
+        model = load_object(spec, scale=request.object_scale)
+        number, name = 1, model.object_id
+        while name in models:
+            number += 1
+            name = f"{model.object_id}_{number}"
+        models[name] = replace(model, object_id=name)
+    return models
+
+
+def settings_of(request: Request, inputs: Inputs) -> dict[str, Any]:
+    """All that decides what comes out, as JSON knows it; a run with other settings does not go on with this one."""
+    source = inputs.source
+    return {
+        "clip": str(Path(request.clip).expanduser().resolve()) if request.clip else "",
+        "frames": len(source),
+        "fps": source.fps,
+        "camera_k": source.camera.camera_k.tolist(),
+        "image_size": [source.camera.width, source.camera.height],
+        "first_stamp": source.first_stamp,
+        "objects": {name: mesh_fingerprint(model) for name, model in inputs.objects.items()},
+        "object_boxes": [_parse_box(box) for box in request.boxes],
+        "detector": _file_fingerprint(request.detector),
+        "segmenter": [_file_fingerprint(path) for path in request.segmenter or ()],
+        "hands": {side: model.fingerprint for side, model in inputs.hands.items()},
+        "seed": request.seed,
+        "scale_free": request.scale_free,
+        "rgb_only": request.rgb_only,
+        "version": grasp_nodes.__version__,
+        **_flat("fit", asdict(reconstruction_settings(request))),
+    }
+
+
+def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings as one level, so that a message can name the one that differs."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(f"{name}.{key}", value) if isinstance(value, dict) else {f"{name}.{key}": value}
+    return flat
+
+
+def reconstruction_settings(request: Request) -> Any:
+    """Settings of the reconstructor."""
+    from grasp_nodes.fitting.homan.settings import JointFitSettings
+    from grasp_nodes.fitting.reconstruction import ReconstructionSettings
+
+    return ReconstructionSettings(
+        use_depth=not request.rgb_only, joint=JointFitSettings(scale_free=request.scale_free), seed=request.seed
+    )
+
+
+def make_reconstructor(request: Request, inputs: Inputs, boxes: Mapping[str, np.ndarray]) -> Reconstructor:
+    """The reconstructor with its perception.
+
+    Args:
+        request, inputs: what it works with. boxes: (4,), px, by object id, in the first frame that it will see.
+
+    Raises:
+        InputError, MissingFileError, MissingDependencyError: a network or a setting cannot be used.
+    """
+    from grasp_nodes.fitting.reconstruction import ClipReconstructor
+    from grasp_nodes.perception.clip_perceiver import ClipPerceiver
+    from grasp_nodes.perception.foreground import ForegroundFinder
+    from grasp_nodes.perception.hand_landmarks import LandmarkerOptions, LitertHandLandmarker
+
+    foreground = ForegroundFinder()
+    segmenter = make_segmenter(request, inputs, boxes, foreground)
+    landmarker = LitertHandLandmarker(LandmarkerOptions())
+    perceiver = ClipPerceiver(landmarker, segmenter, foreground=foreground)
+    return ClipReconstructor(perceiver, inputs.hands, inputs.objects, reconstruction_settings(request))
+
+
+def make_segmenter(request: Request, inputs: Inputs, boxes: Mapping[str, np.ndarray], foreground: Any) -> Any:
+    """The finder of the objects' pixels; None without objects."""
+    from grasp_nodes.perception.clip_segmenter import ClipObjectSegmenter, StreamedClipSegmenter
+    from grasp_nodes.perception.object_boxes import FirstFrameBox, PromptedSegmenter
+    from grasp_nodes.perception.several_objects import SeveralObjects
+
+    if len(inputs.objects) > 1 and not boxes:
+        raise InputError(
+            f"{len(inputs.objects)} objects: nothing says which is which; give --object-box X0,Y0,X1,Y1 once for each, "
+            "in the same order, px in the first frame"
+        )
+    parts: list[Any] = []
+    for name, model in inputs.objects.items():
+        source = FirstFrameBox(boxes[name].tolist(), name) if name in boxes else None
+        if request.detector is not None and source is None:
+            source = _detector(request.detector, name)
+        if request.segmenter is not None:
+            if source is None:
+                raise InputError("--segmenter needs to know where the object is: give --object-box or --detector")
+            encoder, decoder = request.segmenter
+            parts.append(StreamedClipSegmenter(PromptedSegmenter(source, _sam(encoder, decoder, name))))
+            continue
+        diameter = float(np.ptp(model.points, axis=0).max())
+        parts.append(
+            ClipObjectSegmenter(
+                name, source, diameter, foreground if len(inputs.objects) == 1 else None, not request.rgb_only
+            )
+        )
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    return SeveralObjects(parts)
+
+
+def _detector(path: Path, name: str) -> Any:
+    from grasp_nodes.perception.onnx_detector import OnnxDetector
+
+    return OnnxDetector.from_file(path, object_id=name)
+
+
+def _sam(encoder: Path, decoder: Path, name: str) -> Any:
+    from grasp_nodes.perception.onnx_segmenter import OnnxObjectSegmenter
+
+    return lambda box: OnnxObjectSegmenter.from_files(encoder, decoder, box.tolist(), object_id=name)
+
+
+def first_boxes(request: Request, inputs: Inputs) -> dict[str, np.ndarray]:
+    """The user's boxes by object id.
+
+    Raises:
+        InputError: a box that is none.
+    """
+    return {name: np.array(_parse_box(text)) for name, text in zip(inputs.objects, request.boxes, strict=False)}
+
+
+def boxes_after(states: Sequence[HandObjectState], inputs: Inputs) -> dict[str, np.ndarray]:
+    """Boxes of the objects in the frame after some that are done: where each was last seen.
+
+    Args:
+        states: of the last frames that are done.
+    """
+    boxes = {}
+    for state in states:
+        for found in state.objects:
+            model = inputs.objects.get(found.object_id)
+            if model is None:
+                continue
+            vertices = model.vertices * found.scale / model.scale
+            points = vertices @ found.T_camera_object[:3, :3].T + found.T_camera_object[:3, 3]
+            box = _box_around(inputs.source.camera, points)
+            if box is not None:
+                boxes[found.object_id] = box
+    return boxes
+
+
+def _box_around(camera: CameraModel, points: np.ndarray) -> np.ndarray | None:
+    pixels = camera.project(points)
+    pixels = pixels[np.isfinite(pixels).all(axis=1)]
+    if not len(pixels):
+        return None
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    margin = BOX_MARGIN * (high - low)
+    low = np.maximum(low - margin, 0)
+    high = np.minimum(high + margin, [camera.width - 1, camera.height - 1])
+    return np.concatenate([low, high]) if (high - low > 2).all() else None
+
+
+def clip_frames(inputs: Inputs, first: int = 0, use_depth: bool = True) -> Iterator[Frame]:
+    """The frames from number `first` on, read as they are asked for."""
+    source = inputs.source
+    if isinstance(source, ClipSource):
+        frames: Iterator[Frame] = (source.frame(index) for index in range(first, len(source)))
+    else:
+        frames = islice(iter(source), first, None)
+    return frames if use_depth else (replace(frame, depth=None) for frame in frames)
+
+
+def mesh_fingerprint(model: ObjectModel) -> str:
+    """SHA-256 of a mesh as it is used, in m."""
+    digest = hashlib.sha256(np.ascontiguousarray(model.vertices, np.float32).tobytes())
+    digest.update(np.ascontiguousarray(model.faces, np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def _file_fingerprint(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise MissingFileError(f"network {path}: cannot be read ({error.strerror or error})") from error
+
+
+def _parse_box(text: str) -> list[float]:
+    try:
+        box = [float(word) for word in text.split(",")]
+    except ValueError:
+        box = []
+    if len(box) != 4 or not np.isfinite(box).all() or not (box[0] < box[2] and box[1] < box[3]):
+        raise InputError(f"--object-box: expected X0,Y0,X1,Y1 in px with X0 < X1 and Y0 < Y1, got {text!r}")
+    return box
