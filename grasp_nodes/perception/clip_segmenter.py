@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.perception.color_clip_segmenter import ColorClipSegmenter
 from grasp_nodes.perception.depth_segmenter import DepthObjectSegmenter
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence, ObjectSegmenter
 from grasp_nodes.perception.foreground import ForegroundFinder
@@ -57,8 +58,9 @@ class ClipObjectSegmenter:
         Raises:
             InputError: a diameter that is not positive.
         """
-        self._object_id, self._source, self._use_depth = object_id, source, use_depth
+        self._use_depth = use_depth
         self._depth = DepthObjectSegmenter(object_id, diameter=diameter, foreground=foreground)
+        self._color = ColorClipSegmenter(object_id, source)
 
     def segment_clip(
         self, frames: Sequence[Frame], hands: Sequence[Sequence[HandEvidence]]
@@ -72,13 +74,14 @@ class ClipObjectSegmenter:
             InputError: `frames` and `hands` differ in length, or frames differ in size.
         """
         check_window(frames, hands)
-        return [self._depth.segment(frame, seen) for frame, seen in zip(frames, hands, strict=True)]
+        if self._use_depth and any(frame.depth is not None for frame in frames):
+            return [self._depth.segment(frame, seen) for frame, seen in zip(frames, hands, strict=True)]
+        return self._color.segment_clip(frames, hands)
 
     def reset(self) -> None:
         """Forget the clip."""
         self._depth.reset()
-        if self._source is not None:
-            self._source.reset()
+        self._color.reset()
 
 
 def check_window(frames: Sequence[Frame], hands: Sequence[Sequence[HandEvidence]]) -> None:

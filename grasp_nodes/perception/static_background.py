@@ -1,0 +1,137 @@
+"""What a camera that does not move sees behind everything that does: a median over time, and who differs from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numba import njit
+
+from grasp_nodes.errors import InputError
+
+NOISE = 5.0
+"""Standard deviation of the same surface's colour over time, of 255: sensor, compression, light."""
+DARKEST, BRIGHTEST = 0.35, 1.15
+"""Factors that a shadow and a change of light put on a surface's colour."""
+SHADOW_COST = 1.5
+"""What the darkest shadow costs, in the units of a log likelihood."""
+MAX_COST = 14.0
+PEAK = 0.7
+"""Log likelihood of exactly the expected colour, in cells of `color_model`: density times the cell's volume."""
+TEXTURE = 1.0
+"""Gradient (grey levels per px) from which a pixel tells whether the camera moved."""
+FLICKER = 3.0
+"""Change (grey levels) of a scene at rest: noise, compression, soft shadows."""
+MAX_SHIFT = 1.0
+"""px between two images that a camera at rest is allowed."""
+TILES, MIN_TEXTURE, MIN_VOTES = 8, 40, 0.4
+"""Tiles along each edge of the image, textured pixels that a tile needs to vote, and votes that make a camera still."""
+
+
+class StaticBackground:
+    """The scene behind hands and objects, learned window after window."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the scene."""
+        self.image: np.ndarray | None = None
+        """(H, W, 3) uint8; where not `known` the colour there is of no meaning."""
+        self.known: np.ndarray = np.zeros((0, 0), bool)
+        """(H, W) bool."""
+
+    def learn(self, images: Sequence[np.ndarray], covered: Sequence[np.ndarray]) -> None:
+        """Take in a window.
+
+        Args:
+            images: N of (H, W, 3) uint8. covered: N of (H, W) bool, pixels that something hides in that image.
+
+        Raises:
+            InputError: images and masks differ in number or size.
+        """
+        shape = images[0].shape
+        if len(images) != len(covered) or any(image.shape != shape for image in images):
+            raise InputError(f"background: {len(images)} images and {len(covered)} masks of one size are needed")
+        if self.image is None or self.image.shape != shape:
+            self.image, self.known = np.zeros(shape, np.uint8), np.zeros(shape[:2], bool)
+        _median_where_free(np.stack(images), np.stack(covered), self.image, self.known)
+
+    def cost(self, image: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
+        """Negative log likelihood that pixels show the background; NaN where it is unknown.
+
+        A shadow scales a colour and leaves its hue (Horprasert et al. 1999): the difference to the nearest scaled
+        colour counts.
+
+        Args:
+            image: (h, w, 3) uint8, the part of an image in `window`.
+
+        Returns:
+            (h, w) float32.
+        """
+        assert self.image is not None
+        behind = self.image[window].astype(np.float32)
+        seen = cv2.GaussianBlur(image, (3, 3), 0).astype(np.float32)
+        scale = (seen * behind).sum(-1) / np.maximum((behind * behind).sum(-1), 30.0)
+        scale = np.clip(scale, DARKEST, BRIGHTEST)
+        apart = ((seen - scale[..., None] * behind) ** 2).sum(-1)
+        dark = np.clip((1.0 - scale) / (1.0 - DARKEST), 0.0, 1.0)
+        cost = np.minimum(apart / (2 * NOISE**2), MAX_COST) + SHADOW_COST * dark - PEAK
+        return np.where(self.known[window], cost, np.nan).astype(np.float32)
+
+
+def camera_is_still(images: Sequence[np.ndarray], covered: Sequence[np.ndarray]) -> bool:
+    """Whether the texture stays where it is in all images, so that one picture describes what is behind.
+
+    Args:
+        images: N of (H, W, 3) uint8. covered: N of (H, W) bool, pixels of hands.
+
+    Returns:
+        Also True where there is no texture: such a background does not move.
+    """
+    greys = [cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (5, 5), 0) for image in images]
+    middle = len(greys) // 2
+    reference = greys[middle].astype(np.float32)
+    slope = np.abs(cv2.Sobel(reference, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(reference, cv2.CV_32F, 0, 1))
+    slope /= 8
+    textured = (slope > TEXTURE) & ~covered[middle]
+    rows, columns = np.indices(reference.shape)
+    tiles = rows * TILES // reference.shape[0] * TILES + columns * TILES // reference.shape[1]
+    members = [np.flatnonzero(textured & (tiles == tile)) for tile in range(TILES * TILES)]
+    for grey, hidden in zip(greys, covered, strict=True):
+        change = np.abs(grey - reference).reshape(-1)
+        votes = []
+        for member in members:
+            visible = member[~hidden.reshape(-1)[member]]
+            if len(visible) >= MIN_TEXTURE:
+                votes.append(np.median(change[visible]) < FLICKER + MAX_SHIFT * np.median(slope.reshape(-1)[visible]))
+        # Arms, objects and shadows change some parts of the image, a moving camera changes all.
+        if votes and np.mean(votes) < MIN_VOTES:
+            return False
+    return True
+
+
+@njit(cache=True, error_model="numpy")
+def _median_where_free(images: np.ndarray, covered: np.ndarray, background: np.ndarray, known: np.ndarray) -> None:
+    """Median of each pixel and channel over the images in which it is free; pixels that never are stay as they were."""
+    count, height, width, _ = images.shape
+    values = np.empty(count, np.uint8)
+    for row in range(height):
+        for column in range(width):
+            free = 0
+            for channel in range(3):
+                free = 0
+                for index in range(count):
+                    if not covered[index, row, column]:
+                        value = images[index, row, column, channel]
+                        place = free
+                        while place > 0 and values[place - 1] > value:
+                            values[place] = values[place - 1]
+                            place -= 1
+                        values[place] = value
+                        free += 1
+                if free > 0:
+                    background[row, column, channel] = values[free // 2]
+            if free > 0:
+                known[row, column] = True
