@@ -1,16 +1,61 @@
-"""The poses of a known object over a clip, or a window of it, from masks and, where there is one, depth."""
+"""The poses of a known object over a clip, or a window of it, from masks and, where there is one, depth.
+
+HOMan's recipe (rotations uniform in SO(3), distance from the boxes' diagonals, refinement against the mask, every next
+frame from the previous one, the candidate whose overlap over the clip is best), in four steps: search in the frames
+that say most; follow the distinct candidates through the clip in small windows; leave out frames that no motion
+explains; fit the best candidates to all frames together, with a prior on the motion.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from grasp_nodes.errors import InputError
-from grasp_nodes.fitting.object_fit import ObjectPoseFitter
-from grasp_nodes.fitting.tracks import ObjectTrack
+from grasp_nodes.fitting.object_clip_evidence import ObjectClip, observe_clip
+from grasp_nodes.fitting.object_fit import make_solver_mesh
+from grasp_nodes.fitting.object_initialise import DEPTH_AGREEMENT_SCALE, initialise_object_pose, solver_weights
+from grasp_nodes.fitting.object_motions import (
+    SAME_ROTATION,
+    MotionFollower,
+    ObjectMotion,
+    distinct,
+    main_axes,
+    rotation_angles,
+    stitch,
+    turned_copies,
+)
+from grasp_nodes.fitting.object_observation import ObjectObservation
+from grasp_nodes.fitting.pose_chain import ChainFrame, PoseChain, fit_chain
+from grasp_nodes.fitting.pose_residuals import SolverMesh
+from grasp_nodes.fitting.pose_solver import PoseProblem, carry_covariance
+from grasp_nodes.fitting.tracks import ObjectTrack, RivalTrack
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import ObservedFrame
+
+logger = logging.getLogger(__name__)
+
+AMBIGUITY_MARGIN = 0.012
+"""Of the mean score over the clip: images do not tell candidates apart that are closer than this."""
+_RIVAL_MARGIN = 0.03
+_HOPELESS = 0.15
+_CANDIDATES_KEPT = 8
+_RIVALS_FITTED = 4
+_FINEST = (2.5, 0.012)
+"""Outline scale in window pixels and depth scale in m of the last level."""
+_LARGEST_ROUNDS = 4
+_WELL_EXPLAINED = 0.85
+_STILL_EXPLAINED = 0.85
+"""Share of the previous window's score above which its motion is taken on without a search."""
+_BAD_FRAME = 0.2
+"""A frame whose score is this far below what is usual says nothing that can be used."""
+_LOST_AFTER = 1.0
+"""s without a look at the object after which its last pose is no answer."""
+_SMALLEST_OVERLAP = 0.3
+_MASK_SHIFT, _MASK_RIM = 0.7, 1.5
+"""px; standard deviations of a whole mask's place, and of how much too fat it is."""
 
 
 def initialise_object(
@@ -18,40 +63,245 @@ def initialise_object(
     frames: Sequence[ObservedFrame],
     *,
     seed: int = 0,
-    candidates: int = 50,  # noqa: ARG001
+    candidates: int = 50,
     use_depth: bool = True,
-    previous: ObjectTrack | None = None,  # noqa: ARG001
+    previous: ObjectTrack | None = None,
 ) -> ObjectTrack:
-    """Follow one object through frames of one camera.
+    """Where one object is in every frame of a window.
+
+    Args:
+        object_model: the object.
+        frames: of one camera, in time order.
+        seed: of the random rotations and of the choice of depth points.
+        candidates: random rotations that are tried in each frame that is searched.
+        use_depth: false ignores depth; the distance then comes from the size of the masks.
+        previous: the track of the window before. Its last pose, and those of its rivals, compete, and make the search
+            unnecessary while one of them explains the images.
+
+    Returns:
+        Frames in which nothing of the object was seen, or whose mask no motion explains, are not `seen` and take their
+        pose from their neighbours; `lost` are those for longer than a second.
 
     Raises:
-        InputError: no frames, or an image has not its camera's size.
+        InputError: no frames, an image without its camera's size, or a mesh whose unit cannot be metres.
     """
-    if not frames:
-        raise InputError("frames: expected at least one frame, got none")
-    fitter = ObjectPoseFitter(object_model, seed)
-    poses, scores, ious, seen = [], [], [], []
-    for frame in frames:
-        masks = [hand.mask for hand in frame.evidence.hands if hand.mask is not None]
-        own = [one for one in frame.evidence.objects if one.object_id in ("", object_model.object_id)]
-        estimate = fitter.update(
-            frame.evidence.camera,
-            own[0].mask if own else None,
-            frame.depth if use_depth else None,
-            np.logical_or.reduce(masks) if masks else None,
+    mesh = make_solver_mesh(object_model)
+    known = None if previous is None or len(previous) == 0 or previous.lost[-1] else previous
+    start = None if known is None else _mesh_pose(known.T_camera_object[-1], mesh)[1]
+    clip = observe_clip(object_model, frames, seed=seed, use_depth=use_depth, start=start)
+    if not clip.seen.any():
+        return _unseen_track(object_model, clip, previous)
+    search = _Search(object_model, mesh, clip, seed, candidates)
+    motions = search.run(known)
+    return _Answer(object_model, mesh, clip).track(motions)
+
+
+def _mesh_pose(pose: np.ndarray, mesh: SolverMesh) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (3, 3) and the mesh's centre (3,), m, of T_camera_object."""
+    return pose[:3, :3], pose[:3, :3] @ mesh.centre + pose[:3, 3]
+
+
+class _Search:
+    """Finds the motions that explain a clip."""
+
+    def __init__(
+        self, object_model: ObjectModel, mesh: SolverMesh, clip: ObjectClip, seed: int, candidates: int
+    ) -> None:
+        self._mesh, self._clip, self._seed, self._candidates = mesh, clip, seed, candidates
+        self._follower = MotionFollower(mesh, clip)
+        self._axes = main_axes(object_model.points.astype(np.float64))
+        self._trust = np.ones(len(clip))
+
+    def run(self, previous: ObjectTrack | None) -> list[ObjectMotion]:
+        """Distinct motions, best first."""
+        motions: list[ObjectMotion] = []
+        if previous is not None:
+            motions = self._continued(previous)
+            best = motions[0]
+            usual = float(np.nanmean(previous.score[previous.seen])) if previous.seen.any() else 1.0
+            if best.mean_score(self._trust) > _STILL_EXPLAINED * usual and np.nanmin(best.scores) > 0.5 * usual:
+                return motions
+        searched: list[int] = []
+        for _ in range(_LARGEST_ROUNDS):
+            frame = self._next_frame(motions, searched)
+            if frame is None:
+                break
+            searched.append(frame)
+            motions = self._keep(motions + self._found_in(frame))
+        return self._keep(motions + self._turned(motions[0]))
+
+    def _keep(self, motions: list[ObjectMotion]) -> list[ObjectMotion]:
+        return distinct(motions, self._trust, _CANDIDATES_KEPT, _HOPELESS)
+
+    def _continued(self, previous: ObjectTrack) -> list[ObjectMotion]:
+        poses = [previous.T_camera_object[-1], *(rival.T_camera_object[-1] for rival in previous.rivals)]
+        first = int(np.argmax(self._clip.seen))
+        return self._keep([self._follower.follow(first, *_mesh_pose(pose, self._mesh)) for pose in poses])
+
+    def _next_frame(self, motions: list[ObjectMotion], searched: list[int]) -> int | None:
+        """The most informative frame, then those that the best motion explains worst; None when all is explained."""
+        information = self._clip.information.copy()
+        if not searched:
+            return int(information.argmax())
+        for frame in searched:
+            near = np.abs(np.arange(len(information)) - frame) < max(2, len(information) // 6)
+            information[near] = 0
+        scores = np.nan_to_num(motions[0].scores)
+        unexplained = np.where(information > 0.5, 1 - scores, 0.0)
+        if len(searched) >= 2:
+            unexplained[scores > _WELL_EXPLAINED * np.nanmax(motions[0].scores)] = 0
+        frame = int(unexplained.argmax())
+        return frame if unexplained[frame] > 0 else None
+
+    def _found_in(self, frame: int) -> list[ObjectMotion]:
+        coarse, fine = self._clip.coarse[frame], self._clip.fine[frame]
+        assert coarse is not None
+        assert fine is not None
+        found = initialise_object_pose(self._mesh, coarse, fine, self._seed + frame, self._candidates)
+        rotations = np.concatenate([found.rotation[None], found.other_rotations])
+        centres = np.concatenate([found.centre[None], found.other_centres])
+        kept: list[int] = []
+        for index in range(len(rotations)):
+            if not kept or rotation_angles(rotations[kept], rotations[index]).min() > SAME_ROTATION:
+                kept.append(index)
+        return [self._follower.follow(frame, rotations[index], centres[index]) for index in kept]
+
+    def _turned(self, best: ObjectMotion) -> list[ObjectMotion]:
+        """Turned copies of the best motion that explain the most informative frame nearly as well."""
+        frame = int(np.argmax(np.where(np.isfinite(best.scores), self._clip.information, -1)))
+        rotation, centre = best.rotations[frame], best.centres[frame]
+        poses = [self._follower.refine(frame, rotation @ turn, centre.copy()) for turn in turned_copies(self._axes)]
+        good = [pose for pose in poses if pose[2] > best.scores[frame] - _RIVAL_MARGIN]
+        good.sort(key=lambda pose: -pose[2])
+        kept: list[tuple[np.ndarray, np.ndarray, float]] = []
+        for pose in good:
+            others = np.stack([rotation, *(one[0] for one in kept)])
+            if rotation_angles(others, pose[0]).min() > SAME_ROTATION and len(kept) < _CANDIDATES_KEPT:
+                kept.append(pose)
+        return [self._follower.follow(frame, pose[0], pose[1]) for pose in kept]
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A candidate fitted to the whole clip: its poses, and per frame overlap and score, NaN where not seen."""
+
+    chain: PoseChain
+    overlap: np.ndarray
+    score: np.ndarray
+    seen: np.ndarray
+
+    def as_motion(self) -> ObjectMotion:
+        return ObjectMotion(self.chain.rotations, self.chain.centres, self.score)
+
+
+class _Answer:
+    """Makes the track of the motions that a search found."""
+
+    def __init__(self, object_model: ObjectModel, mesh: SolverMesh, clip: ObjectClip) -> None:
+        self._model, self._mesh, self._clip = object_model, mesh, clip
+        self._problems = [None if one is None else PoseProblem(mesh, one.image) for one in clip.fine]
+        self._reach = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
+
+    def track(self, motions: list[ObjectMotion]) -> ObjectTrack:
+        """The best motion, and those that the images cannot tell from it."""
+        whole = stitch(motions, np.ones(len(self._clip)), self._reach)
+        trust = _trust(whole.scores)
+        others = [m for m in motions if float(np.median(m.angle_to(whole))) > SAME_ROTATION]
+        limit = whole.mean_score(trust) - _RIVAL_MARGIN
+        others = [m for m in others if m.mean_score(trust) > limit][: _RIVALS_FITTED - 1]
+        fitted = [self._fit(motion, trust) for motion in [whole, *others]]
+        fitted.sort(key=lambda one: -one.as_motion().mean_score(trust))
+        best = fitted[0]
+        rivals = [self._rival(one, trust) for one in fitted[1:]]
+        close = [
+            float(np.median(best.as_motion().angle_to(one.as_motion())))
+            for one, rival in zip(fitted[1:], rivals, strict=True)
+            if rival.score > best.as_motion().mean_score(trust) - AMBIGUITY_MARGIN
+        ]
+        poses = self._poses(best.chain)
+        finite = np.isfinite(poses).all(axis=(1, 2))
+        poses[~finite] = np.eye(4)
+        levers = best.chain.rotations @ self._mesh.centre
+        covariance = [carry_covariance(c, lever) for c, lever in zip(best.chain.covariance, levers, strict=True)]
+        return ObjectTrack(
+            object_id=self._model.object_id,
+            T_camera_object=poses,
+            seen=best.seen & finite,
+            score=np.where(best.seen & finite, np.nan_to_num(best.score), 0.0),
+            iou=np.where(best.seen & finite, best.overlap, np.nan),
+            lost=~finite | _long_unseen(best.seen, self._clip.times),
+            covariance=np.stack(covariance),
+            scale=self._model.scale,
+            rotation_ambiguity=max(close, default=0.0),
+            rivals=tuple(rivals),
         )
-        held = estimate is None or estimate.is_held
-        poses.append(np.eye(4) if estimate is None else estimate.T_camera_object)
-        seen.append(not held)
-        scores.append(0.0 if estimate is None else estimate.score)
-        ious.append(np.nan if estimate is None or held else estimate.iou)
-    known = np.cumsum(seen) > 0
+
+    def _fit(self, motion: ObjectMotion, trust: np.ndarray) -> _Fitted:
+        weights = [None if one is None else solver_weights(one, *_FINEST) for one in self._clip.fine]
+        frames = [
+            ChainFrame(None if one is None else one.image, weight, float(factor), _lean(one))
+            for one, weight, factor in zip(self._clip.fine, weights, trust, strict=True)
+        ]
+        chain = fit_chain(motion.rotations, motion.centres, self._mesh, frames, self._clip.times)
+        overlap, score = np.full(len(frames), np.nan), np.full(len(frames), np.nan)
+        for t, problem in enumerate(self._problems):
+            if problem is not None and trust[t] > 0:
+                overlap[t], agreement, _ = problem.explain(chain.rotations[t], chain.centres[t], DEPTH_AGREEMENT_SCALE)
+                score[t] = overlap[t] * agreement
+        return _Fitted(chain, overlap, score, np.isfinite(score))
+
+    def _rival(self, fitted: _Fitted, trust: np.ndarray) -> RivalTrack:
+        return RivalTrack(self._poses(fitted.chain), fitted.as_motion().mean_score(trust))
+
+    def _poses(self, chain: PoseChain) -> np.ndarray:
+        poses = np.tile(np.eye(4), (len(chain.centres), 1, 1))
+        poses[:, :3, :3] = chain.rotations
+        poses[:, :3, 3] = chain.centres - chain.rotations @ self._mesh.centre
+        return poses
+
+
+def _lean(observation: ObjectObservation | None) -> tuple[float, float] | None:
+    """How far a mask that is wrong by a pixel or two moves the object across and along the line of sight.
+
+    As shares of its distance; None with depth, whose points do not lean.
+    """
+    if observation is None or len(observation.image.points):
+        return None
+    focal = float(np.sqrt(observation.camera_k[0, 0] * observation.camera_k[1, 1]))
+    size = float(np.linalg.norm(observation.box[2:] - observation.box[:2]))
+    return _MASK_SHIFT / focal, 2 * _MASK_RIM / max(size, 1.0)
+
+
+def _trust(scores: np.ndarray) -> np.ndarray:
+    """(T,) in [0, 1]: how much a frame counts, from how well the motion that its neighbours agree on explains it."""
+    seen = np.isfinite(scores)
+    usual = float(np.median(scores[seen]))
+    missing = np.maximum(usual - np.nan_to_num(scores), 0.0)
+    trust = 1 / (1 + (missing / (0.5 * _BAD_FRAME)) ** 2)
+    usable = seen & (missing < _BAD_FRAME) & (np.nan_to_num(scores) > min(_SMALLEST_OVERLAP, 0.5 * usual))
+    return np.where(usable, trust, 0.0)
+
+
+def _long_unseen(seen: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(T,) bool, frames for longer than a second before or after every look at the object."""
+    if not seen.any():
+        return np.ones(len(seen), bool)
+    return np.abs(times[:, None] - times[None, seen]).min(axis=1) > _LOST_AFTER
+
+
+def _unseen_track(object_model: ObjectModel, clip: ObjectClip, previous: ObjectTrack | None) -> ObjectTrack:
+    """Nothing was seen: the last pose for a second, if there is one, else every frame is lost."""
+    count = len(clip)
+    held = previous is not None and len(previous) > 0 and not previous.lost[-1] and bool(previous.seen[-1])
+    pose = np.eye(4) if previous is None or not len(previous) else previous.T_camera_object[-1]
+    if not held:
+        logger.info("object %r: not seen in any of %d frames", object_model.object_id, count)
     return ObjectTrack(
         object_id=object_model.object_id,
-        T_camera_object=np.stack(poses),
-        seen=np.array(seen),
-        score=np.array(scores),
-        iou=np.array(ious),
-        lost=~known,
+        T_camera_object=np.tile(pose, (count, 1, 1)),
+        seen=np.zeros(count, bool),
+        score=np.zeros(count),
+        iou=np.full(count, np.nan),
+        lost=(clip.times > _LOST_AFTER) if held else np.ones(count, bool),
         scale=object_model.scale,
     )

@@ -14,7 +14,14 @@ from grasp_nodes.fitting.object_initialise import (
 )
 from grasp_nodes.fitting.object_observation import ObjectObservation, check_images, observe_object
 from grasp_nodes.fitting.pose_residuals import SolverMesh
-from grasp_nodes.fitting.pose_solver import PosePrior, PoseProblem, rotation_matrix, rotation_vector
+from grasp_nodes.fitting.pose_solver import (
+    PosePrior,
+    PoseProblem,
+    carry_covariance,
+    rotation_matrix,
+    rotation_vector,
+    weak_axis_information,
+)
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.mesh import mesh_edges
 from grasp_nodes.objects.model import ObjectModel
@@ -32,8 +39,6 @@ _PRIOR_TRANSLATION = 0.03
 """m; how far an object is expected to move between frames."""
 _PRIOR_ROTATION = 0.1
 """rad; how far it is expected to turn."""
-_WEAK_ROTATION = 20.0
-"""1/rad^2; what an image says of a rotation below this information is the mesh's facets and noise."""
 _VELOCITY_SHARE = 0.7
 
 
@@ -181,7 +186,9 @@ class ObjectPoseFitter:
         ]
         evaluated = [problem.evaluate(*start, weights[0]) for start in starts]
         best = int(np.argmin([cost for cost, _, _ in evaluated]))
-        prior = PosePrior(rotation, centre, _prior_information(evaluated[best][1]))
+        prior = PosePrior(
+            rotation, centre, weak_axis_information(evaluated[best][1], _PRIOR_ROTATION, _PRIOR_TRANSLATION)
+        )
         rotation, centre = starts[best]
         for level, (_, _, iterations) in enumerate(_TRACKING_STAGES):
             rotation, centre, _, normal = problem.refine(rotation, centre, weights[level], iterations, 1e-5, prior)
@@ -257,25 +264,6 @@ class ObjectPoseFitter:
         )
 
 
-def _prior_information(normal: np.ndarray) -> np.ndarray:
-    """How strongly the next pose is held near the last one, (6, 6).
-
-    Loosely where the image knows better; firmly about axes that it says nothing of, so that a ball does not spin.
-    """
-    information = np.diag([1 / _PRIOR_TRANSLATION**2] * 3 + [0.0] * 3)
-    translation = normal[:3, :3] + information[:3, :3]
-    left_over = normal[3:, 3:] - normal[3:, :3] @ np.linalg.solve(translation, normal[:3, 3:])
-    strength, axes = np.linalg.eigh(0.5 * (left_over + left_over.T))
-    hold = (1 + 15 / (1 + (np.maximum(strength, 0) / _WEAK_ROTATION) ** 2)) / _PRIOR_ROTATION**2
-    information[3:, 3:] = axes @ np.diag(hold) @ axes.T
-    return information
-
-
 def _covariance_of_origin(normal: np.ndarray, lever: np.ndarray) -> np.ndarray:
-    """Inverse information at the mesh's centre, carried to the object's origin: dt = dc + lever x dw."""
     # Directions that nothing was seen of get a standard deviation of 1 m and pi instead of infinity.
-    covariance = np.linalg.inv(normal + np.diag([1.0, 1.0, 1.0, 0.1, 0.1, 0.1]))
-    carry = np.eye(6)
-    carry[:3, 3:] = [[0, -lever[2], lever[1]], [lever[2], 0, -lever[0]], [-lever[1], lever[0], 0]]
-    covariance = carry @ covariance @ carry.T
-    return 0.5 * (covariance + covariance.T)
+    return carry_covariance(np.linalg.inv(normal + np.diag([1.0, 1.0, 1.0, 0.1, 0.1, 0.1])), lever)

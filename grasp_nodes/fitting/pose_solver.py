@@ -28,6 +28,10 @@ _MAX_TRANSLATION_STEP = 0.2
 """Share of the distance to the camera."""
 _UNSEEN = np.array([1.0, 1.0, 1.0, 1e-2, 1e-2, 1e-2])
 """Added to the normal matrix: a direction that nothing was seen of must not take a huge step."""
+_WEAK_ROTATION = 20.0
+"""1/rad^2; what an image says of a rotation below this information is the mesh's facets and noise."""
+_FIRM = 15.0
+"""How much more firmly than loosely a pose is held about an axis that the image says nothing of."""
 
 
 def rotation_matrix(vector: np.ndarray) -> np.ndarray:
@@ -185,3 +189,33 @@ def refine_poses(
             rotations[b].copy(), centres[b].copy(), weights, iterations, tolerance
         )
     return costs
+
+
+def weak_axis_information(normal: np.ndarray, rotation_scale: float, translation_scale: float) -> np.ndarray:
+    """How strongly a pose is held near its neighbour's, (6, 6).
+
+    Loosely where the image knows better; firmly about axes that it says nothing of, so that a ball does not spin.
+
+    Args:
+        normal: (6, 6), information of the image. rotation_scale: rad, translation_scale: m: where it is loose.
+    """
+    information = np.diag([1 / translation_scale**2] * 3 + [0.0] * 3)
+    translation = normal[:3, :3] + information[:3, :3]
+    left_over = normal[3:, 3:] - normal[3:, :3] @ np.linalg.solve(translation, normal[:3, 3:])
+    strength, axes = np.linalg.eigh(0.5 * (left_over + left_over.T))
+    hold = (1 + _FIRM / (1 + (np.maximum(strength, 0) / _WEAK_ROTATION) ** 2)) / rotation_scale**2
+    information[3:, 3:] = axes @ np.diag(hold) @ axes.T
+    return information
+
+
+def carry_covariance(covariance: np.ndarray, lever: np.ndarray) -> np.ndarray:
+    """Covariance (6, 6) of the mesh's centre carried to the object's origin.
+
+    Args:
+        covariance: m^2 and rad^2, camera axes. lever: (3,), m, from the origin to the centre, camera axes.
+    """
+    carry = np.eye(6)
+    # dt = dc + lever x dw
+    carry[:3, 3:] = [[0, -lever[2], lever[1]], [lever[2], 0, -lever[0]], [-lever[1], lever[0], 0]]
+    covariance = carry @ covariance @ carry.T
+    return 0.5 * (covariance + covariance.T)

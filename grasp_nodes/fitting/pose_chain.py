@@ -1,0 +1,294 @@
+"""The poses of one mesh in all frames of a window at once: least squares over images and motion.
+
+Each frame brings the robust residuals of :mod:`pose_residuals`, as an information matrix and a gradient; neighbouring
+frames are tied by three terms on the velocity ``v`` (m/s and rad/s) between them:
+
+1. acceleration, Gaussian: hands move smoothly;
+2. velocity, Gaussian and weak, but firm about axes of which the images say nothing: a ball must not spin;
+3. velocity, Cauchy (a narrow peak with heavy tails): an object that stands on a table does not move at all.
+
+Gauss-Newton steps of the whole window are solved with a banded Cholesky factor, which does what a Rauch-Tung-Striebel
+smoother does on SE(3); a step is kept only if it lowers the whole cost.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solveh_banded
+
+from grasp_nodes.fitting.pose_residuals import SolverImage, SolverMesh, SolverWeights
+from grasp_nodes.fitting.pose_solver import PoseProblem, rotation_matrix, rotation_vector, weak_axis_information
+
+_BAND = 18
+"""Rows below the diagonal that the acceleration's coupling over three frames fills."""
+_FLOOR = 1e-3
+"""Added to the diagonal of the normal matrix."""
+_CHUNK, _OVERLAP = 48, 8
+_TOLERANCE = 2e-5
+"""m, and rad times 0.1 m; a shorter step ends the search."""
+_WIDENINGS = (20.0, 4.0, 1.0)
+"""The peak at rest is narrowed step by step, so that frames which lean far find it (graduated non-convexity)."""
+_MAX_TURN, _MAX_MOVE = 0.4, 0.1
+"""rad and m; a longer step is shortened."""
+
+
+@dataclass(frozen=True)
+class MotionPrior:
+    """How objects in hands move; standard deviations per second.
+
+    acceleration: m/s^2 and rad/s^2. velocity: m/s and rad/s. rest: m/s and rad/s, half width of the peak at rest.
+    """
+
+    acceleration: tuple[float, float] = (2.0, 20.0)
+    velocity: tuple[float, float] = (0.5, 2.0)
+    rest: tuple[float, float] = (0.012, 0.15)
+
+
+@dataclass(frozen=True)
+class ChainFrame:
+    """One frame of a window.
+
+    image, weights: what was seen, None where nothing was. trust in [0, 1]: factor on its information.
+    lean: standard deviations, as shares of the distance, across and along the line of sight, of an error that all
+    residuals of the frame have in common: a mask that is a pixel too fat all around leans towards the camera, however
+    many points its outline has. None = there is no such error.
+    """
+
+    image: SolverImage | None
+    weights: SolverWeights | None
+    trust: float = 1.0
+    lean: tuple[float, float] | None = None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether its image takes part."""
+        return self.image is not None and self.trust > 0
+
+
+@dataclass(frozen=True)
+class PoseChain:
+    """Poses of T frames.
+
+    rotations (T, 3, 3), object to camera. centres (T, 3), m: the mesh's centre. covariance (T, 6, 6), m^2 and rad^2, of
+    the centre and the rotation about the camera's axes, given all frames. cost: of images and motion.
+    """
+
+    rotations: np.ndarray
+    centres: np.ndarray
+    covariance: np.ndarray
+    cost: float
+
+
+@dataclass
+class _System:
+    """Cost, gradient (T, 6) and the three block diagonals (T, 6, 6) of the normal matrix of a window."""
+
+    cost: float
+    gradient: np.ndarray
+    blocks: np.ndarray
+
+
+def fit_chain(
+    rotations: np.ndarray,
+    centres: np.ndarray,
+    mesh: SolverMesh,
+    frames: Sequence[ChainFrame],
+    times: np.ndarray,
+    *,
+    prior: MotionPrior | None = None,
+    iterations: int = 8,
+) -> PoseChain:
+    """Improve the poses of all frames together.
+
+    Args:
+        rotations: (T, 3, 3) and centres: (T, 3), m: where to start.
+        mesh: the object. frames: what was seen in each. times: (T,), s, increasing.
+        prior: of the motion. iterations: at most so many steps.
+    """
+    chain = _Chain(mesh, frames, times, prior or MotionPrior())
+    rotations, centres = rotations.copy(), centres.copy()
+    for widening in _WIDENINGS if len(frames) > 1 else (1.0,):
+        chain.rest_widening = widening
+        system = chain.start(rotations, centres)
+        rotations, centres, system = _descend(chain, rotations, centres, system, iterations)
+    left, _, right = np.linalg.svd(rotations)
+    return PoseChain(left @ right, centres, _covariance(system.blocks), system.cost)
+
+
+def _descend(
+    chain: _Chain, rotations: np.ndarray, centres: np.ndarray, system: _System, iterations: int
+) -> tuple[np.ndarray, np.ndarray, _System]:
+    """Levenberg-Marquardt."""
+    damping = 1e-3
+    for _ in range(iterations):
+        if not np.isfinite(system.cost):
+            break
+        step = _solve(system, damping)
+        new_rotations = np.stack([rotation_matrix(s) @ r for s, r in zip(step[:, 3:], rotations, strict=True)])
+        new_centres = centres + step[:, :3]
+        new = chain.evaluate(new_rotations, new_centres)
+        if new.cost < system.cost:
+            rotations, centres, system = new_rotations, new_centres, new
+            damping = max(0.2 * damping, 1e-7)
+        else:
+            damping *= 10
+        if max(np.abs(step[:, :3]).max(), 0.1 * np.abs(step[:, 3:]).max()) < _TOLERANCE or damping > 1e4:
+            break
+    return rotations, centres, system
+
+
+class _Chain:
+    """The cost of a window."""
+
+    def __init__(self, mesh: SolverMesh, frames: Sequence[ChainFrame], times: np.ndarray, prior: MotionPrior) -> None:
+        self._frames, self._prior = frames, prior
+        self.rest_widening = 1.0
+        self._problems = [PoseProblem(mesh, f.image) if f.image is not None and f.is_used else None for f in frames]
+        self._steps = np.diff(np.asarray(times, np.float64))
+        count = max(len(frames) - 1, 0)
+        # Per second of motion, whatever the rate of the camera: a long gap between frames says little.
+        self._velocity = np.zeros((count, 6, 6))
+        scale = np.repeat(1 / np.square(prior.acceleration), 3)
+        middle = 0.5 * (self._steps[1:] + self._steps[:-1])
+        self._acceleration = scale / middle[:, None] ** 2
+
+    def start(self, rotations: np.ndarray, centres: np.ndarray) -> _System:
+        """Evaluate the images once for the axes of which they say nothing, then the whole."""
+        system = self._images(rotations, centres)
+        normals = system.blocks[0]
+        used = np.array([frame.is_used for frame in self._frames])
+        for t, step in enumerate(self._steps):
+            pair = [normals[k] for k in (t, t + 1) if used[k]]
+            # An image that says nothing because nothing was seen must not make everything firm.
+            normal = np.mean(pair, axis=0) if pair else np.diag([1e9] * 6)
+            velocity, turn = self._prior.velocity
+            self._velocity[t] = weak_axis_information(normal, turn * step, velocity * step)
+        return self._add_motion(system, rotations, centres)
+
+    def evaluate(self, rotations: np.ndarray, centres: np.ndarray) -> _System:
+        """The whole cost and its derivatives."""
+        return self._add_motion(self._images(rotations, centres), rotations, centres)
+
+    def _images(self, rotations: np.ndarray, centres: np.ndarray) -> _System:
+        count = len(self._frames)
+        system = _System(0.0, np.zeros((count, 6)), np.zeros((3, count, 6, 6)))
+        for t, (frame, problem) in enumerate(zip(self._frames, self._problems, strict=True)):
+            if problem is None or frame.weights is None:
+                continue
+            cost, normal, gradient = problem.evaluate(rotations[t], centres[t], frame.weights)
+            if frame.lean is not None and np.isfinite(cost):
+                cost, normal, gradient = _without_lean(cost, normal, gradient, frame.lean, centres[t])
+            system.cost += frame.trust * cost
+            system.gradient[t] = frame.trust * gradient
+            system.blocks[0, t] = frame.trust * normal
+        return system
+
+    def _add_motion(self, system: _System, rotations: np.ndarray, centres: np.ndarray) -> _System:
+        if len(centres) < 2:
+            return system
+        turns = np.stack([rotation_vector(b @ a.T) for a, b in itertools.pairwise(rotations)])
+        moves = np.concatenate([np.diff(centres, axis=0), turns], axis=1)
+        self._add_velocity(system, moves)
+        if len(centres) > 2:
+            self._add_acceleration(system, moves / self._steps[:, None])
+        return system
+
+    def _add_velocity(self, system: _System, moves: np.ndarray) -> None:
+        """Terms 2 and 3; the derivative of a move by the two poses that it joins is close to minus one and one."""
+        information = self._velocity.copy()
+        pull = np.einsum("tij,tj->ti", information, moves)
+        system.cost += float(np.sum(moves * pull))
+        for part, half_width in ((slice(0, 3), self._prior.rest[0]), (slice(3, 6), self._prior.rest[1])):
+            width2 = (self.rest_widening * half_width * self._steps) ** 2
+            ratio = 1 + np.square(moves[:, part]).sum(axis=1) / width2
+            # -2 log of a three-dimensional Cauchy density has the factor 4; half of it leaves room for slow motion.
+            system.cost += float(2 * np.log(ratio).sum())
+            strength = 2 / (width2 * ratio)
+            pull[:, part] += strength[:, None] * moves[:, part]
+            information[:, part, part] += strength[:, None, None] * np.eye(3)
+        system.gradient[1:] += pull
+        system.gradient[:-1] -= pull
+        system.blocks[0, 1:] += information
+        system.blocks[0, :-1] += information
+        system.blocks[1, :-1] -= information
+
+    def _add_acceleration(self, system: _System, rates: np.ndarray) -> None:
+        """Term 1."""
+        change = np.diff(rates, axis=0)
+        pull = self._acceleration * change
+        system.cost += float(np.sum(change * pull))
+        before, after = 1 / self._steps[:-1, None], 1 / self._steps[1:, None]
+        factors = (before, -(before + after), after)
+        count = len(change)
+        for i, first in enumerate(factors):
+            system.gradient[i : i + count] += first * pull
+            for j in range(i + 1):
+                block = (first * factors[j] * self._acceleration)[:, :, None] * np.eye(6)
+                system.blocks[i - j, j : j + count] += block
+
+
+def _without_lean(
+    cost: float, normal: np.ndarray, gradient: np.ndarray, lean: tuple[float, float], centre: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Least cost over a common shift of the frame, with its normal matrix and gradient (Woodbury's identity).
+
+    Args:
+        lean: standard deviations as shares of the distance, across the line of sight and along it.
+    """
+    distance = np.linalg.norm(centre)
+    sight = centre / distance
+    across, along = 1 / (lean[0] * distance) ** 2, 1 / (lean[1] * distance) ** 2
+    information = across * np.eye(3) + (along - across) * np.outer(sight, sight)
+    towards = normal[:, :3]
+    taken = np.linalg.solve(information + normal[:3, :3], np.column_stack([towards.T, gradient[:3]]))
+    return (
+        cost - float(gradient[:3] @ taken[:, 6]),
+        normal - towards @ taken[:, :6],
+        gradient - towards @ taken[:, 6],
+    )
+
+
+def _solve(system: _System, damping: float) -> np.ndarray:
+    """The Gauss-Newton step (T, 6), rotations bounded to where the derivatives hold."""
+    count = len(system.gradient)
+    banded = np.zeros((_BAND, 6 * count))
+    rows, columns = np.indices((6, 6))
+    for offset in range(min(3, count)):
+        # Row block t + offset, column block t; the blocks are symmetric in all terms above.
+        lower = 6 * offset + rows - columns
+        inside = (lower >= 0) & (lower < _BAND)
+        places = 6 * np.arange(count - offset)[:, None] + columns[inside]
+        banded[np.broadcast_to(lower[inside], places.shape), places] = system.blocks[offset, : count - offset][
+            :, inside
+        ]
+    banded[0] += damping * banded[0] + _FLOOR
+    step = -solveh_banded(banded, system.gradient.reshape(-1), lower=True, check_finite=False).reshape(count, 6)
+    turn, move = np.linalg.norm(step[:, 3:], axis=1).max(), np.linalg.norm(step[:, :3], axis=1).max()
+    return step * min(1.0, _MAX_TURN / max(float(turn), 1e-12), _MAX_MOVE / max(float(move), 1e-12))
+
+
+def _covariance(blocks: np.ndarray) -> np.ndarray:
+    """Diagonal blocks (T, 6, 6) of the inverse of the normal matrix, from overlapping parts of the window."""
+    count = blocks.shape[1]
+    answer = np.empty((count, 6, 6))
+    # Directions that nothing was seen of get a standard deviation of 1 m and pi instead of infinity.
+    unseen = np.diag([1.0, 1.0, 1.0, 0.1, 0.1, 0.1])
+    for start in range(0, count, _CHUNK):
+        first, last = max(0, start - _OVERLAP), min(count, start + _CHUNK + _OVERLAP)
+        size = last - first
+        dense = np.zeros((size, 6, size, 6))
+        index = np.arange(size)
+        dense[index, :, index, :] = blocks[0, first:last] + unseen
+        for offset in (1, 2):
+            low, high = index[: size - offset], index[offset:]
+            dense[high, :, low, :] = blocks[offset, first : last - offset]
+            dense[low, :, high, :] = blocks[offset, first : last - offset]
+        inverse = np.linalg.inv(dense.reshape(6 * size, 6 * size)).reshape(size, 6, size, 6)
+        stop = min(count, start + _CHUNK)
+        kept = np.arange(start - first, stop - first)
+        answer[start:stop] = inverse[kept, :, kept, :]
+    return 0.5 * (answer + answer.transpose(0, 2, 1))
