@@ -28,9 +28,9 @@ from grasp_nodes.geometry.mesh import is_watertight
 
 _NEAR = 1e-3
 """m; faces that reach closer than this to the camera's plane cover nothing, as in `rasterise_mask`."""
-_BESIDE = 1e-7
+_BESIDE = 1e-11
 """px; how far outside of an edge is looked whether another face covers it."""
-_FACES_PER_CELL = 4
+_FACES_PER_CELL = 1
 
 
 class SilhouetteLoss:
@@ -215,7 +215,7 @@ class _Topology:
         )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _swept(
     pixels: np.ndarray,
     depths: np.ndarray,
@@ -230,19 +230,19 @@ def _swept(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Integral of `change` over the covered part of each image (B,), and its gradient (B, V, 2)."""
     total, gradient = np.zeros(len(pixels)), np.zeros(pixels.shape)
-    facing = np.empty(len(faces), np.int8)
+    facing, corners = np.empty(len(faces), np.int8), np.empty((len(faces), 3, 2))
     seen_by = np.empty(len(faces), np.int64)
     spans = np.empty((len(faces), 2))
     for k in range(len(pixels)):
         pixel = pixels[k]
         height, width = change[k].shape
-        box, finite = _face_directions(pixel, depths[k], faces, closed, width, height, facing)
+        box, finite = _face_directions(pixel, depths[k], faces, closed, width, height, facing, corners)
         if not finite:
             total[k] = np.nan
             continue
         if box[0] >= box[2] or box[1] >= box[3]:
             continue
-        cell_start, cell_faces, grid = _fill_cells(pixel, faces, facing, box)
+        cell_start, cell_faces, grid = _fill_cells(corners, facing, box)
         seen_by[:] = -1
         for e in range(len(edges)):
             side = _side_of_faces(edge_start[e], edge_start[e + 1], edge_faces, edge_turns, facing)
@@ -266,9 +266,7 @@ def _swept(
                 dy,
                 begin,
                 end,
-                pixel,
-                faces,
-                facing,
+                corners,
                 cell_start,
                 cell_faces,
                 grid,
@@ -298,9 +296,7 @@ def _swept(
                 dy,
                 0.0,
                 1.0,
-                pixel,
-                faces,
-                facing,
+                corners,
                 cell_start,
                 cell_faces,
                 grid,
@@ -318,7 +314,7 @@ def _swept(
     return total, gradient
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def _side_of_faces(start: int, stop: int, edge_faces: np.ndarray, edge_turns: np.ndarray, facing: np.ndarray) -> int:
     """On which side of an edge its faces lie in the image: 1 or -1; 0 for none, and for faces on both."""
     side = 0
@@ -331,7 +327,7 @@ def _side_of_faces(start: int, stop: int, edge_faces: np.ndarray, edge_turns: np
     return side
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _face_directions(
     pixel: np.ndarray,
     depth: np.ndarray,
@@ -340,10 +336,14 @@ def _face_directions(
     width: int,
     height: int,
     facing: np.ndarray,
+    corners: np.ndarray,
 ) -> tuple[tuple[float, float, float, float], bool]:
-    """Sense of rotation of each face in the image, 0 for one that is not needed; the part of the image that they cover.
+    """Sense of rotation of each face in the image, 0 for one that is not needed, and its corners in positive order.
 
     The far side of a closed mesh covers nothing more than its near side.
+
+    Returns:
+        the part of the image that the faces may cover, and whether all of them are finite.
     """
     complete = closed
     for v in range(len(depth)):
@@ -364,15 +364,22 @@ def _face_directions(
             return (0.0, 0.0, 0.0, 0.0), False
         if area == 0 or (complete and area > 0):
             continue
-        facing[i] = 1 if area > 0 else -1
+        if area > 0:
+            facing[i] = 1
+        else:
+            facing[i] = -1
+            bx, by, cx, cy = cx, cy, bx, by
+        corners[i, 0, 0], corners[i, 0, 1] = ax, ay
+        corners[i, 1, 0], corners[i, 1, 1] = bx, by
+        corners[i, 2, 0], corners[i, 2, 1] = cx, cy
         left, right = min(left, ax, bx, cx), max(right, ax, bx, cx)
         top, bottom = min(top, ay, by, cy), max(bottom, ay, by, cy)
     return (max(left, -0.5), max(top, -0.5), min(right, width - 0.5), min(bottom, height - 0.5)), True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fill_cells(
-    pixel: np.ndarray, faces: np.ndarray, facing: np.ndarray, box: tuple[float, float, float, float]
+    corners: np.ndarray, facing: np.ndarray, box: tuple[float, float, float, float]
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, int, int]]:
     """Lists of the faces whose boxes touch each cell of a grid over the box.
 
@@ -380,7 +387,7 @@ def _fill_cells(
         start (C + 1,) into the list of faces, that list, and the grid: its corner, cells per px, columns, rows.
     """
     used = 0
-    for i in range(len(faces)):
+    for i in range(len(facing)):
         used += facing[i] != 0
     width, height = box[2] - box[0], box[3] - box[1]
     cell = max(math.sqrt(width * height * _FACES_PER_CELL / max(used, 1)), 1e-3 * max(width, height))
@@ -388,13 +395,11 @@ def _fill_cells(
     columns, rows = int(width * per_pixel) + 1, int(height * per_pixel) + 1
     grid = (box[0], box[1], per_pixel, columns, rows)
     start = np.zeros(columns * rows + 1, np.int64)
-    reach = np.empty((len(faces), 4), np.int32)
-    for i in range(len(faces)):
+    reach = np.empty((len(facing), 4), np.int32)
+    for i in range(len(facing)):
         if facing[i] == 0:
             continue
-        a, b, c = faces[i, 0], faces[i, 1], faces[i, 2]
-        ax, ay, bx, by = pixel[a, 0], pixel[a, 1], pixel[b, 0], pixel[b, 1]
-        cx, cy = pixel[c, 0], pixel[c, 1]
+        (ax, ay), (bx, by), (cx, cy) = corners[i, 0], corners[i, 1], corners[i, 2]
         x0, x1 = min(ax, bx, cx) - _BESIDE, max(ax, bx, cx) + _BESIDE
         y0, y1 = min(ay, by, cy) - _BESIDE, max(ay, by, cy) + _BESIDE
         if x1 < box[0] or x0 > box[2] or y1 < box[1] or y0 > box[3]:
@@ -409,7 +414,7 @@ def _fill_cells(
         start[cell_id + 1] += start[cell_id]
     place = start[:-1].copy()
     listed = np.empty(start[-1], np.int32)
-    for i in range(len(faces)):
+    for i in range(len(facing)):
         if facing[i] == 0:
             continue
         for row in range(reach[i, 2], reach[i, 3] + 1):
@@ -419,12 +424,12 @@ def _fill_cells(
     return start, listed, grid
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def _cell(x: float, origin: float, per_pixel: float, count: int) -> int:
     return int(min(max((x - origin) * per_pixel, 0.0), count - 1.0))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _clip_to_box(
     ax: float, ay: float, dx: float, dy: float, box: tuple[float, float, float, float]
 ) -> tuple[float, float]:
@@ -440,7 +445,7 @@ def _clip_to_box(
     return begin, end
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _covered_spans(
     ax: float,
     ay: float,
@@ -448,9 +453,7 @@ def _covered_spans(
     dy: float,
     begin: float,
     end: float,
-    pixel: np.ndarray,
-    faces: np.ndarray,
-    facing: np.ndarray,
+    corners: np.ndarray,
     cell_start: np.ndarray,
     cell_faces: np.ndarray,
     grid: tuple[float, float, float, int, int],
@@ -465,7 +468,8 @@ def _covered_spans(
     """
     left, top, per_pixel, columns, rows = grid
     count = 0
-    y0, y1 = ay + begin * dy, ay + end * dy
+    free_begin, free_end = begin, end
+    x0, y0, x1, y1 = ax + begin * dx, ay + begin * dy, ax + end * dx, ay + end * dy
     row0, row1 = _cell(min(y0, y1), top, per_pixel, rows), _cell(max(y0, y1), top, per_pixel, rows)
     for row in range(row0, row1 + 1):
         # The part of the segment in this row of cells; a little more does no harm.
@@ -474,9 +478,9 @@ def _covered_spans(
             first = (top + row / per_pixel - ay) / dy
             second = (top + (row + 1) / per_pixel - ay) / dy
             t0, t1 = max(begin, min(first, second)), min(end, max(first, second))
-        x0, x1 = ax + t0 * dx, ax + t1 * dx
-        column0 = _cell(min(x0, x1) - 1e-6, left, per_pixel, columns)
-        column1 = _cell(max(x0, x1) + 1e-6, left, per_pixel, columns)
+        from_x, to_x = ax + t0 * dx, ax + t1 * dx
+        column0 = _cell(min(from_x, to_x) - 1e-6, left, per_pixel, columns)
+        column1 = _cell(max(from_x, to_x) + 1e-6, left, per_pixel, columns)
         for place in range(cell_start[row * columns + column0], cell_start[row * columns + column1 + 1]):
             i = cell_faces[place]
             if seen_by[i] == mark:
@@ -484,18 +488,25 @@ def _covered_spans(
             seen_by[i] = mark
             low, high = begin, end
             for k in range(3):
-                p, q = faces[i, k], faces[i, 0 if k == 2 else k + 1]
-                ex, ey = facing[i] * (pixel[q, 0] - pixel[p, 0]), facing[i] * (pixel[q, 1] - pixel[p, 1])
-                at_zero = ex * (ay - pixel[p, 1]) - ey * (ax - pixel[p, 0])
-                slope = ex * dy - ey * dx
-                if slope > 0:
-                    low = max(low, -at_zero / slope)
-                elif slope < 0:
-                    high = min(high, -at_zero / slope)
-                elif at_zero < 0:
-                    high = low
-                if high <= low:
-                    break
+                px, py = corners[i, k, 0], corners[i, k, 1]
+                ex, ey = corners[i, 0 if k == 2 else k + 1, 0] - px, corners[i, 0 if k == 2 else k + 1, 1] - py
+                # Twice the areas of the triangles that the edge makes with both ends: negative outside.
+                at_begin, at_end = ex * (y0 - py) - ey * (x0 - px), ex * (y1 - py) - ey * (x1 - px)
+                if at_begin < 0:
+                    if at_end <= 0:
+                        high = low
+                        break
+                    low = max(low, begin + (end - begin) * at_begin / (at_begin - at_end))
+                elif at_end < 0:
+                    high = min(high, begin + (end - begin) * at_begin / (at_begin - at_end))
+            if low <= free_begin:
+                free_begin = max(free_begin, high)
+            if high >= free_end:
+                free_end = min(free_end, low)
+            if free_begin >= free_end:
+                # Most candidates lie inside of the outline: this is known after a few faces.
+                spans[0, 0], spans[0, 1] = begin, end
+                return 1
             if high > low:
                 place_in = count
                 while place_in > 0 and spans[place_in - 1, 0] > low:
@@ -506,7 +517,7 @@ def _covered_spans(
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _along(
     ax: float, ay: float, dx: float, dy: float, begin: float, end: float, change: np.ndarray, until: np.ndarray
 ) -> tuple[float, float, float]:
