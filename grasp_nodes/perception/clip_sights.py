@@ -1,0 +1,94 @@
+"""The images of a window as the parts that look for the object pass them on: with hands, and with what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.perception.evidence import HandEvidence
+from grasp_nodes.perception.hand_mask import draw_forearm, draw_skeleton, pixels_per_metre
+from grasp_nodes.perception.object_candidates import View
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DepthHints:
+    """What depth says about each pixel. All (H, W) bool; where all are False, there is no depth.
+
+    raised: off the table. flat: on the table or beyond it. reachable: within the object's size of its centre.
+    """
+
+    raised: np.ndarray
+    flat: np.ndarray
+    reachable: np.ndarray
+
+
+@dataclass
+class Sight:
+    """One image of the window.
+
+    color: (H, W, 3) uint8. hand: (H, W) bool, pixels of hands. drawing: (H, W) bool, where landmarks put them.
+    mask: (H, W) bool, the object's pixels as far as they are found; None = none.
+    """
+
+    color: np.ndarray
+    hand: np.ndarray
+    drawing: np.ndarray
+    hands: Sequence[HandEvidence]
+    mask: np.ndarray | None = None
+    depth: DepthHints | None = None
+
+    @property
+    def found(self) -> np.ndarray:
+        """(H, W) bool: the mask, empty where there is none."""
+        return np.zeros(self.hand.shape, bool) if self.mask is None else self.mask
+
+
+def sight_of(frame: Frame, hands: Sequence[HandEvidence]) -> Sight:
+    """A frame before anything was found in it."""
+    height, width = frame.color.shape[:2]
+    pixels, drawing = np.zeros((height, width), bool), np.zeros((height, width), bool)
+    for hand in hands:
+        drawn = draw_skeleton(hand, height, width).region
+        drawing |= drawn
+        pixels |= drawn if hand.mask is None else hand.mask
+    return Sight(frame.color, pixels, drawing, hands)
+
+
+def view_of(sight: Sight, scale: float) -> View:
+    """The image and its hands, smaller by a factor."""
+    height, width = (max(round(edge * scale), 1) for edge in sight.hand.shape)
+    points, size = np.zeros((0, 2)), 1.0
+    arms = np.zeros((height, width), bool)
+    for hand in sight.hands:
+        scaled = replace(hand, keypoints=(hand.keypoints + np.float32(0.5)) * np.float32(scale) - np.float32(0.5))
+        arms |= draw_forearm(scaled, pixels_per_metre(scaled), height, width)
+        points = np.concatenate([points, scaled.keypoints[1:]])
+        size = max(size, float(np.ptp(scaled.keypoints, axis=0).max()))
+    image = cv2.resize(sight.color, (width, height), interpolation=cv2.INTER_AREA)
+    return View(image, resized(sight.hand, (width, height)), arms, points, size)
+
+
+def resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A (H, W) bool mask at another size: width, height."""
+    result: np.ndarray = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    return result
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the items, evenly chosen."""
+    return [items[pick] for pick in spread_indices(len(items), count)]
+
+
+def spread_indices(length: int, count: int) -> list[int]:
+    """At most `count` of the numbers below `length`, evenly chosen."""
+    if not length:
+        return []
+    picks: list[int] = np.unique(np.linspace(0, length - 1, min(count, length)).round().astype(int)).tolist()
+    return picks

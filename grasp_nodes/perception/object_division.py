@@ -1,0 +1,199 @@
+"""Dividing the images of a clip among the object, the hands and what is behind them.
+
+Each of the three has colours that are learned from the clip (`color_model`); the scene behind a camera at rest is known
+pixel by pixel (`static_background`); the landmarks say where the hand is, depth what stands on the table, and earlier
+images where the object is. A Markov random field (`pixel_labels`) weighs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from grasp_nodes.perception.boxes import box_of_mask, clip_box
+from grasp_nodes.perception.clip_sights import DepthHints, Sight, resized, spread
+from grasp_nodes.perception.color_model import UNIFORM, ColorModel, color_cells
+from grasp_nodes.perception.hand_mask import draw_bones, pixels_per_metre
+from grasp_nodes.perception.pixel_labels import label_pixels
+from grasp_nodes.perception.static_background import StaticBackground
+
+SKIN_VIEWS, COLOR_VIEWS, BACKGROUND_VIEWS = 5, 12, 12
+"""Images of a window from which skin, colours and background are learned."""
+MAX_EDGE = 256
+"""px; longest edge of the part of an image that is divided."""
+SMOOTHNESS = 3.0
+BEHIND, HAND, OBJECT = range(3)
+NEW_COLORS = 0.1
+"""Share of an object's pixels whose colours were not seen before: it turns and shows other sides."""
+RARE_COLORS = 0.02
+"""The same for skin and surroundings."""
+BACKGROUND_CHANGES = 0.03
+"""Share of the scene's pixels that do not look as they did before."""
+HAND_INSIDE, HAND_BORDER, HAND_AWAY = 0.6, 0.25, 0.02
+"""Prior of the hand inside of its mask or drawing, next to it, and elsewhere."""
+RAISED_BEHIND, FLAT_OBJECT, FAR_OBJECT = 0.03, 0.3, 0.01
+"""Factors by depth: scenery that is raised, object that is flat on the table (its foot), object out of reach."""
+SMALL_PART = 0.03
+MIN_PIXELS = 30
+
+
+class ObjectDivider:
+    """Learns from a clip what object, hands and scenery look like, and finds the object's pixels."""
+
+    def __init__(self) -> None:
+        self.skin = ColorModel()
+        self.background = StaticBackground()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.skin = ColorModel()
+        self.background.reset()
+        self.forget_object()
+
+    def forget_object(self) -> None:
+        """Forget what object and surroundings look like."""
+        self._object, self._around = ColorModel(), ColorModel()
+
+    def learn_skin(self, sights: Sequence[Sight], known: np.ndarray | None) -> None:
+        """Take in the colours along the fingers; known: (H, W) bool, the object's last pixels, which are not skin."""
+        for sight in spread(sights, SKIN_VIEWS):
+            for hand in sight.hands:
+                bones = draw_bones(hand, pixels_per_metre(hand), *sight.hand.shape)
+                if known is not None:
+                    bones &= ~known
+                if bones.any():
+                    self.skin.learn(color_cells(sight.color[bones][None])[0])
+
+    def learn_background(self, sights: Sequence[Sight]) -> None:
+        """Take in what the images show where neither hands nor object are; for a camera at rest."""
+        some = spread([sight for sight in sights if sight.mask is not None], BACKGROUND_VIEWS)
+        if some:
+            brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
+            covered = [cv2.dilate((s.hand | s.drawing | s.found).astype(np.uint8), brush) > 0 for s in some]
+            self.background.learn([sight.color for sight in some], covered)
+
+    def learn_window(self, sights: Sequence[Sight]) -> None:
+        """Learn the colours anew from all images in which the object is found."""
+        found = [sight for sight in sights if sight.mask is not None]
+        if found:
+            self.forget_object()
+            for sight in spread(found, COLOR_VIEWS):
+                self.learn_colors(sight)
+
+    def learn_colors(self, sight: Sight) -> None:
+        """Take in the object's colours from inside of its mask and those of its surroundings from around it."""
+        box = box_of_mask(sight.found)
+        if box is None:
+            return
+        border = 0.4 * float((box[2:] - box[:2]).max()) + 6
+        window = _window(box, border, sight.hand.shape)
+        cells, own = color_cells(sight.color[window]), sight.found[window].astype(np.uint8)
+        self._object.learn(cells[cv2.erode(own, np.ones((3, 3), np.uint8)) > 0])
+        covered = own | sight.hand[window].astype(np.uint8)
+        self._around.learn(cells[cv2.dilate(covered, np.ones((7, 7), np.uint8)) == 0])
+
+    def divide(self, sight: Sight, expected: np.ndarray, reach: float) -> np.ndarray | None:
+        """The object's pixels of one image, None where there are none.
+
+        Args:
+            expected: (H, W) bool, where it should be. reach: px that it may be beyond.
+        """
+        box = box_of_mask(expected)
+        if box is None:
+            return None
+        window = _window(box, 2.0 * reach + 8.0, expected.shape)
+        height, width = sight.hand[window].shape
+        if min(height, width) < 4:
+            return None
+        scale = min(1.0, MAX_EDGE / max(height, width))
+        size = (max(round(width * scale), 4), max(round(height * scale), 4))
+        image = cv2.resize(sight.color[window], size, interpolation=cv2.INTER_AREA)
+        costs = self._costs(sight, image, window, resized(expected[window], size), reach * scale)
+        labels = label_pixels(costs, cv2.cvtColor(image, cv2.COLOR_RGB2LAB), SMOOTHNESS)
+        part = _without_crumbs(cv2.resize((labels == OBJECT).astype(np.float32), (width, height)) > 0.5)
+        if part is None:
+            return None
+        mask = np.zeros(expected.shape, bool)
+        mask[window] = part
+        return mask
+
+    def _costs(
+        self, sight: Sight, image: np.ndarray, window: tuple[slice, slice], expected: np.ndarray, reach: float
+    ) -> np.ndarray:
+        """(h, w, 3) float32: negative log of likelihood and prior of each label; expected and reach at image's size."""
+        size = (image.shape[1], image.shape[0])
+        weights = self._likelihoods(sight, image, window)
+        if sight.depth is not None:
+            _weigh_depth(weights, sight.depth, window, size)
+        inside = resized(sight.drawing[window] | sight.hand[window], size)
+        beside = cv2.dilate(inside.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+        hand = np.where(inside, HAND_INSIDE, np.where(beside, HAND_BORDER, HAND_AWAY)).astype(np.float32)
+        if not sight.hands:
+            hand[:] = HAND_AWAY / 10
+        here = _place_prior(expected, reach)
+        weights[..., HAND] *= hand
+        weights[..., OBJECT] *= (1.0 - hand) * here
+        weights[..., BEHIND] *= (1.0 - hand) * (1.0 - here)
+        costs: np.ndarray = -np.log(np.maximum(weights, 1e-12))
+        return costs
+
+    def _likelihoods(self, sight: Sight, image: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
+        """(h, w, 3) float32: of the colours under each label."""
+        cells = color_cells(image)
+        likelihood = np.empty((*cells.shape, 3), np.float32)
+        likelihood[..., BEHIND] = _mixed(self._around, cells, RARE_COLORS)
+        likelihood[..., HAND] = _mixed(self.skin, cells, RARE_COLORS)
+        likelihood[..., OBJECT] = _mixed(self._object, cells, NEW_COLORS)
+        if self.background.image is not None:
+            size = (image.shape[1], image.shape[0])
+            cost = cv2.resize(self.background.cost(sight.color[window], window), size, interpolation=cv2.INTER_NEAREST)
+            known = ~np.isnan(cost)
+            seen = np.exp(-cost[known]) * (1.0 - BACKGROUND_CHANGES)
+            likelihood[known, BEHIND] = seen + BACKGROUND_CHANGES * likelihood[known, BEHIND]
+        return likelihood
+
+
+def _weigh_depth(weights: np.ndarray, depth: DepthHints, window: tuple[slice, slice], size: tuple[int, int]) -> None:
+    raised, flat = resized(depth.raised[window], size), resized(depth.flat[window], size)
+    far = (raised | flat) & ~resized(depth.reachable[window], size)
+    weights[raised, BEHIND] *= RAISED_BEHIND
+    weights[flat, OBJECT] *= FLAT_OBJECT
+    weights[far, OBJECT] *= FAR_OBJECT
+
+
+def _place_prior(expected: np.ndarray, reach: float) -> np.ndarray:
+    """(h, w) float32: how likely the object is at each pixel, before the pixel is looked at."""
+    soft = np.float32(max(reach, 2.0))
+    away = cv2.distanceTransform((~expected).astype(np.uint8), cv2.DIST_L2, 3)
+    within = cv2.distanceTransform(expected.astype(np.uint8), cv2.DIST_L2, 3)
+    inner = np.clip(0.5 + 0.4 * within / soft, 0.5, 0.9)
+    prior: np.ndarray = np.maximum(np.where(expected, inner, 0.45 * np.exp(-((away / soft) ** 2))), 1e-3)
+    return prior.astype(np.float32)
+
+
+def _window(box: np.ndarray, border: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    grown = box + np.array([-border, -border, border, border])
+    x_start, y_start, x_stop, y_stop = clip_box(grown, shape[1], shape[0])
+    return slice(y_start, y_stop), slice(x_start, x_stop)
+
+
+def _mixed(model: ColorModel, cells: np.ndarray, share: float) -> np.ndarray:
+    """Likelihood of cells if a share of the pixels may have any colour."""
+    uniform = float(np.exp(UNIFORM))
+    if not model.is_known:
+        return np.full(cells.shape, uniform, np.float32)
+    return (1.0 - share) * np.exp(model.log_likelihood(cells)) + np.float32(share * uniform)
+
+
+def _without_crumbs(mask: np.ndarray) -> np.ndarray | None:
+    """The mask without its smallest parts; None where nothing is left."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count < 2:
+        return None
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    result: np.ndarray = (areas >= max(SMALL_PART * areas.max(), 6))[labels]
+    return result if result.sum() >= MIN_PIXELS else None
