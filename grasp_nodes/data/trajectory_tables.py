@@ -92,9 +92,9 @@ def _hand_table(hands: Sequence[tuple[int, HandState]]) -> Tables:
         if len(hand.params) != 1:
             raise InputError(f"HandState.params: expected a batch of one hand, got {len(hand.params)}")
     params = {
-        name: np.array([getattr(hand.params, name)[0].detach().cpu().numpy() for _, hand in hands])
-        .astype(np.float32 if not hands else None)
-        .reshape(len(hands), *tail)
+        name: np.array(
+            [getattr(hand.params, name)[0].detach().cpu().numpy() for _, hand in hands], None if hands else np.float32
+        ).reshape(len(hands), *tail)
         for name, tail in _HAND_FIELDS.items()
     }
     return _prefixed(

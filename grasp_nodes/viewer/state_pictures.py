@@ -29,13 +29,16 @@ class StatePainter:
         """
         self._objects = tuple(object_models)
         self._poser = HandPoser(hand_model)
+        self._from_left: bool | None = None
 
     def overlay(self, frame: Frame, state: HandObjectState) -> np.ndarray:
         """The state drawn into the frame's picture: (H, W, 3) uint8, RGB."""
         return draw_overlay(frame.color, frame.camera, state, self._posed(state), self._objects)
 
     def side_view(self, state: HandObjectState, size: int) -> np.ndarray:
-        """Hands and objects as seen from the camera's right; the camera looks to the right.
+        """Hands and objects as seen from the camera's right, where the camera looks to the right, or from its left.
+
+        The side is that on which the hand is in the first state with a hand and an object; it stays for the clip.
 
         Args:
             state: in the camera's frame. size: px, edge of the picture.
@@ -53,7 +56,8 @@ class StatePainter:
         radius = max(float(np.linalg.norm(cloud - center, axis=1).max()), 1e-3)
         distance = FILL * radius / np.sin(SIDE_FIELD_OF_VIEW / 2)
         # A quarter turn about the vertical axis: what is far (z) comes to lie on the right (x), what is right, near.
-        turn = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+        sign = -1.0 if self._sees_from_left(hands, state) else 1.0
+        turn = np.array([[0.0, 0.0, sign], [0.0, 1.0, 0.0], [-sign, 0.0, 0.0]])
         move = np.eye(4)
         move[:3, :3] = turn
         move[:3, 3] = np.array([0.0, 0.0, distance]) - turn @ center
@@ -62,6 +66,12 @@ class StatePainter:
         camera = CameraModel(np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1]]), size, size)
         seen = [replace(hand, vertices=_moved(hand.vertices, move).astype(np.float32)) for hand in hands]
         return draw_overlay(picture, camera, _moved_state(state, move), seen, self._objects)
+
+    def _sees_from_left(self, hands: Sequence[PosedHand], state: HandObjectState) -> bool:
+        corners = self._corners(state)
+        if self._from_left is None and hands and len(corners):
+            self._from_left = bool(hands[0].vertices[:, 0].mean() < corners[:, 0].mean())
+        return bool(self._from_left)
 
     def _posed(self, state: HandObjectState) -> list[PosedHand]:
         return [self._poser.pose(hand, state) for hand in state.hands]
