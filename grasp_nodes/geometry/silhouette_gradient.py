@@ -120,67 +120,6 @@ class _ExactArea(torch.autograd.Function):
         return upstream[0][:, None, None] * gradient, None, None
 
 
-def silhouette_loss(pixels: Tensor, depths: Tensor, faces: np.ndarray | Tensor, target: Tensor, keep: Tensor) -> Tensor:
-    """`SilhouetteLoss` of images that are used once; arguments as there."""
-    return SilhouetteLoss(faces, target, keep)(pixels, depths)
-
-
-@dataclass(frozen=True)
-class SilhouetteWindows:
-    """Cut-outs of one size around an object.
-
-    target: (B, H, W) float32, 1 in the object's mask. keep: (B, H, W) float32, 1 where the mask can be believed.
-    origin: (B, 2) float32, px of the image: centre of each window's top-left pixel. Take it from projected vertices.
-    """
-
-    target: Tensor
-    keep: Tensor
-    origin: Tensor
-
-
-def silhouette_windows(masks: np.ndarray, hidden: np.ndarray, margin: float = 0.3) -> SilhouetteWindows:
-    """Windows around the masks, a share of the mask's box larger: HOMan compares within the box plus 30 %.
-
-    All have the size of the largest; what lies outside of its own box plus margin, or of the image, is not kept.
-    Nothing is resampled: the error's cost does not depend on the number of pixels.
-
-    Args:
-        masks: (B, H, W) bool, visible pixels of the object; a window without any keeps nothing.
-        hidden: (B, H, W) bool, pixels of what may hide it: hands.
-        margin: added on every side, as a share of the box's longer edge.
-    """
-    if masks.ndim != 3 or masks.shape != hidden.shape:
-        raise InputError(f"masks, hidden: expected one shape (B, H, W), got {masks.shape} and {hidden.shape}")
-    corners = np.array([_box_with_margin(mask, margin) for mask in masks], np.int64).reshape(-1, 4)
-    sizes = corners[:, 2:] - corners[:, :2]
-    width, height = np.maximum(sizes.max(axis=0, initial=1), 1)
-    target = np.zeros((len(masks), height, width), np.float32)
-    keep = np.zeros_like(target)
-    for k, (left, top, right, bottom) in enumerate(corners):
-        rows, columns = slice(top, bottom), slice(left, right)
-        target[k, : bottom - top, : right - left] = masks[k, rows, columns]
-        keep[k, : bottom - top, : right - left] = masks[k, rows, columns] | ~hidden[k, rows, columns]
-    return SilhouetteWindows(
-        torch.from_numpy(target), torch.from_numpy(keep), torch.from_numpy(corners[:, :2].astype(np.float32))
-    )
-
-
-def _box_with_margin(mask: np.ndarray, margin: float) -> tuple[int, int, int, int]:
-    """Whole pixels left, top, right, bottom (the last two excluded) within the image; empty for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return 0, 0, 0, 0
-    left, right, top, bottom = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
-    border = math.ceil(margin * max(right - left, bottom - top))
-    height, width = mask.shape
-    return (
-        max(0, int(left) - border),
-        max(0, int(top) - border),
-        min(width, int(right) + border),
-        min(height, int(bottom) + border),
-    )
-
-
 @dataclass(frozen=True)
 class _Topology:
     """Faces beside each edge, of any number.

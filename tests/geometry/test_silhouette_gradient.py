@@ -11,7 +11,7 @@ from manifold3d import CrossSection, FillRule
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.silhouette import rasterise_mask
-from grasp_nodes.geometry.silhouette_gradient import SilhouetteLoss, silhouette_loss, silhouette_windows
+from grasp_nodes.geometry.silhouette_gradient import SilhouetteLoss
 from grasp_nodes.objects.shapes import mug
 
 HEIGHT, WIDTH = 48, 64
@@ -106,9 +106,8 @@ def masks(seed):
 
 def evaluate(pixels, depths, faces, target, keep):
     moved = torch.tensor(pixels[None], dtype=torch.float64, requires_grad=True)
-    error = silhouette_loss(
-        moved, torch.tensor(depths[None]), faces, torch.tensor(target[None]), torch.tensor(keep[None])
-    )
+    loss = SilhouetteLoss(faces, torch.tensor(target[None]), torch.tensor(keep[None]))
+    error = loss(moved, torch.tensor(depths[None]))
     error.sum().backward()
     return float(error.detach()), moved.grad[0].numpy()
 
@@ -226,7 +225,7 @@ def test_what_is_not_finite_spoils_its_own_image_only():
     moved = torch.tensor(np.stack([pixels, pixels]), requires_grad=True)
     depth = torch.tensor(np.stack([depths, np.full_like(depths, np.nan)]))
     both = [torch.tensor(np.stack([image, image])) for image in (target, keep)]
-    errors = silhouette_loss(moved, depth, faces, *both)
+    errors = SilhouetteLoss(faces, *both)(moved, depth)
     errors[0].backward()
     assert torch.isfinite(errors[0])
     assert torch.isnan(errors[1])
@@ -242,33 +241,12 @@ def test_an_object_out_of_sight_covers_nothing():
         assert (gradient == 0).all()
 
 
-def test_windows_hold_the_mask_its_margin_and_what_may_hide_it():
-    seen, hidden = np.zeros((2, 50, 60), bool), np.zeros((2, 50, 60), bool)
-    seen[0, 20:30, 10:30] = True
-    seen[1, 0:4, 50:60] = True
-    hidden[0, 25:35, 25:40] = True
-    windows = silhouette_windows(seen, hidden, margin=0.3)
-    np.testing.assert_array_equal(windows.origin, [[4, 14], [47, 0]])
-    assert windows.target.shape == (2, 22, 32)
-    assert windows.target.sum(dim=(1, 2)).tolist() == [200, 40]
-    # A pixel of both masks is seen; the second window ends at the image's border, the rest is not kept.
-    assert windows.keep[0].sum() == 22 * 32 - (10 * 11 - 5 * 5)
-    assert windows.keep[1].sum() == 7 * 13
-    assert windows.target[0, 20 - 14, 10 - 4] == 1
-
-
-def test_an_empty_mask_gives_a_window_that_keeps_nothing():
-    seen = np.zeros((1, 20, 20), bool)
-    windows = silhouette_windows(seen, seen)
+def test_images_of_which_nothing_is_kept_cost_nothing():
     pixels, depths, faces = posed("ring", "inside", 0)
-    error = silhouette_loss(
-        torch.tensor(pixels[None]) - windows.origin[:, None],
-        torch.tensor(depths[None]),
-        faces,
-        windows.target,
-        windows.keep,
-    )
-    assert float(error) == 0
+    target, _ = masks(0)
+    error, gradient = evaluate(pixels, depths, faces, target, np.zeros_like(target))
+    assert error == 0
+    assert (gradient == 0).all()
 
 
 def test_wrong_shapes_are_named():
