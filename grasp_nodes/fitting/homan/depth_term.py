@@ -20,6 +20,7 @@ from torch import Tensor
 from grasp_nodes.fitting.homan.variables import ObjectUnknowns
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
+from grasp_nodes.hand.keypoints import WRIST_LOOP
 
 ROBUST_WIDTH = 0.008
 """m; a residual of this size pulls hardest, one of three times the size hardly pulls (Geman-McClure)."""
@@ -44,11 +45,40 @@ class DepthPoints:
 
 
 class SurfaceMatch(NamedTuple):
-    """Point to plane: vertex ids (T, P), unit normals (T, P, 3), and weights (T, P), zero where nothing was near."""
+    """Point to plane. corners: (T, 3 P) int64, vertex ids of the triangle that each point belongs to, and shares:
+    (T, P, 3) of these in the nearest place of the triangle. normals: (T, P, 3), unit, of the triangle. weight: (T, P),
+    zero where nothing was near.
+    """
 
-    vertices: Tensor
+    corners: Tensor
+    shares: Tensor
     normals: Tensor
     weight: Tensor
+
+
+@dataclass(frozen=True)
+class HandSurface:
+    """Topology of a hand for matching.
+
+    faces: (F, 3) int64. The faces at vertex v are ``face_at[first_face[v]:first_face[v + 1]]``. on_rim: (V,) bool, the
+    wrist's rim and the ring beside it: depth points there may belong to the forearm.
+    """
+
+    faces: np.ndarray
+    first_face: np.ndarray
+    face_at: np.ndarray
+    on_rim: np.ndarray
+
+    @staticmethod
+    def of_faces(faces: np.ndarray, count: int) -> HandSurface:
+        """Of a hand model's faces (F, 3) and number of vertices."""
+        flat = faces.reshape(-1)
+        order = np.argsort(flat, kind="stable")
+        rim = np.zeros(count, bool)
+        rim[list(WRIST_LOOP)] = True
+        rim[faces[rim[faces].any(axis=1)].reshape(-1)] = True
+        first = np.searchsorted(flat[order], np.arange(count + 1)).astype(np.int64)
+        return HandSurface(np.ascontiguousarray(faces, np.int64), first, (order // 3).astype(np.int64), rim)
 
 
 class SeenThrough(NamedTuple):
@@ -83,8 +113,9 @@ def hand_depth_loss(measured: DepthPoints, match: SurfaceMatch, vertices: Tensor
     Returns:
         (T,), m^2.
     """
-    chosen = vertices.gather(1, match.vertices[..., None].expand(-1, -1, 3))
-    along = ((measured.points - chosen) * match.normals).sum(-1)
+    corners = vertices.gather(1, match.corners[..., None].expand(-1, -1, 3))
+    place = (corners.view(*match.shares.shape, 3) * match.shares[..., None]).sum(2)
+    along = ((measured.points - place) * match.normals).sum(-1)
     return (match.weight * robust(along * along)).sum(1)
 
 
@@ -98,19 +129,26 @@ def see_through_loss(seen: SeenThrough, vertices: Tensor) -> Tensor:
     return (seen.weight * robust(in_front * in_front)).sum(1)
 
 
-def match_hand(measured: DepthPoints, vertices: np.ndarray, normals: np.ndarray, on_rim: np.ndarray) -> SurfaceMatch:
-    """The nearest vertex that faces the camera for each point.
+def match_hand(measured: DepthPoints, vertices: np.ndarray, normals: np.ndarray, surface: HandSurface) -> SurfaceMatch:
+    """The place of the surface for each point: on a triangle at the nearest vertex that faces the camera.
+
+    A vertex's own tangent plane lies outside of a rounded surface by half a millimetre on average, which would make
+    hands too small.
 
     Args:
         measured: of the hand; points nearest to the wrist's rim are forearm and left out.
-        vertices, normals: (T, V, 3) float32, m, camera frame. on_rim: (V,) bool.
+        vertices, normals: (T, V, 3) float32, m, camera frame. surface: topology.
     """
-    nearest, distance = _nearest_facing(measured.points.numpy(), vertices, normals)
-    found = (distance < MATCH_REACH) & ~on_rim[nearest]
+    points = measured.points.numpy()
+    nearest, distance = _nearest_facing(points, vertices, normals)
+    found = (distance < MATCH_REACH) & ~surface.on_rim[nearest]
+    corners, shares, toward = _on_triangles(
+        points, vertices, nearest, surface.faces, surface.first_face, surface.face_at
+    )
     weight = measured.weight * torch.from_numpy(found.astype(np.float32))
-    ids = torch.from_numpy(nearest)
-    toward = torch.from_numpy(normals).gather(1, ids[..., None].expand(-1, -1, 3))
-    return SurfaceMatch(ids, toward, weight)
+    return SurfaceMatch(
+        torch.from_numpy(corners.reshape(len(corners), -1)), torch.from_numpy(shares), torch.from_numpy(toward), weight
+    )
 
 
 def find_seen_through(
@@ -119,7 +157,7 @@ def find_seen_through(
     """Vertices that lie in front of what the camera measured at their pixel.
 
     Args:
-        camera: that measured. depth: (T, H, W) float32, m, 0 or NaN = no measurement. active: (T,) bool, frames to use.
+        camera: that measured. depth: (T, H, W) float32, m, `ClipImages.nearest`. active: (T,) bool, frames to use.
         vertices, normals: (T, V, 3), m, camera frame; a vertex that faces away is not looked at.
     """
     ahead = vertices[..., 2] > 0.01
@@ -135,7 +173,7 @@ def find_seen_through(
     inside = ahead & (np.abs(pixels - [0.5 * (width - 1), 0.5 * (height - 1)]) < [0.5 * width, 0.5 * height]).all(-1)
     column, row = (np.clip(np.rint(pixels[..., k]), 0, (width, height)[k] - 1).astype(np.int64) for k in (0, 1))
     measured = depth[np.arange(len(vertices))[:, None], row, column]
-    limit = np.nan_to_num(measured) - SEE_THROUGH_TOLERANCE
+    limit = measured - SEE_THROUGH_TOLERANCE
     before = limit - vertices[..., 2]
     facing = (vertices * normals).sum(-1) < 0
     contradicts = inside & facing & (measured > 0) & (before > 0) & (before < SEE_THROUGH_REACH) & active[:, None]
@@ -193,3 +231,56 @@ def _nearest_facing(points: np.ndarray, vertices: np.ndarray, normals: np.ndarra
                 if square < distance[t, i]:
                     nearest[t, i], distance[t, i] = v, square
     return nearest, np.sqrt(distance)
+
+
+@njit(cache=True)
+def _on_triangles(
+    points: np.ndarray,
+    vertices: np.ndarray,
+    nearest: np.ndarray,
+    faces: np.ndarray,
+    first_face: np.ndarray,
+    face_at: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the triangles at the nearest vertex the one on which the point comes closest.
+
+    Returns:
+        corners (T, P, 3) int64, shares (T, P, 3) of the closest place, and the triangle's unit normal (T, P, 3).
+    """
+    frames, count = nearest.shape
+    corners = np.zeros((frames, count, 3), np.int64)
+    shares = np.zeros((frames, count, 3), np.float32)
+    normals = np.zeros((frames, count, 3), np.float32)
+    u, v, w, n = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    for t in range(frames):
+        for i in range(count):
+            best = np.inf
+            for k in range(first_face[nearest[t, i]], first_face[nearest[t, i] + 1]):
+                a, b, c = faces[face_at[k], 0], faces[face_at[k], 1], faces[face_at[k], 2]
+                for d in range(3):
+                    u[d] = vertices[t, b, d] - vertices[t, a, d]
+                    v[d] = vertices[t, c, d] - vertices[t, a, d]
+                    w[d] = points[t, i, d] - vertices[t, a, d]
+                n[0], n[1], n[2] = u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
+                area = math.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2])
+                if area < 1e-12:
+                    continue
+                uu, uv, vv = (u * u).sum(), (u * v).sum(), (v * v).sum()
+                wu, wv = (w * u).sum(), (w * v).sum()
+                second = (vv * wu - uv * wv) / (area * area)
+                third = (uu * wv - uv * wu) / (area * area)
+                # Clamped coordinates instead of the exact closest place: they only decide between neighbours.
+                second, third = max(second, 0.0), max(third, 0.0)
+                total = second + third
+                if total > 1.0:
+                    second, third = second / total, third / total
+                square = 0.0
+                for d in range(3):
+                    square += (w[d] - second * u[d] - third * v[d]) ** 2
+                if square < best:
+                    best = square
+                    corners[t, i, 0], corners[t, i, 1], corners[t, i, 2] = a, b, c
+                    shares[t, i, 0], shares[t, i, 1], shares[t, i, 2] = 1.0 - second - third, second, third
+                    for d in range(3):
+                        normals[t, i, d] = n[d] / area
+    return corners, shares, normals

@@ -12,6 +12,7 @@ from torch import Tensor
 from grasp_nodes.fitting.homan import losses
 from grasp_nodes.fitting.homan.depth_term import (
     DepthPoints,
+    HandSurface,
     SeenThrough,
     SurfaceMatch,
     find_seen_through,
@@ -35,7 +36,6 @@ from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.geometry.silhouette_gradient import SilhouetteLoss
-from grasp_nodes.hand.keypoints import WRIST_LOOP
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.perception.evidence import ObservedFrame
@@ -65,8 +65,7 @@ class _HandTerms:
     """Constants of one hand track; matches are renewed."""
 
     zones: list[Tensor]
-    faces: np.ndarray
-    on_rim: np.ndarray
+    surface: HandSurface
     observed: Tensor
     initial_pixels: Tensor
     measured: DepthPoints | None
@@ -164,24 +163,24 @@ class Objective:
             for k in range(first):
                 overlap = losses.overlapping_pairs(boxes[k][:, None], box[:, None])[:, 0, 0]
                 self._overlap[k, j] = overlap & self._present[k] & self._present[first + j]
-        depth = self._images.depth
-        if depth is None or self._settings.depth == 0:
+        nearest = self._images.nearest
+        if nearest is None or self._settings.depth == 0:
             return
         for terms, vertices in zip(self._hands, posed.vertices, strict=True):
             if terms.measured is None:
                 continue
             place = np.ascontiguousarray(vertices.numpy())
-            normals = posed_normals(place, terms.faces)
-            terms.match = match_hand(terms.measured, place, normals, terms.on_rim)
+            normals = posed_normals(place, terms.surface.faces)
+            terms.match = match_hand(terms.measured, place, normals, terms.surface)
             used = (terms.measured.weight.sum(1) > 0).numpy()
-            terms.seen_through = find_seen_through(self._images.camera, depth, used, place, normals)
+            terms.seen_through = find_seen_through(self._images.camera, nearest, used, place, normals)
         for item_terms, item in zip(self._objects, posed.objects, strict=True):
             if item_terms.measured is None:
                 continue
             place = _place(item_terms.proxy.points, item).numpy()
             normals = (item_terms.proxy.normals @ item.rotation.transpose(1, 2)).numpy()
             used = (item_terms.measured.weight.sum(1) > 0).numpy()
-            item_terms.seen_through = find_seen_through(self._images.camera, depth, used, place, normals)
+            item_terms.seen_through = find_seen_through(self._images.camera, nearest, used, place, normals)
 
     def terms(self, vector: Tensor, contact: bool) -> dict[str, Tensor]:
         """Each term with its weight, differentiable scalars; terms whose weight is 0 are left out.
@@ -213,7 +212,7 @@ class Objective:
             ratio = hand.scale[None] / self._initial_scales[k]
             found.setdefault("scale", []).append(losses.scale_loss(ratio))
         if weights.smooth:
-            found.setdefault("smooth", []).append(losses.smoothness_loss(sample))
+            found.setdefault("smooth", []).append(self._smoothness(sample))
         if terms.match is not None and terms.measured is not None and terms.seen_through is not None:
             error = hand_depth_loss(terms.measured, terms.match, posed.vertices[k])
             error = error + see_through_loss(terms.seen_through, posed.vertices[k])
@@ -231,7 +230,7 @@ class Objective:
             error = terms.silhouette(pixels, depths)
             found.setdefault("obj", []).append(error.sum() / self._num_frames)
         if weights.smooth:
-            found.setdefault("smooth", []).append(losses.smoothness_loss(_move_spread(self._spreads[j], item)))
+            found.setdefault("smooth", []).append(self._smoothness(_move_spread(self._spreads[j], item)))
         if weights.scale and weights.scale_free:
             found.setdefault("scale", []).append(losses.scale_loss(item.scale[None]))
         if terms.measured is not None and terms.seen_through is not None:
@@ -260,6 +259,9 @@ class Objective:
         if weights.collision:
             found.setdefault("collision", []).append(share * losses.collision_loss(distances, proxy.collision_unit))
 
+    def _smoothness(self, points: Tensor) -> Tensor:
+        return losses.smoothness_loss(points if self._settings.smooth_order == 1 else points[1:] - points[:-1])
+
     def _project(self, points: Tensor) -> Tensor:
         """Pixels (..., 2) of the camera's undistorted image."""
         k = self._intrinsics
@@ -270,16 +272,15 @@ class Objective:
         track: HandTrack = self._variables.hands[k]
         model = self._models[track.params.side]
         active = np.asarray(track.seen, bool) & ~np.asarray(track.lost, bool)
-        on_rim = np.zeros(model.num_vertices, bool)
-        on_rim[list(WRIST_LOOP)] = True
         measured = None
         if self._images.depth is not None and self._settings.depth:
             masks = [None if hand is None else hand.mask for hand in hand_evidence(frames, track)]
-            measured = self._measured(masks, active)
+            # What lies outside of the posed hand's box is forearm.
+            boxes = losses.pixel_boxes(self._project(posed.vertices[k])).numpy()
+            measured = self._measured(masks, active, list(boxes))
         return _HandTerms(
             losses.contact_zones(model),
-            model.faces.numpy(),
-            on_rim,
+            HandSurface.of_faces(model.faces.numpy(), model.num_vertices),
             torch.from_numpy(active),
             self._project(posed.vertices[k][:, ::SMOOTH_STEP]),
             measured,
@@ -308,11 +309,13 @@ class Objective:
             measured = self._measured([None if item is None else item.mask for item in evidence], active)
         return _ObjectTerms(proxy, silhouette, rows, windows.intrinsics[rows], measured)
 
-    def _measured(self, masks: Sequence[np.ndarray | None], active: np.ndarray) -> DepthPoints:
+    def _measured(
+        self, masks: Sequence[np.ndarray | None], active: np.ndarray, boxes: Sequence[np.ndarray] | None = None
+    ) -> DepthPoints:
         assert self._images.depth is not None
         settings = self._settings
         return depth_points(
-            self._images.camera, masks, self._images.depth, active, settings.depth_points, settings.seed
+            self._images.camera, masks, self._images.depth, active, settings.depth_points, settings.seed, boxes
         )
 
 

@@ -21,6 +21,8 @@ WINDOW_MARGIN = 0.3
 """Share of the longer side of the box that a window reaches beyond it (HOMan's own)."""
 SMALLEST_MASK = 40
 """px; a mask of fewer pixels says nothing about a pose."""
+BLUR = 3
+"""px; how far from its pixel a surface may be seen because its outline is not exactly known."""
 EDGE = 3
 """px; border of a mask that is left out of the depth points: depth mixes there."""
 
@@ -41,10 +43,14 @@ class MaskWindows:
 
 @dataclass(frozen=True)
 class ClipImages:
-    """Camera of the clip and its depth images (T, H, W) float32, m, 0 = no measurement; None without depth."""
+    """Camera of the clip and its depth images (T, H, W) float32, m, 0 = no measurement; None without depth.
+
+    nearest: (T, H, W) float32, m, the smallest measured depth near each pixel, 0 where there is none.
+    """
 
     camera: CameraModel
     depth: np.ndarray | None
+    nearest: np.ndarray | None
 
 
 def read_images(frames: Sequence[ObservedFrame], use_depth: bool) -> ClipImages:
@@ -64,10 +70,18 @@ def read_images(frames: Sequence[ObservedFrame], use_depth: bool) -> ClipImages:
         if frame.depth is not None and frame.depth.shape != size:
             raise InputError(f"frame {index}: depth: expected the camera's size {size}, got {frame.depth.shape}")
     if not use_depth or all(frame.depth is None for frame in frames):
-        return ClipImages(camera, None)
+        return ClipImages(camera, None, None)
     empty = np.zeros(size, np.float32)
     depth = np.stack([empty if frame.depth is None else frame.depth for frame in frames]).astype(np.float32)
-    return ClipImages(camera, np.nan_to_num(depth, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
+    depth = np.nan_to_num(depth, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    return ClipImages(camera, depth, np.stack([_nearest(image) for image in depth]))
+
+
+def _nearest(depth: np.ndarray) -> np.ndarray:
+    """Minimum of the measurements within a few pixels, so that an edge never looks farther away than it may be."""
+    known = np.where(depth > 0, depth, np.float32(np.inf))
+    least = cv2.erode(known, np.ones((2 * BLUR + 1, 2 * BLUR + 1), np.uint8))
+    return np.where(np.isfinite(least), least, np.float32(0)).astype(np.float32)
 
 
 def hand_evidence(frames: Sequence[ObservedFrame], track: HandTrack) -> list[HandEvidence | None]:
@@ -150,12 +164,14 @@ def depth_points(
     active: np.ndarray,
     count: int,
     seed: int = 0,
+    boxes: Sequence[np.ndarray] | None = None,
 ) -> DepthPoints:
     """Measured points inside masks.
 
     Args:
         camera: of all images. masks: (H, W) bool of each frame, or None. depth: (T, H, W), m.
         active: (T,) bool, frames to use. count: points per frame at most. seed: of their choice.
+        boxes: (4,), px, x_min, y_min, x_max, y_max, of each frame: only points inside; None = all of the mask.
 
     Raises:
         InputError: a mask whose size is not the camera's.
@@ -170,6 +186,11 @@ def depth_points(
         box = _box(full)
         if box is None:
             continue
+        limit = None if boxes is None else boxes[t]
+        if limit is not None:
+            box = np.concatenate([np.maximum(box[:2], limit[:2]), np.minimum(box[2:], limit[2:])])
+            if (box[2:] <= box[:2]).any():
+                continue
         x0, y0, x1, y1 = box.astype(int)
         inner = cv2.erode(full[y0 : y1 + 1, x0 : x1 + 1].astype(np.uint8), np.ones((EDGE, EDGE), np.uint8)) > 0
         row, column = np.nonzero(inner & (depth[t, y0 : y1 + 1, x0 : x1 + 1] > 0))

@@ -24,14 +24,17 @@ class JointFitSettings:
     scale: float = WEIGHTS["scale"]
     """Free object scales stay near one, hand scales near the initial ones."""
     smooth: float = WEIGHTS["smooth"]
-    """Vertices of hands and objects move little from frame to frame."""
+    """Vertices of hands and objects move little, or change their velocity little, from frame to frame."""
+    smooth_order: int = 2
+    """1: change of place, as in the paper, whose clips have few frames per second: at 30 per second it pulls fast
+    motions centimetres together. 2: change of velocity."""
     centroid: float = WEIGHTS["centroid"]
     """Hands come near to the objects whose boxes they overlap."""
     local: float = WEIGHTS["local"]
     """Attraction and repulsion near the object's surface (second pass)."""
     collision: float = WEIGHTS["col"]
     """No vertex inside another mesh (second pass)."""
-    depth: float = 1e5
+    depth: float = 1e4
     """1/m^2; measured depth against posed surfaces, both ways. Not in the paper."""
     iterations: tuple[int, int] = (200, 200)
     """Adam steps of the first pass, without `local` and `collision`, and of the second, with all terms: at most."""
@@ -41,9 +44,9 @@ class JointFitSettings:
     """Adam's rate for rotations and PCA coefficients."""
     translation_rate: float = 0.01
     """Adam's rate for translations and scales."""
-    rate_start: float = 0.2
+    rate_start: float = 0.05
     """Factor on the rates at the start of a pass: a good initial estimate is not shaken out of its place."""
-    rate_end: float = 0.01
+    rate_end: float = 0.002
     """Factor on the rates at the end of a pass; the factor falls exponentially between."""
     early_stop: bool = True
     """Whether a pass ends when its loss no longer falls."""
@@ -63,6 +66,8 @@ class JointFitSettings:
                 raise InputError(f"{item.name}: expected a finite number of at least 0, got {value}")
         if len(self.iterations) != 2 or min(self.iterations) < 0:
             raise InputError(f"iterations: expected two numbers of at least 0, got {self.iterations}")
+        if self.smooth_order not in (1, 2):
+            raise InputError(f"smooth_order: expected 1 or 2, got {self.smooth_order}")
         for name, least in (("window", 16), ("depth_points", 1), ("renewal", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
