@@ -146,7 +146,8 @@ class TrajectoryFolder:
 
     def _agree(self, settings: Mapping[str, Any]) -> None:
         file = self.path / SETTINGS_FILE
-        if not file.is_file():
+        if not file.is_file() or not self._windows():
+            # Settings with which nothing was finished bind nobody.
             with self.writing(), replacing(file) as stream:
                 stream.write((json.dumps(settings, indent=1) + "\n").encode())
             return

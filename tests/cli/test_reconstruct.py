@@ -1,0 +1,520 @@
+"""``grasp-nodes reconstruct`` as a user calls it: what it writes, how it goes on, and what it makes of bad input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import trimesh
+from rosbags.highlevel import AnyReader
+
+from grasp_nodes.cli import app as app_module
+from grasp_nodes.cli.reconstruction import setup
+from grasp_nodes.contact.hand_states import hand_states
+from grasp_nodes.contact.interaction import FitStatus, HandObjectState, ObjectState
+from grasp_nodes.data.clip_files import ClipInfo, ClipTruth, write_clip_info, write_image, write_truth
+from grasp_nodes.data.clip_readers import ClipSource
+from grasp_nodes.data.trajectory_files import read_trajectory
+from grasp_nodes.fitting.clip_states import clip_states
+from grasp_nodes.fitting.reconstruction import WindowResult
+from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
+from grasp_nodes.geometry.camera import CameraModel, Frame
+from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.parameters import HandParams
+from grasp_nodes.nodes.bag_recording import typestore
+from grasp_nodes.objects.loading import load_object
+from grasp_nodes.perception.evidence import Evidence
+
+FRAMES, WINDOW, FPS = 7, 3, 30.0
+CAMERA = CameraModel(np.array([[100.0, 0, 47.5], [0, 100.0, 35.5], [0, 0, 1]]), 96, 72)
+RADIUS = 0.04
+BALL = f"sphere:{RADIUS}"
+Call = Callable[..., tuple[int, str, str]]
+
+
+def params(row: int) -> HandParams:
+    """A right hand half a metre away that moves evenly to the right."""
+    return replace(HandParams.zeros(1), transl=torch.tensor([[0.002 * row - 0.05, 0.0, 0.5]]))
+
+
+def pose(row: int) -> np.ndarray:
+    """A ball beside it."""
+    result = np.eye(4)
+    result[:3, 3] = [0.1, 0.002 * row, 0.55]
+    return result
+
+
+@pytest.fixture(scope="session")
+def hand_model() -> Any:
+    return load_hand_model("right")
+
+
+@pytest.fixture(scope="session")
+def ball() -> Any:
+    return load_object(BALL)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A clip of grey frames that brighten, without truth or object."""
+    return make_clip(tmp_path / "clip", FRAMES)
+
+
+def make_clip(folder: Path, frames: int, camera: CameraModel = CAMERA) -> Path:
+    (folder / "color").mkdir(parents=True)
+    for row in range(frames):
+        picture = np.full((camera.height, camera.width, 3), 40 + 10 * row, np.uint8)
+        write_image(folder / "color" / f"{row:06d}.png", picture)
+    write_clip_info(folder, ClipInfo(frames, FPS, camera))
+    return folder
+
+
+def with_truth(folder: Path, hand_model: Any) -> None:
+    """Give a clip the truth of `params` and `pose`."""
+    hands = [params(row) for row in range(FRAMES)]
+    states = [hand_states(hand, hand_model)[0] for hand in hands]
+    names = ("global_orient", "hand_pose", "betas", "transl", "scale")
+    write_truth(
+        folder,
+        ClipTruth(
+            stamps=np.arange(FRAMES) * 33_333_333 + 10**18,
+            **{name: torch.cat([getattr(hand, name) for hand in hands]).double().numpy() for name in names},
+            side="right",
+            keypoints=np.stack([state.keypoints for state in states]),
+            T_camera_object=np.stack([pose(row) for row in range(FRAMES)]),
+            object_id="sphere",
+            hand_visible=np.ones(FRAMES),
+            model_id=hand_model.model_id,
+            model_fingerprint=hand_model.fingerprint,
+            joint_poses=np.stack([state.joint_poses for state in states]),
+        ),
+    )
+
+
+class Stand:
+    """Takes the reconstructor's place: says what `change` makes of a hand and a ball that move evenly.
+
+    change: state and row to the state that is answered. stop_after: Ctrl-C comes after so many windows.
+    """
+
+    def __init__(self, hand_model: Any, ball: Any) -> None:
+        self.hand_model, self.ball = hand_model, ball
+        self.change: Callable[[HandObjectState, int], HandObjectState] = lambda state, _: state
+        self.stop_after: int | None = None
+        self.calls: list[dict[str, Any]] = []
+
+    def make(self, request: Any, inputs: Any, boxes: Any) -> Stand:
+        self.calls.append({"request": request, "objects": list(inputs.objects), "boxes": dict(boxes), "frames": 0})
+        return self
+
+    def reconstruct(self, frames: Iterable[Frame], first: int = 0) -> Iterator[WindowResult]:
+        self.calls[-1]["first"] = first
+        source, start, windows = iter(frames), first, 0
+        while window := list(islice(source, WINDOW)):
+            if windows == self.stop_after:
+                raise KeyboardInterrupt
+            self.calls[-1]["frames"] += len(window)
+            self.calls[-1]["depth"] = window[0].depth is not None
+            states = [self.change(self.state(frame, start + row), start + row) for row, frame in enumerate(window)]
+            report = {"joint_fit_s": 0.5, "losses": {"obj": [1.0, float("nan")]}, "rotation_ambiguity_rad": {}}
+            yield WindowResult(start, states, report)
+            start, windows = start + len(window), windows + 1
+
+    def state(self, frame: Frame, row: int) -> HandObjectState:
+        yes, no = np.ones(1, bool), np.zeros(1, bool)
+        hand = HandTrack(params(row), yes, np.array([0.9]), no, 1)
+        item = ObjectTrack("sphere", pose(row)[None], yes, np.array([0.8]), np.array([0.9]), no)
+        return clip_states(
+            [Evidence(frame.stamp, frame.camera)], [hand], [item], {"right": self.hand_model}, {"sphere": self.ball}
+        )[0]
+
+
+@pytest.fixture
+def stand(monkeypatch: pytest.MonkeyPatch, hand_model: Any, ball: Any) -> Stand:
+    made = Stand(hand_model, ball)
+    monkeypatch.setattr(setup, "make_reconstructor", made.make)
+    return made
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command in this process: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["grasp-nodes", "reconstruct", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            app_module.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text(), parse_constant=refuse)
+    return found
+
+
+def states_of(folder: Path) -> list[HandObjectState]:
+    return list(read_trajectory(folder / "trajectory.npz").trajectory.states)
+
+
+def bag_counts(folder: Path) -> dict[str, int]:
+    with AnyReader([folder / "bag"], default_typestore=typestore()) as reader:
+        return {connection.topic: connection.msgcount for connection in reader.connections}
+
+
+def test_everything_is_written(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, printed, said = call(clip, "--object", BALL, "-o", out, "--json", "--images")
+    assert code == 0, said
+    row = json.loads(printed.splitlines()[-1])
+    assert (row["frames_in"], row["frames_out"], row["found_share"], row["object_share"]) == (FRAMES, FRAMES, 1.0, 1.0)
+    assert row["is_metric"] is True
+
+    back = read_trajectory(out / "trajectory.npz")
+    assert [state.stamp for state in back.trajectory.states] == [frame.stamp for frame in ClipSource(clip)]
+    for number, state in enumerate(back.trajectory.states):
+        np.testing.assert_allclose(state.hands[0].params.transl, params(number).transl)
+        np.testing.assert_allclose(state.objects[0].T_camera_object, pose(number))
+        assert len(state.contact_maps) == 1
+    assert json.loads(back.attributes["complete"]) is True
+    assert json.loads(back.attributes["object_meshes"])["sphere"]["mesh"] == BALL
+    np.testing.assert_array_equal(back.camera.camera_k, CAMERA.camera_k)
+
+    counts = bag_counts(out)
+    per_frame = ("/hand_object/state", "/hands", "/objects/pose", "/contact_map", "/tf", "/camera/color/camera_info")
+    assert {name: counts[name] for name in per_frame} == dict.fromkeys(per_frame, FRAMES)
+    assert counts["/hand_model_info"] == 2
+    assert counts["/camera/color/image_raw/compressed"] == FRAMES
+
+    report = report_of(out)
+    assert report["status"] == {"OK": FRAMES, "HELD": 0, "NOTHING": 0}
+    assert len(report["frames"]) == FRAMES
+    assert [window["start"] for window in report["windows"]] == [0, 3, 6]
+    assert report["windows"][0]["losses"]["obj"] == [1.0, None]
+    assert report["seconds"]["joint_fit_s"] == pytest.approx(1.5)
+    assert report["jitter"]["right 1"]["p95_m_s2"] == pytest.approx(0, abs=0.1)
+    assert report["accuracy"] is None
+    assert not list(out.rglob("*.part*"))
+
+
+def test_video_and_sheet_show_the_states(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    assert call(clip, "--object", BALL, "-o", tmp_path / "out")[0] == 0
+    video = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4"))
+    pictures = []
+    while (read := video.read())[0]:
+        pictures.append(read[1])
+    assert len(pictures) == FRAMES
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(FPS)
+    for row, picture in enumerate(pictures):
+        assert picture.shape == (72, 96, 3)
+        # The ball is drawn where it projects to, the corner stays as it was.
+        column, line = CAMERA.project(pose(row)[:3, 3]).round().astype(int)
+        grey = 40 + 10 * row
+        assert np.abs(picture[2, 2].astype(int) - grey).max() < 12
+        assert int(picture[line, column].astype(int).max() - picture[line, column].astype(int).min()) > 15
+    sheet = cv2.imread(str(tmp_path / "out" / "sheet.png"))
+    assert sheet is not None
+    assert sheet.shape[1] > 2 * sheet.shape[0] * 0.3
+    assert sheet.std() > 5
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path
+) -> None:
+    words = (clip, "--object", BALL, "-o", tmp_path / "out", "--object-box", "50,20,80,50")
+    stand.stop_after = 1
+    code, printed, said = call(*words)
+    assert code == 130
+    assert printed == ""
+    assert f"Stopped after {WINDOW} of {FRAMES} frames" in said
+    assert "the same command goes on from there" in said
+    assert len(states_of(tmp_path / "out")) == WINDOW
+    assert json.loads(read_trajectory(tmp_path / "out" / "trajectory.npz").attributes["complete"]) is False
+    kept = (tmp_path / "out" / "parts" / "000000.npz").read_bytes()
+
+    stand.stop_after = None
+    assert call(*words)[0] == 0
+    assert [one["first"] for one in stand.calls] == [0, WINDOW]
+    assert stand.calls[1]["frames"] == FRAMES - WINDOW
+    assert (tmp_path / "out" / "parts" / "000000.npz").read_bytes() == kept
+    # The user's box is of the first frame; the second run begins where the ball was last seen.
+    assert stand.calls[0]["boxes"]["sphere"].tolist() == [50, 20, 80, 50]
+    center = CAMERA.project(pose(WINDOW - 1)[:3, 3])
+    box = stand.calls[1]["boxes"]["sphere"]
+    np.testing.assert_allclose((box[:2] + box[2:]) / 2, center, atol=0.5)
+    # A ball of radius r at depth z is about 2 f r / z wide.
+    assert box[2] - box[0] == pytest.approx(2 * 100 * RADIUS / 0.55, rel=0.15)
+
+    assert call(clip, "--object", BALL, "-o", tmp_path / "whole", "--object-box", "50,20,80,50")[0] == 0
+    assert [state.stamp for state in states_of(tmp_path / "out")] == [
+        state.stamp for state in states_of(tmp_path / "whole")
+    ]
+    assert call(*words)[0] == 0
+    assert len(stand.calls) == 3, "a finished reconstruction is not made again"
+
+
+def test_a_damaged_part_is_made_again(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    words = (clip, "--object", BALL, "-o", tmp_path / "out")
+    assert call(*words)[0] == 0
+    part = tmp_path / "out" / "parts" / "000003.npz"
+    part.write_bytes(part.read_bytes()[:200])
+    assert call(*words)[0] == 0
+    assert stand.calls[-1]["first"] == 3
+    assert len(states_of(tmp_path / "out")) == FRAMES
+
+
+def test_other_settings_are_named_and_restart_begins_anew(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert call(clip, "--object", BALL, "-o", out)[0] == 0
+    code, _, said = call(clip, "--object", BALL, "-o", out, "--seed", 4)
+    assert code == 2
+    assert "seed 0 instead of 4" in said
+    assert "--restart" in said
+    assert call(clip, "--object", BALL, "-o", out, "--seed", 4, "--restart")[0] == 0
+    assert report_of(out)["seed"] == 4
+    code, _, said = call(clip, "--object", "sphere:0.05", "-o", out, "--seed", 4)
+    assert code == 2
+    assert "objects" in said
+
+
+def test_a_folder_of_something_else_is_left_alone(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("x")
+    for words in ((), ("--restart",)):
+        code, _, said = call(clip, "-o", tmp_path / "out", *words)
+        assert code == 2
+        assert "thesis.tex" in said
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_truth_gives_errors(call: Call, stand: Stand, clip: Path, tmp_path: Path, hand_model: Any) -> None:
+    with_truth(clip, hand_model)
+    shift = np.array([0.01, 0.0, 0.0])
+
+    def beside(state: HandObjectState, _: int) -> HandObjectState:
+        moved = replace(params(_), transl=params(_).transl + torch.from_numpy(shift).float())
+        hand = replace(hand_states(moved, hand_model)[0], track_id=1, is_metric=True)
+        return replace(state, hands=(hand,))
+
+    stand.change = beside
+    code, printed, _ = call(clip, "--object", BALL, "-o", tmp_path / "out", "--json")
+    assert code == 0
+    row = json.loads(printed.splitlines()[-1])
+    assert row["hand_mpjpe_mm"] == pytest.approx(10.0, abs=0.01)
+    assert row["object_add_s_mm"] == pytest.approx(0.0, abs=0.01)
+    assert report_of(tmp_path / "out")["accuracy"]["hand_root_aligned_mpjpe_mm"] == pytest.approx(0.0, abs=0.01)
+    assert bag_counts(tmp_path / "out")["/truth/state"] == FRAMES
+
+
+def test_an_unknown_focal_length_is_said_everywhere(call: Call, stand: Stand, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for row in range(4):
+        cv2.imwrite(str(images / f"{row:04d}.png"), np.full((72, 96, 3), 90, np.uint8))
+    code, printed, said = call(images, "--object", BALL, "-o", tmp_path / "out", "--fov", 50)
+    assert code == 0
+    assert "50 degrees are assumed" in said
+    assert "is_metric: false" in printed
+    assert report_of(tmp_path / "out")["is_metric"] is False
+    back = read_trajectory(tmp_path / "out" / "trajectory.npz")
+    assert not back.camera.is_metric
+    assert back.camera.camera_k[0, 0] == pytest.approx(48 / np.tan(np.deg2rad(25)))
+    assert not any(hand.is_metric for state in back.trajectory.states for hand in state.hands)
+    assert not any(item.is_metric for state in back.trajectory.states for item in state.objects)
+    assert bag_counts(tmp_path / "out")["/hands"] == 4
+
+
+def test_a_clip_without_an_object_gives_hands(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    stand.change = lambda state, _: replace(state, objects=(), contact_maps=())
+    code, _, said = call(clip, "-o", tmp_path / "out")
+    assert code == 0
+    assert "hands only" in said
+    assert stand.calls[0]["objects"] == []
+    assert report_of(tmp_path / "out")["object_share"] == 0.0
+
+
+def test_an_object_that_is_never_visible_is_no_failure(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    stand.change = lambda state, _: replace(state, objects=(), contact_maps=(), status_text="sphere not found")
+    code, printed, _ = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 0
+    assert "an object in 0%" in printed
+    assert {frame["status_text"] for frame in report_of(tmp_path / "out")["frames"]} == {"sphere not found"}
+
+
+def test_finding_nothing_at_all_is_a_failure_that_is_still_written(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path
+) -> None:
+    stand.change = lambda state, _: HandObjectState(state.stamp, state.frame_id, status_text="no hand was found")
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 1
+    assert "Neither a hand nor an object" in said
+    assert report_of(tmp_path / "out")["status"]["NOTHING"] == FRAMES
+    assert len(states_of(tmp_path / "out")) == FRAMES
+
+
+def test_a_hand_that_leaves_counts_where_it_is_seen(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    def leave(state: HandObjectState, row: int) -> HandObjectState:
+        return state if row < 4 else replace(state, hands=(), contact_maps=(), status=FitStatus.OK)
+
+    stand.change = leave
+    assert call(clip, "--object", BALL, "-o", tmp_path / "out")[0] == 0
+    report = report_of(tmp_path / "out")
+    assert report["found_share"] == pytest.approx(4 / 7)
+    assert report["object_share"] == 1.0
+    assert [len(state.hands) for state in states_of(tmp_path / "out")] == [1, 1, 1, 1, 0, 0, 0]
+
+
+def test_a_frame_of_nan_is_lost_and_the_rest_is_kept(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    def diverge(state: HandObjectState, row: int) -> HandObjectState:
+        if row == 2:
+            hand = replace(state.hands[0], keypoints=np.full((21, 3), np.nan))
+            return replace(state, hands=(hand,))
+        if row == 4:
+            return replace(state, objects=(replace(state.objects[0], T_camera_object=np.full((4, 4), np.inf)),))
+        return state
+
+    stand.change = diverge
+    assert call(clip, "--object", BALL, "-o", tmp_path / "out")[0] == 0
+    states = states_of(tmp_path / "out")
+    assert [len(state.hands) for state in states] == [1, 1, 0, 1, 1, 1, 1]
+    assert [len(state.objects) for state in states] == [1, 1, 1, 1, 0, 1, 1]
+    assert [len(state.contact_maps) for state in states] == [1, 1, 0, 1, 0, 1, 1]
+    assert states[2].status == FitStatus.HELD
+    assert "right hand lost" in states[2].status_text
+    assert "sphere lost" in states[4].status_text
+    assert report_of(tmp_path / "out")["status"] == {"OK": 6, "HELD": 1, "NOTHING": 0}
+
+
+def test_a_clip_of_one_frame(call: Call, stand: Stand, tmp_path: Path) -> None:
+    code, _, said = call(make_clip(tmp_path / "one", 1), "--object", BALL, "-o", tmp_path / "out")
+    assert code == 0, said
+    assert len(states_of(tmp_path / "out")) == 1
+    assert report_of(tmp_path / "out")["jitter"] == {}
+
+
+def test_two_objects_of_one_name_are_told_apart(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    both = ("--object", BALL, "--object", BALL)
+
+    def second(state: HandObjectState, row: int) -> HandObjectState:
+        other = ObjectState("sphere_2", pose(row) - 0.02 * np.eye(4, k=3), score=0.5, mesh_resource=BALL)
+        return replace(state, objects=(*state.objects, other))
+
+    stand.change = second
+    boxes = ("--object-box", "50,20,80,50", "--object-box", "10,20,40,50")
+    assert call(clip, *both, *boxes, "-o", tmp_path / "out")[0] == 0
+    assert stand.calls[0]["objects"] == ["sphere", "sphere_2"]
+    assert {name: box.tolist() for name, box in stand.calls[0]["boxes"].items()} == {
+        "sphere": [50, 20, 80, 50],
+        "sphere_2": [10, 20, 40, 50],
+    }
+    assert [len(state.objects) for state in states_of(tmp_path / "out")] == [2] * FRAMES
+    assert bag_counts(tmp_path / "out")["/objects/pose"] == 2 * FRAMES
+
+
+def test_two_objects_need_boxes(call: Call, clip: Path, tmp_path: Path) -> None:
+    code, _, said = call(clip, "--object", BALL, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 2
+    assert "--object-box" in said
+    assert not list((tmp_path / "out" / "parts").iterdir())
+
+
+def test_settings_with_which_nothing_was_finished_bind_nobody(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path
+) -> None:
+    stand.stop_after = 0
+    assert call(clip, "--object", BALL, "-o", tmp_path / "out")[0] == 130
+    assert not (tmp_path / "out" / "trajectory.npz").exists()
+    stand.stop_after = None
+    assert call(clip, "--object", BALL, "-o", tmp_path / "out", "--seed", 1)[0] == 0
+
+
+def test_a_mesh_in_millimetres_is_said_and_can_be_scaled(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    mesh = tmp_path / "sphere.obj"
+    trimesh.creation.icosphere(subdivisions=3, radius=1000 * RADIUS).export(mesh)
+    code, _, said = call(clip, "--object", mesh, "-o", tmp_path / "out")
+    assert code == 2
+    assert "sphere.obj" in said
+    assert "0.001" in said
+    assert not (tmp_path / "out").exists()
+
+    def from_millimetres(state: HandObjectState, _: int) -> HandObjectState:
+        return replace(state, objects=(replace(state.objects[0], scale=0.001, mesh_resource=str(mesh)),))
+
+    stand.change = from_millimetres
+    words = ("--object", mesh, "--object-scale", 0.001, "-o", tmp_path / "out")
+    assert call(clip, *words)[0] == 0
+    # A ball that were drawn in mm, or shrunk twice, would not differ between its middle and a place beside it.
+    video = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4"))
+    picture = video.read()[1].astype(int)
+    column, line = CAMERA.project(pose(0)[:3, 3]).round().astype(int)
+    reach = round(100 * RADIUS / 0.55)
+    assert np.ptp(picture[line, column]) > 15
+    assert np.ptp(picture[line, column + reach - 3]) > 15
+    assert np.ptp(picture[line, column + reach + 4]) < 15
+
+
+def test_depth_is_not_shown_to_an_rgb_run(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    (clip / "depth").mkdir()
+    for row in range(FRAMES):
+        write_image(clip / "depth" / f"{row:06d}.png", np.full((72, 96), 500, np.uint16))
+    write_clip_info(clip, ClipInfo(FRAMES, FPS, CAMERA, depth_unit=0.001))
+    assert call(clip, "--object", BALL, "-o", tmp_path / "with")[0] == 0
+    assert call(clip, "--object", BALL, "-o", tmp_path / "without", "--rgb-only")[0] == 0
+    assert [one["depth"] for one in stand.calls] == [True, False]
+    assert [report_of(tmp_path / name)["has_depth"] for name in ("with", "without")] == [True, False]
+
+
+def test_only_the_first_frames(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    assert call(clip, "--object", BALL, "-o", tmp_path / "out", "--frames", 5)[0] == 0
+    assert stand.calls[0]["frames"] == 5
+    assert len(states_of(tmp_path / "out")) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("none.mp4",), "none.mp4"),
+        (("CLIP", "--object", "none.obj"), "none.obj"),
+        (("CLIP", "--object", BALL, "--object-box", "1,2,3"), "--object-box"),
+        (("CLIP", "--object", BALL, "--object-box", "5,5,1,9"), "--object-box"),
+        (("CLIP", "--object", BALL, "--object-box", "1,1,9,9", "--object-box", "1,1,9,9"), "2 boxes for 1"),
+        (("CLIP", "--object", BALL, "--detector", "none.onnx"), "none.onnx"),
+        (("CLIP", "--hand-model", "none.pkl"), "none.pkl"),
+        (("CLIP", "--object-scale", "0"), "scale"),
+    ],
+)
+def test_bad_words_are_one_line(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    given = [str(clip) if word == "CLIP" else word for word in words]
+    if "--object-scale" in given:
+        given += ["--object", BALL]
+    code, _, text = call(*given, "-o", tmp_path / "out")
+    assert code == 2
+    last = text.strip().splitlines()[-1]
+    assert said in last
+    assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_a_clip_that_changed_meanwhile_is_noticed(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    words = (clip, "--object", BALL, "-o", tmp_path / "out")
+    stand.change = lambda state, row: replace(state, stamp=state.stamp + (row == 5))
+    code, _, said = call(*words)
+    assert code == 2
+    assert "frame 5" in said
+    assert "--restart" in said
+    assert not (tmp_path / "out" / "overlay.mp4").exists()
