@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class DepthHints:
-    """What depth says about each pixel. All (H, W) bool; where all are False, there is no depth.
+class DepthView:
+    """What depth says about each pixel.
 
-    raised: off the table. flat: on the table or beyond it. reachable: within the object's size of its centre.
+    depth: (H, W) float32, m, 0 or NaN = not measured. raised: (H, W) bool, off the table. focal: px.
     """
 
+    depth: np.ndarray
     raised: np.ndarray
-    flat: np.ndarray
-    reachable: np.ndarray
+    focal: float
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Sight:
     drawing: np.ndarray
     hands: Sequence[HandEvidence]
     mask: np.ndarray | None = None
-    depth: DepthHints | None = None
+    depth: DepthView | None = None
 
     @property
     def found(self) -> np.ndarray:
@@ -50,15 +50,18 @@ class Sight:
         return np.zeros(self.hand.shape, bool) if self.mask is None else self.mask
 
 
-def sight_of(frame: Frame, hands: Sequence[HandEvidence]) -> Sight:
-    """A frame before anything was found in it."""
+def sight_of(frame: Frame, hands: Sequence[HandEvidence], raised: np.ndarray | None = None) -> Sight:
+    """A frame before anything was found in it; raised: (H, W) bool, its pixels off the table; None = ignore depth."""
     height, width = frame.color.shape[:2]
     pixels, drawing = np.zeros((height, width), bool), np.zeros((height, width), bool)
     for hand in hands:
         drawn = draw_skeleton(hand, height, width).region
         drawing |= drawn
         pixels |= drawn if hand.mask is None else hand.mask
-    return Sight(frame.color, pixels, drawing, hands)
+    depth = None
+    if frame.depth is not None and raised is not None:
+        depth = DepthView(frame.depth, raised, float(frame.camera.camera_k[0, 0]))
+    return Sight(frame.color, pixels, drawing, hands, depth=depth)
 
 
 def view_of(sight: Sight, scale: float) -> View:
@@ -72,7 +75,12 @@ def view_of(sight: Sight, scale: float) -> View:
         points = np.concatenate([points, scaled.keypoints[1:]])
         size = max(size, float(np.ptp(scaled.keypoints, axis=0).max()))
     image = cv2.resize(sight.color, (width, height), interpolation=cv2.INTER_AREA)
-    return View(image, resized(sight.hand, (width, height)), arms, points, size)
+    raised, distance = None, None
+    if sight.depth is not None:
+        raised = resized(sight.depth.raised, (width, height))
+        distance = cv2.resize(sight.depth.depth, (width, height), interpolation=cv2.INTER_NEAREST)
+        distance = distance / np.float32(sight.depth.focal * scale)
+    return View(image, resized(sight.hand, (width, height)), arms, points, size, raised, distance)
 
 
 def resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -25,6 +25,10 @@ REACH = 0.6
 SKIN_ODDS = 1.0
 """Log odds from which a colour is taken for skin."""
 MOVED_WEIGHT = 1.5
+DEPTH_STEP = 0.04
+"""Relative step of depth between neighbouring pixels that separates two things."""
+TYPICAL_EXTENT, SIZE_TOLERANCE = 0.6, 0.7
+"""Square root of the visible area over the diameter, and how much (logarithm) it varies with shape and view."""
 CHANGE = 30.0
 """Difference of colours that shows that something else is there now."""
 
@@ -43,7 +47,8 @@ class View:
     """What is known of one image before the object is. All (H, W...) of one size.
 
     image: (H, W, 3) uint8. hidden: bool, pixels of hands and arms. arms: bool, where forearms and sleeves may be.
-    points: (N, 2), px, landmarks of all hands. hand_size: px.
+    points: (N, 2), px, landmarks of all hands. hand_size: px. raised: bool, off the table by depth, None = not known;
+    metres: m per px at each pixel, 0 = not measured, where `raised` is known.
     """
 
     image: np.ndarray
@@ -51,26 +56,28 @@ class View:
     arms: np.ndarray
     points: np.ndarray
     hand_size: float
+    raised: np.ndarray | None = None
+    metres: np.ndarray | None = None
 
 
-def find_candidates(views: Sequence[View], skin: ColorModel) -> list[Candidate]:
+def find_candidates(views: Sequence[View], skin: ColorModel, diameter: float | None = None) -> list[Candidate]:
     """Things that may be the object, best first.
 
     Args:
-        views: a few images of the clip. skin: colours of the hands, known or not.
+        views: a few images of the clip. skin: colours of the hands, known or not. diameter: m, of the object; counts
+            where depth tells sizes.
     """
     found = []
     labs = [_weighted_lab(view.image) for view in views]
     for index, view in enumerate(views):
-        seeds = cv2.erode(view.hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        seeds[[0, -1]] = seeds[:, [0, -1]] = True
+        parts = _stand_outs(labs[index], view) if view.raised is None else _raised_parts(view, diameter)
         found += [
             Candidate(
                 index,
                 mask,
                 contrast * _unlike_arm(mask, view, skin) * rate_place(mask, index, views, labs),
             )
-            for mask, contrast in _stand_outs(barrier_distance(labs[index], seeds), view)
+            for mask, contrast in parts
         ]
     return sorted(found, key=lambda candidate: -candidate.score)
 
@@ -130,9 +137,38 @@ def _moved_share(mask: np.ndarray, index: int, views: Sequence[View], labs: Sequ
     return most
 
 
-def _stand_outs(distance: np.ndarray, view: View) -> list[tuple[np.ndarray, float]]:
+def _raised_parts(view: View, diameter: float | None) -> list[tuple[np.ndarray, float]]:
+    """Connected parts off the table beside the hands, cut where the depth jumps, with how well their size fits."""
+    assert view.raised is not None
+    assert view.metres is not None
+    brush = np.ones((3, 3), np.uint8)
+    step = cv2.dilate(view.metres, brush) > (1.0 + DEPTH_STEP) * cv2.erode(view.metres, brush)
+    open_pixels = view.raised & ~view.hidden & ~step
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(open_pixels.astype(np.uint8), connectivity=4)
+    smallest = _smallest(view)
+    parts: list[tuple[np.ndarray, float]] = []
+    for label in range(1, count):
+        if stats[label, cv2.CC_STAT_AREA] >= smallest:
+            part = labels == label
+            fit = 1.0
+            if diameter is not None:
+                extent = float(np.sqrt(part.sum())) * float(np.median(view.metres[part]))
+                fit = float(np.exp(-((np.log(extent / (TYPICAL_EXTENT * diameter)) / SIZE_TOLERANCE) ** 2)))
+            parts.append((part, fit))
+    return parts
+
+
+def _smallest(view: View) -> float:
+    """px, area below which nothing is an object."""
+    return max((MIN_SIZE * view.hand_size) ** 2, 12.0) if len(view.points) else 30.0
+
+
+def _stand_outs(lab: np.ndarray, view: View) -> list[tuple[np.ndarray, float]]:
     """Connected parts that stand out, each cut at a share of its own contrast, with the contrast in [0, 1]."""
-    smallest = max((MIN_SIZE * view.hand_size) ** 2, 12.0) if len(view.points) else 30.0
+    seeds = cv2.erode(view.hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    seeds[[0, -1]] = seeds[:, [0, -1]] = True
+    distance = barrier_distance(lab, seeds)
+    smallest = _smallest(view)
     parts: list[tuple[np.ndarray, float]] = []
     count, labels, stats, _ = cv2.connectedComponentsWithStats((distance > MIN_CONTRAST).astype(np.uint8))
     for label in range(1, count):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from grasp_nodes.perception.boxes import box_of_mask, clip_box
-from grasp_nodes.perception.clip_sights import DepthHints, Sight, resized, spread
+from grasp_nodes.perception.clip_sights import Sight, resized, spread
 from grasp_nodes.perception.color_model import UNIFORM, ColorModel, color_cells
 from grasp_nodes.perception.hand_mask import draw_bones, pixels_per_metre
 from grasp_nodes.perception.pixel_labels import label_pixels
@@ -35,6 +35,8 @@ HAND_INSIDE, HAND_BORDER, HAND_AWAY = 0.6, 0.25, 0.02
 """Prior of the hand inside of its mask or drawing, next to it, and elsewhere."""
 RAISED_BEHIND, FLAT_OBJECT, FAR_OBJECT = 0.03, 0.3, 0.01
 """Factors by depth: scenery that is raised, object that is flat on the table (its foot), object out of reach."""
+MAX_RADIUS, DEPTH_MARGIN = 1.2, 0.02
+"""Reach in depth: share of the object's visible size, and m besides."""
 SMALL_PART = 0.03
 MIN_PIXELS = 30
 
@@ -111,7 +113,10 @@ class ObjectDivider:
         scale = min(1.0, MAX_EDGE / max(height, width))
         size = (max(round(width * scale), 4), max(round(height * scale), 4))
         image = cv2.resize(sight.color[window], size, interpolation=cv2.INTER_AREA)
-        costs = self._costs(sight, image, window, resized(expected[window], size), reach * scale)
+        weights = self._likelihoods(sight, image, window)
+        if sight.depth is not None:
+            _weigh_depth(weights, sight, window, expected)
+        costs = _costs(weights, sight, window, resized(expected[window], size), reach * scale)
         labels = label_pixels(costs, cv2.cvtColor(image, cv2.COLOR_RGB2LAB), SMOOTHNESS)
         part = _without_crumbs(cv2.resize((labels == OBJECT).astype(np.float32), (width, height)) > 0.5)
         if part is None:
@@ -119,26 +124,6 @@ class ObjectDivider:
         mask = np.zeros(expected.shape, bool)
         mask[window] = part
         return mask
-
-    def _costs(
-        self, sight: Sight, image: np.ndarray, window: tuple[slice, slice], expected: np.ndarray, reach: float
-    ) -> np.ndarray:
-        """(h, w, 3) float32: negative log of likelihood and prior of each label; expected and reach at image's size."""
-        size = (image.shape[1], image.shape[0])
-        weights = self._likelihoods(sight, image, window)
-        if sight.depth is not None:
-            _weigh_depth(weights, sight.depth, window, size)
-        inside = resized(sight.drawing[window] | sight.hand[window], size)
-        beside = cv2.dilate(inside.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        hand = np.where(inside, HAND_INSIDE, np.where(beside, HAND_BORDER, HAND_AWAY)).astype(np.float32)
-        if not sight.hands:
-            hand[:] = HAND_AWAY / 10
-        here = _place_prior(expected, reach)
-        weights[..., HAND] *= hand
-        weights[..., OBJECT] *= (1.0 - hand) * here
-        weights[..., BEHIND] *= (1.0 - hand) * (1.0 - here)
-        costs: np.ndarray = -np.log(np.maximum(weights, 1e-12))
-        return costs
 
     def _likelihoods(self, sight: Sight, image: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
         """(h, w, 3) float32: of the colours under each label."""
@@ -156,12 +141,37 @@ class ObjectDivider:
         return likelihood
 
 
-def _weigh_depth(weights: np.ndarray, depth: DepthHints, window: tuple[slice, slice], size: tuple[int, int]) -> None:
-    raised, flat = resized(depth.raised[window], size), resized(depth.flat[window], size)
-    far = (raised | flat) & ~resized(depth.reachable[window], size)
+def _costs(
+    weights: np.ndarray, sight: Sight, window: tuple[slice, slice], expected: np.ndarray, reach: float
+) -> np.ndarray:
+    """(h, w, 3) float32: negative log of likelihoods (h, w, 3) times the priors; expected and reach at that size."""
+    inside = resized(sight.drawing[window] | sight.hand[window], (weights.shape[1], weights.shape[0]))
+    beside = cv2.dilate(inside.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    hand = np.where(inside, HAND_INSIDE, np.where(beside, HAND_BORDER, HAND_AWAY)).astype(np.float32)
+    if not sight.hands:
+        hand[:] = HAND_AWAY / 10
+    here = _place_prior(expected, reach)
+    weights[..., HAND] *= hand
+    weights[..., OBJECT] *= (1.0 - hand) * here
+    weights[..., BEHIND] *= (1.0 - hand) * (1.0 - here)
+    costs: np.ndarray = -np.log(np.maximum(weights, 1e-12))
+    return costs
+
+
+def _weigh_depth(weights: np.ndarray, sight: Sight, window: tuple[slice, slice], expected: np.ndarray) -> None:
+    """Put what depth says on the weights (h, w, 3); expected: (H, W) bool, where the object should be."""
+    assert sight.depth is not None
+    size = (weights.shape[1], weights.shape[0])
+    depth = cv2.resize(sight.depth.depth[window], size, interpolation=cv2.INTER_NEAREST)
+    raised = resized(sight.depth.raised[window], size)
+    measured = depth > 0
     weights[raised, BEHIND] *= RAISED_BEHIND
-    weights[flat, OBJECT] *= FLAT_OBJECT
-    weights[far, OBJECT] *= FAR_OBJECT
+    weights[measured & ~raised, OBJECT] *= FLAT_OBJECT
+    own = sight.depth.depth[expected & sight.depth.raised & ~sight.hand]
+    if len(own) >= MIN_PIXELS:
+        middle = float(np.median(own))
+        radius = MAX_RADIUS * float(np.sqrt(expected.sum())) * middle / sight.depth.focal + DEPTH_MARGIN
+        weights[measured & (np.abs(depth - np.float32(middle)) > radius), OBJECT] *= FAR_OBJECT
 
 
 def _place_prior(expected: np.ndarray, reach: float) -> np.ndarray:
