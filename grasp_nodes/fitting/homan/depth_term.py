@@ -45,9 +45,11 @@ class DepthPoints:
 
 
 class SurfaceMatch(NamedTuple):
-    """Point to plane. corners: (T, 3 P) int64, vertex ids of the triangle that each point belongs to, and shares:
-    (T, P, 3) of these in the nearest place of the triangle. normals: (T, P, 3), unit, of the triangle. weight: (T, P),
-    zero where nothing was near.
+    """Point to plane.
+
+    corners: (T, 3 P) int64, vertex ids of the triangle that each point belongs to, and shares: (T, P, 3), theirs in the
+    triangle's place that is nearest to the point. normals: (T, P, 3), unit, of the triangle. weight: (T, P), zero where
+    nothing was near.
     """
 
     corners: Tensor
