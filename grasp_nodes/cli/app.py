@@ -125,8 +125,8 @@ def render(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A mesh (obj, ply, stl, off, glb), hand parameters (npz, json), a set of grasps (npz), a clip's "
-            "folder, a primitive such as sphere:0.04, or hand:flat, hand:fist, hand:grasp.",
+            help="A mesh (obj, ply, stl, off, glb), hand parameters (npz, json), a set of grasps or a trajectory "
+            "(npz), a clip's folder, a primitive such as sphere:0.04, or hand:flat, hand:fist, hand:grasp.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")],
@@ -136,7 +136,7 @@ def render(
     count: Annotated[int, typer.Option(min=1, help="Of a set of grasps: how many, chosen at random.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of that choice.")] = 0,
 ) -> None:
-    """Draw a mesh or a posed hand from two sides, frames of a clip with their truth, or a sheet of grasps."""
+    """Draw a mesh or a posed hand from two sides, frames of a clip or a trajectory, or a sheet of grasps."""
     from grasp_nodes.cli.pictures import draw
 
     draw(what, output, size, side, scale, count, seed)

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from grasp_nodes.cli.grasp_sheet import draw_grasps, holds_grasps
+from grasp_nodes.cli.trajectory_sheet import draw_trajectory
 from grasp_nodes.data.clip_readers import ClipSource
 from grasp_nodes.data.finger_bends import FingerBends, mirror_pose
+from grasp_nodes.data.trajectory_files import holds_trajectory
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.rendering import RenderMesh, contact_sheet, render_meshes
@@ -47,10 +49,10 @@ def draw(what: str, output: Path, size: int, side: str, scale: float, count: int
     """Write a PNG.
 
     Args:
-        what: a mesh file, a primitive (``sphere:0.04``), hand parameters (.npz, .json), a set of grasps (.npz), a
-            clip's folder, or hand:flat, fist, grasp.
-        output: the PNG. size: px, edge of one view, height of a clip's frame. side: of hand:... scale: from a mesh
-            file's unit to metres. count, seed: of a set of grasps: how many, chosen at random.
+        what: a mesh file, a primitive (``sphere:0.04``), hand parameters (.npz, .json), a set of grasps or a trajectory
+            (.npz), a clip's folder, or hand:flat, fist, grasp.
+        output: the PNG. size: px, edge of one view, height of a clip's or a trajectory's frame. side: of hand:...
+            scale: from a mesh file's unit to metres. count, seed: of a set of grasps: how many, chosen at random.
 
     Raises:
         InputError: `what` cannot be drawn, or `output` is not a PNG that can be written.
@@ -62,6 +64,9 @@ def draw(what: str, output: Path, size: int, side: str, scale: float, count: int
         raise InputError(f"output {output}: there is no folder {output.parent}")
     if side not in get_args(Side):
         raise InputError(f"side: expected one of {', '.join(get_args(Side))}, got {side!r}")
+    if holds_trajectory(Path(what)):
+        draw_trajectory(Path(what), output, size)
+        return
     if holds_grasps(Path(what)):
         draw_grasps(Path(what), output, count, seed, size)
         return

@@ -105,17 +105,23 @@ def _load_objects(request: Request, source: FrameSource) -> dict[str, ObjectMode
         if not source.object_spec:
             return {}
         scale = request.object_scale * source.object_scale
-        model = load_object(source.object_spec, source.object_id or None, scale)
+        model = _load_object(source.object_spec, source.object_id, scale)
         return {model.object_id: model}
     models: dict[str, ObjectModel] = {}
     for spec in request.objects:
-        model = load_object(spec, scale=request.object_scale)
+        model = _load_object(spec, "", request.object_scale)
         number, name = 1, model.object_id
         while name in models:
             number += 1
             name = f"{model.object_id}_{number}"
         models[name] = replace(model, object_id=name)
     return models
+
+
+def _load_object(spec: str, object_id: str, scale: float) -> ObjectModel:
+    model = load_object(spec, object_id or None, scale)
+    # What is written is read from other folders.
+    return replace(model, mesh_resource=str(Path(spec).resolve())) if Path(spec).is_file() else model
 
 
 def settings_of(request: Request, inputs: Inputs) -> dict[str, Any]:
