@@ -172,7 +172,8 @@ def collision_loss(distances: Tensor, unit: float = 1.0) -> Tensor:
     """`col`, equation 5, one mesh's vertices in the other: sum over vertices of ``max(0, -SDF)``, mean over frames.
 
     Args:
-        distances: (T, V), m, from :func:`distances_to_object`.
+        distances: (T, V), m, from :func:`distances_to_object`; the other direction, and two hands, from
+            :func:`grasp_nodes.fitting.homan.inside_hand.distances_to_hand`.
         unit: m, the length that counts as one: see :func:`collision_unit`.
     """
     return torch.relu(-distances).sum(dim=-1).mean() / unit
