@@ -32,7 +32,8 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.nodes.bag_recording import typestore
 from grasp_nodes.objects.loading import load_object
-from grasp_nodes.perception.evidence import Evidence
+from grasp_nodes.perception import hand_landmarks
+from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence
 
 FRAMES, WINDOW, FPS = 7, 3, 30.0
 CAMERA = CameraModel(np.array([[100.0, 0, 47.5], [0, 100.0, 35.5], [0, 0, 1]]), 96, 72)
@@ -518,3 +519,67 @@ def test_a_clip_that_changed_meanwhile_is_noticed(call: Call, stand: Stand, clip
     assert "frame 5" in said
     assert "--restart" in said
     assert not (tmp_path / "out" / "overlay.mp4").exists()
+
+
+class NoHands:
+    """A landmarker that finds nothing; stands where the networks would."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def detect(self, _: Frame) -> list[HandEvidence]:
+        return []
+
+    def reset(self) -> None:
+        pass
+
+
+class MaskOf:
+    """A segmenter that gives every frame a disc for the ball, in an image of some size."""
+
+    def __init__(self, width: int, height: int) -> None:
+        row, column = np.mgrid[:height, :width]
+        self.mask = (row - 36) ** 2 + (column - 48) ** 2 < 8**2
+
+    def segment_clip(self, frames: Any, hands: Any) -> list[tuple[ObjectEvidence, ...]]:
+        return [(ObjectEvidence("sphere", 1.0, np.array([40, 28, 56, 44], np.float32), self.mask),) for _ in frames]
+
+    def reset(self) -> None:
+        pass
+
+
+@pytest.fixture
+def no_hands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hand_landmarks, "LitertHandLandmarker", NoHands)
+
+
+def test_the_real_reconstructor_follows_an_object_alone(
+    call: Call, no_hands: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(setup, "make_segmenter", lambda *_: MaskOf(96, 72))
+    code, printed, said = call(make_clip(tmp_path / "one", 1), "--object", BALL, "-o", tmp_path / "out", "--json")
+    assert code == 0, said
+    assert json.loads(printed.splitlines()[-1])["object_share"] == 1.0
+    found = states_of(tmp_path / "out")[0].objects[0].T_camera_object[:3, 3]
+    # A ball of radius r seen as a disc of radius s: at f r / s, a little more as its outline is nearer than its middle.
+    np.testing.assert_allclose(found, [0.002, 0.002, 100 * RADIUS / 8], atol=0.03)
+
+
+def test_a_mask_of_a_wrong_size_is_named(
+    call: Call, no_hands: None, monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(setup, "make_segmenter", lambda *_: MaskOf(64, 72))
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 2
+    last = said.strip().splitlines()[-1]
+    assert "mask of object 'sphere'" in last
+    assert "(72, 64)" in last
+
+
+def test_an_object_that_nobody_sees_leaves_the_real_reconstructor_empty_handed(
+    call: Call, no_hands: None, clip: Path, tmp_path: Path
+) -> None:
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 1
+    assert "Neither a hand nor an object" in said
+    assert [state.status for state in states_of(tmp_path / "out")] == [FitStatus.NOTHING] * FRAMES
