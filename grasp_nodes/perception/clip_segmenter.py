@@ -30,6 +30,8 @@ SEARCH_WIDTH = 256
 SEARCH_VIEWS = 5
 MAX_MISSED = 30
 """Images in a row without any pixel of the object after which it is looked for anew."""
+GROWTH = 1.05
+"""The most that the object's extent may grow from image to image."""
 NEAR = 0.12
 """Share of the object's size by which it may differ from what was found before."""
 
@@ -60,11 +62,13 @@ class StreamedClipSegmenter:
 class _Object:
     """What is known of the object.
 
-    mask: (H, W) bool, last seen. area: px, typical when nothing hides it. shift: (2,) px per image. missed: images.
+    mask: (H, W) bool, last seen. area: px, and extent: px, its longest diameter, when nothing hides it. shift: (2,) px
+    per image. missed: images.
     """
 
     mask: np.ndarray
     area: float
+    extent: float
     shift: np.ndarray = field(default_factory=lambda: np.zeros(2))
     missed: int = 0
 
@@ -129,7 +133,7 @@ class ClipObjectSegmenter:
                 "call reset between clips"
             )
         sights = [self._sight(frame, seen) for frame, seen in zip(frames, hands, strict=True)]
-        self._divider.learn_skin(sights, None if self._object is None else self._object.mask)
+        self._divider.learn_skin(sights)
         still = self._is_still(sights)
         start = 0
         if self._object is None:
@@ -138,7 +142,7 @@ class ClipObjectSegmenter:
                 return [() for _ in frames]
             start, mask = found
             self._track_id += 1
-            self._object = _Object(mask, float(mask.sum()))
+            self._object = _Object(mask, float(mask.sum()), _extent(mask))
             self._divider.forget_object()
             self._divider.learn_colors(replace(sights[start], mask=mask))
         self._follow(sights, start)
@@ -199,7 +203,7 @@ class ClipObjectSegmenter:
             for index in order:
                 sight = sights[index]
                 expected, reach = _expected(now, before, sight.hands)
-                sight.mask = self._divider.divide(sight, expected, reach)
+                sight.mask = self._divider.divide(sight, expected, reach, now.extent)
                 before = sight.hands
                 if sight.mask is None:
                     now = replace(now, mask=expected, missed=now.missed + 1)
@@ -207,7 +211,12 @@ class ClipObjectSegmenter:
                 if now.missed == 0 and index != start:
                     moved = _center(sight.mask) - _center(now.mask)
                     now.shift = 0.5 * now.shift + 0.5 * moved
-                now = replace(now, mask=sight.mask, missed=0)
+                now = replace(
+                    now,
+                    mask=sight.mask,
+                    missed=0,
+                    extent=max(now.extent, min(_extent(sight.mask), GROWTH * now.extent)),
+                )
                 if index == start:
                     first = replace(now)
                 self._divider.learn_colors(sight)
@@ -216,12 +225,16 @@ class ClipObjectSegmenter:
         """Each image with what all images taught."""
         self._divider.learn_window(sights)
         masks = [sight.mask for sight in sights]
+        extents = [_extent(mask) for mask in masks if mask is not None]
+        if not extents:
+            return
+        extent = float(np.percentile(extents, 90))
         for index, sight in enumerate(sights):
             near = [mask for mask in masks[max(index - 1, 0) : index + 2] if mask is not None]
             if near:
                 own = masks[index]
                 expected = own if own is not None else np.logical_or.reduce(near)
-                sight.mask = self._divider.divide(sight, expected, NEAR * float(np.sqrt(expected.sum())))
+                sight.mask = self._divider.divide(sight, expected, NEAR * float(np.sqrt(expected.sum())), extent)
 
     def _remember(self, sights: Sequence[Sight]) -> None:
         """What the next window starts from."""
@@ -236,7 +249,9 @@ class ClipObjectSegmenter:
         assert last is not None
         areas = [float(sights[index].found.sum()) for index in seen]
         area = max(float(np.percentile(areas, 90)), 0.9 * self._object.area)
-        self._object = _Object(last, area, np.zeros(2), len(sights) - 1 - seen[-1])
+        extent = float(np.percentile([_extent(sights[index].found) for index in seen], 90))
+        extent = max(extent, 0.9 * self._object.extent)
+        self._object = _Object(last, area, extent, np.zeros(2), len(sights) - 1 - seen[-1])
 
     def _evidence(self, sight: Sight) -> Sequence[ObjectEvidence]:
         if sight.mask is None or self._object is None:
@@ -291,6 +306,15 @@ def _shifted(mask: np.ndarray, move: np.ndarray) -> np.ndarray:
 def _center(mask: np.ndarray) -> np.ndarray:
     rows, columns = np.nonzero(mask)
     return np.array([columns.mean(), rows.mean()])
+
+
+def _extent(mask: np.ndarray) -> float:
+    """Longest diameter of a mask, px, as its box and its diagonal shadows say."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return 0.0
+    along = [columns, rows, (columns + rows) / np.sqrt(2), (columns - rows) / np.sqrt(2)]
+    return float(max(np.ptp(values) for values in along)) + 1.0
 
 
 def _small(image: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from grasp_nodes.perception.clip_sights import Sight, resized, spread
 from grasp_nodes.perception.color_model import UNIFORM, ColorModel, color_cells
 from grasp_nodes.perception.hand_mask import draw_bones, pixels_per_metre
 from grasp_nodes.perception.pixel_labels import label_pixels
-from grasp_nodes.perception.static_background import StaticBackground
+from grasp_nodes.perception.static_background import NOISE, StaticBackground, filled, scene_cost
 
 SKIN_VIEWS, COLOR_VIEWS, BACKGROUND_VIEWS = 5, 12, 12
 """Images of a window from which skin, colours and background are learned."""
@@ -31,13 +31,17 @@ RARE_COLORS = 0.02
 """The same for skin and surroundings."""
 BACKGROUND_CHANGES = 0.03
 """Share of the scene's pixels that do not look as they did before."""
+FILL_NOISE, FILL_TRUST = 15.0, 0.5
+"""Noise of a scene that is guessed from its surroundings, and the weight of the guess against their colours alone."""
 HAND_INSIDE, HAND_BORDER, HAND_AWAY = 0.6, 0.25, 0.02
 """Prior of the hand inside of its mask or drawing, next to it, and elsewhere."""
+OTHER_PART = 0.06
+"""Prior of the object where a part of it may look out behind the hand."""
 RAISED_BEHIND, FLAT_OBJECT, FAR_OBJECT = 0.03, 0.3, 0.01
 """Factors by depth: scenery that is raised, object that is flat on the table (its foot), object out of reach."""
 MAX_RADIUS, DEPTH_MARGIN = 1.2, 0.02
 """Reach in depth: share of the object's visible size, and m besides."""
-SMALL_PART = 0.03
+SMALL_PART = 0.006
 MIN_PIXELS = 30
 
 
@@ -59,13 +63,11 @@ class ObjectDivider:
         """Forget what object and surroundings look like."""
         self._object, self._around = ColorModel(), ColorModel()
 
-    def learn_skin(self, sights: Sequence[Sight], known: np.ndarray | None) -> None:
-        """Take in the colours along the fingers; known: (H, W) bool, the object's last pixels, which are not skin."""
+    def learn_skin(self, sights: Sequence[Sight]) -> None:
+        """Take in the colours along the fingers, but not where the object was found."""
         for sight in spread(sights, SKIN_VIEWS):
             for hand in sight.hands:
-                bones = draw_bones(hand, pixels_per_metre(hand), *sight.hand.shape)
-                if known is not None:
-                    bones &= ~known
+                bones = draw_bones(hand, pixels_per_metre(hand), *sight.hand.shape) & ~sight.found
                 if bones.any():
                     self.skin.learn(color_cells(sight.color[bones][None])[0])
 
@@ -82,6 +84,8 @@ class ObjectDivider:
         found = [sight for sight in sights if sight.mask is not None]
         if found:
             self.forget_object()
+            self.skin = ColorModel()
+            self.learn_skin(sights)
             for sight in spread(found, COLOR_VIEWS):
                 self.learn_colors(sight)
 
@@ -97,26 +101,29 @@ class ObjectDivider:
         covered = own | sight.hand[window].astype(np.uint8)
         self._around.learn(cells[cv2.dilate(covered, np.ones((7, 7), np.uint8)) == 0])
 
-    def divide(self, sight: Sight, expected: np.ndarray, reach: float) -> np.ndarray | None:
+    def divide(self, sight: Sight, expected: np.ndarray, reach: float, extent: float) -> np.ndarray | None:
         """The object's pixels of one image, None where there are none.
 
         Args:
-            expected: (H, W) bool, where it should be. reach: px that it may be beyond.
+            expected: (H, W) bool, where it should be. reach: px that it may be beyond. extent: px, of all of the
+                object: so far apart may its parts be that hands leave free.
         """
         box = box_of_mask(expected)
         if box is None:
             return None
-        window = _window(box, 2.0 * reach + 8.0, expected.shape)
+        border = max(2.0 * reach, extent - float((box[2:] - box[:2]).min())) + 8.0
+        window = _window(box, border, expected.shape)
         height, width = sight.hand[window].shape
         if min(height, width) < 4:
             return None
         scale = min(1.0, MAX_EDGE / max(height, width))
         size = (max(round(width * scale), 4), max(round(height * scale), 4))
         image = cv2.resize(sight.color[window], size, interpolation=cv2.INTER_AREA)
-        weights = self._likelihoods(sight, image, window)
+        covered = resized((expected | sight.hand | sight.drawing)[window], size)
+        weights = self._likelihoods(image, window, covered)
         if sight.depth is not None:
             _weigh_depth(weights, sight, window, expected)
-        costs = _costs(weights, sight, window, resized(expected[window], size), reach * scale)
+        costs = _costs(weights, sight, window, resized(expected[window], size), reach * scale, extent * scale)
         labels = label_pixels(costs, cv2.cvtColor(image, cv2.COLOR_RGB2LAB), SMOOTHNESS)
         part = _without_crumbs(cv2.resize((labels == OBJECT).astype(np.float32), (width, height)) > 0.5)
         if part is None:
@@ -125,8 +132,8 @@ class ObjectDivider:
         mask[window] = part
         return mask
 
-    def _likelihoods(self, sight: Sight, image: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
-        """(h, w, 3) float32: of the colours under each label."""
+    def _likelihoods(self, image: np.ndarray, window: tuple[slice, slice], covered: np.ndarray) -> np.ndarray:
+        """(h, w, 3) float32: of the colours of (h, w, 3) under each label; covered: (h, w) bool, by hand or object."""
         cells = color_cells(image)
         likelihood = np.empty((*cells.shape, 3), np.float32)
         likelihood[..., BEHIND] = _mixed(self._around, cells, RARE_COLORS)
@@ -134,23 +141,34 @@ class ObjectDivider:
         likelihood[..., OBJECT] = _mixed(self._object, cells, NEW_COLORS)
         if self.background.image is not None:
             size = (image.shape[1], image.shape[0])
-            cost = cv2.resize(self.background.cost(sight.color[window], window), size, interpolation=cv2.INTER_NEAREST)
-            known = ~np.isnan(cost)
-            seen = np.exp(-cost[known]) * (1.0 - BACKGROUND_CHANGES)
-            likelihood[known, BEHIND] = seen + BACKGROUND_CHANGES * likelihood[known, BEHIND]
+            scene, known = self.background.behind(window)
+            scene, known = cv2.resize(scene, size, interpolation=cv2.INTER_AREA), resized(known, size)
+            trust = np.where(known, 1.0 - BACKGROUND_CHANGES, FILL_TRUST).astype(np.float32)
+        else:
+            # The surroundings in the same image: they tell about what they surround, not about themselves.
+            scene, known = image, cv2.dilate(covered.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
+            trust = np.where(known, 0.0, FILL_TRUST).astype(np.float32)
+        noise = np.where(known, NOISE, FILL_NOISE).astype(np.float32)
+        seen = np.exp(-scene_cost(image, filled(scene, known), noise))
+        likelihood[..., BEHIND] = trust * seen + (1.0 - trust) * likelihood[..., BEHIND]
         return likelihood
 
 
 def _costs(
-    weights: np.ndarray, sight: Sight, window: tuple[slice, slice], expected: np.ndarray, reach: float
+    weights: np.ndarray,
+    sight: Sight,
+    window: tuple[slice, slice],
+    expected: np.ndarray,
+    reach: float,
+    extent: float,
 ) -> np.ndarray:
-    """(h, w, 3) float32: negative log of likelihoods (h, w, 3) times the priors; expected and reach at that size."""
+    """(h, w, 3) float32: negative log of likelihoods (h, w, 3) times the priors; the rest at that size as well."""
     inside = resized(sight.drawing[window] | sight.hand[window], (weights.shape[1], weights.shape[0]))
     beside = cv2.dilate(inside.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     hand = np.where(inside, HAND_INSIDE, np.where(beside, HAND_BORDER, HAND_AWAY)).astype(np.float32)
     if not sight.hands:
         hand[:] = HAND_AWAY / 10
-    here = _place_prior(expected, reach)
+    here = _place_prior(expected, reach, extent)
     weights[..., HAND] *= hand
     weights[..., OBJECT] *= (1.0 - hand) * here
     weights[..., BEHIND] *= (1.0 - hand) * (1.0 - here)
@@ -174,14 +192,30 @@ def _weigh_depth(weights: np.ndarray, sight: Sight, window: tuple[slice, slice],
         weights[measured & (np.abs(depth - np.float32(middle)) > radius), OBJECT] *= FAR_OBJECT
 
 
-def _place_prior(expected: np.ndarray, reach: float) -> np.ndarray:
+def _place_prior(expected: np.ndarray, reach: float, extent: float) -> np.ndarray:
     """(h, w) float32: how likely the object is at each pixel, before the pixel is looked at."""
     soft = np.float32(max(reach, 2.0))
     away = cv2.distanceTransform((~expected).astype(np.uint8), cv2.DIST_L2, 3)
     within = cv2.distanceTransform(expected.astype(np.uint8), cv2.DIST_L2, 3)
     inner = np.clip(0.5 + 0.4 * within / soft, 0.5, 0.9)
-    prior: np.ndarray = np.maximum(np.where(expected, inner, 0.45 * np.exp(-((away / soft) ** 2))), 1e-3)
-    return prior.astype(np.float32)
+    outer = np.maximum(0.45 * np.exp(-((away / soft) ** 2)), np.where(_spans(expected, extent), OTHER_PART, 1e-3))
+    return np.where(expected, inner, outer).astype(np.float32)
+
+
+def _spans(expected: np.ndarray, extent: float) -> np.ndarray:
+    """(h, w) bool: pixels that are no farther than an extent (px) from any part of the expected ones."""
+    grid: np.ndarray = np.indices(expected.shape, np.float32)
+    rows, columns = grid[0], grid[1]
+    farthest = np.zeros(expected.shape, np.float32)
+    own_rows, own_columns = rows[expected], columns[expected]
+    if len(own_rows):
+        for x, y in ((1, 0), (0, 1), (1, 1), (1, -1)):
+            along = x * own_columns + y * own_rows
+            for end in (int(along.argmin()), int(along.argmax())):
+                apart = (rows - own_rows[end]) ** 2 + (columns - own_columns[end]) ** 2
+                np.maximum(farthest, apart, out=farthest)
+    near: np.ndarray = farthest < np.float32(extent**2)
+    return near
 
 
 def _window(box: np.ndarray, border: float, shape: tuple[int, ...]) -> tuple[slice, slice]:

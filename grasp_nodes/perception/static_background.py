@@ -58,27 +58,54 @@ class StaticBackground:
             self.image, self.known = np.zeros(shape, np.uint8), np.zeros(shape[:2], bool)
         _median_where_free(np.stack(images), np.stack(covered), self.image, self.known)
 
-    def cost(self, image: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
-        """Negative log likelihood that pixels show the background; NaN where it is unknown.
-
-        A shadow scales a colour and leaves its hue (Horprasert et al. 1999): the difference to the nearest scaled
-        colour counts.
-
-        Args:
-            image: (h, w, 3) uint8, the part of an image in `window`.
-
-        Returns:
-            (h, w) float32.
-        """
+    def behind(self, window: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+        """The scene in a part of the image: (h, w, 3) uint8 and (h, w) bool, where it is known."""
         assert self.image is not None
-        behind = self.image[window].astype(np.float32)
-        seen = cv2.GaussianBlur(image, (3, 3), 0).astype(np.float32)
-        scale = (seen * behind).sum(-1) / np.maximum((behind * behind).sum(-1), 30.0)
-        scale = np.clip(scale, DARKEST, BRIGHTEST)
-        apart = ((seen - scale[..., None] * behind) ** 2).sum(-1)
-        dark = np.clip((1.0 - scale) / (1.0 - DARKEST), 0.0, 1.0)
-        cost = np.minimum(apart / (2 * NOISE**2), MAX_COST) + SHADOW_COST * dark - PEAK
-        return np.where(self.known[window], cost, np.nan).astype(np.float32)
+        return self.image[window], self.known[window]
+
+
+def scene_cost(image: np.ndarray, behind: np.ndarray, noise: np.ndarray | float = NOISE) -> np.ndarray:
+    """Negative log likelihood that pixels show a scene that may lie in a shadow.
+
+    A shadow scales a colour and leaves its hue (Horprasert et al. 1999): the difference to the nearest scaled colour
+    counts.
+
+    Args:
+        image: (H, W, 3) uint8. behind: (H, W, 3), the scene. noise: standard deviation of the scene's colours, of 255.
+
+    Returns:
+        (H, W) float32, in units of `color_model` cells, as the likelihoods there are.
+    """
+    seen, expected = cv2.GaussianBlur(image, (3, 3), 0).astype(np.float32), behind.astype(np.float32)
+    scale = (seen * expected).sum(-1) / np.maximum((expected * expected).sum(-1), 30.0)
+    scale = np.clip(scale, DARKEST, BRIGHTEST)
+    apart = ((seen - scale[..., None] * expected) ** 2).sum(-1)
+    dark = np.clip((1.0 - scale) / (1.0 - DARKEST), 0.0, 1.0)
+    wide = np.float32(noise)
+    cost = np.minimum(apart / (2 * wide**2), MAX_COST) + SHADOW_COST * dark - PEAK + 3.0 * np.log(wide / NOISE)
+    return cost.astype(np.float32)
+
+
+def filled(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The image with its unknown pixels taken from the nearest known surroundings, ever coarser.
+
+    Args:
+        image: (H, W, 3) uint8. known: (H, W) bool.
+
+    Returns:
+        (H, W, 3) float32; all zero where nothing is known at all.
+    """
+    weight = known.astype(np.float32)[..., None]
+    result, weight = image.astype(np.float32) * weight, weight[..., 0]
+    if known.all() or min(known.shape) < 2:
+        return result
+    size = (known.shape[1], known.shape[0])
+    half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+    small = cv2.resize(result, half, interpolation=cv2.INTER_AREA)
+    small_weight = cv2.resize(weight, half, interpolation=cv2.INTER_AREA)
+    small = small / np.maximum(small_weight, 1e-6)[..., None]
+    coarse = filled(small, small_weight > 1e-3)
+    return np.where(known[..., None], result, cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR))
 
 
 def camera_is_still(images: Sequence[np.ndarray], covered: Sequence[np.ndarray]) -> bool:
