@@ -21,6 +21,7 @@ from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, NUM_KEYPOINTS, NU
 Tables = dict[str, np.ndarray]
 
 _HAND_FIELDS = {"global_orient": (3,), "hand_pose": (NUM_POSE,), "betas": (NUM_BETAS,), "transl": (3,), "scale": ()}
+"""Of `HandParams`, and the shape of a row; the column of hand_pose is called pose, as the table's prefix is hand_."""
 _TABLES: dict[str, dict[str, tuple[tuple[int, ...], str]]] = {
     "": {"stamps": ((), "i"), "status": ((), "i"), "status_text": ((), "U"), "frame_id": ((), "U")},
     "hand_": {
@@ -31,7 +32,7 @@ _TABLES: dict[str, dict[str, tuple[tuple[int, ...], str]]] = {
         "is_metric": ((), "b"),
         "model_id": ((), "U"),
         "model_fingerprint": ((), "U"),
-        **{name: (tail, "f") for name, tail in _HAND_FIELDS.items()},
+        **{name.removeprefix("hand_"): (tail, "f") for name, tail in _HAND_FIELDS.items()},
         "keypoints": ((NUM_KEYPOINTS, 3), "f"),
         "joint_poses": ((NUM_JOINTS, 7), "f"),
     },
@@ -92,7 +93,7 @@ def _hand_table(hands: Sequence[tuple[int, HandState]]) -> Tables:
         if len(hand.params) != 1:
             raise InputError(f"HandState.params: expected a batch of one hand, got {len(hand.params)}")
     params = {
-        name: np.array(
+        name.removeprefix("hand_"): np.array(
             [getattr(hand.params, name)[0].detach().cpu().numpy() for _, hand in hands], None if hands else np.float32
         ).reshape(len(hands), *tail)
         for name, tail in _HAND_FIELDS.items()
@@ -260,7 +261,8 @@ def _grouped(frame: np.ndarray, frames: int, make: Callable[[int], Any]) -> list
 
 def _hand(tables: Mapping[str, np.ndarray], row: int) -> HandState:
     side: Side = "left" if str(tables["hand_side"][row]) == "left" else "right"
-    values = {name: torch.from_numpy(tables["hand_" + name][row : row + 1].copy()) for name in _HAND_FIELDS}
+    rows = {name: tables["hand_" + name.removeprefix("hand_")][row : row + 1] for name in _HAND_FIELDS}
+    values = {name: torch.from_numpy(array.copy()) for name, array in rows.items()}
     return HandState(
         HandParams(**values, side=side),
         tables["hand_keypoints"][row].astype(np.float64),
