@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.fitting.hand_configuration import between, params_of
-from grasp_nodes.fitting.hand_fit import HandFitOptions, HandFitter
+from grasp_nodes.fitting.hand_configuration import between, configurations_of, params_of
+from grasp_nodes.fitting.hand_fit import HandFitOptions
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration
-from grasp_nodes.fitting.hand_search import UnexplainedHandError
+from grasp_nodes.fitting.hand_skeleton import HandSkeleton, make_hand_skeleton
+from grasp_nodes.fitting.hand_track_fit import FrameFit, HandTrackFitter, landmark_error
+from grasp_nodes.fitting.hand_views import HandView, hand_views
 from grasp_nodes.fitting.tracks import HandTrack
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.perception.evidence import HandEvidence, ObservedFrame
+
+DOUBT_COST = 25.0
+"""Mean cost from which the other side is tried as well."""
+UNFOUND_COST = 100.0
+"""Cost of a frame in which a hand of the wrong side is not found, when sides are compared."""
+LANDMARK_SCALE = 0.04
+"""m; landmark error at which the score has fallen to 1 / e."""
+NO_LANDMARKS_SCORE = 0.6
+"""Score of a frame in which the hand was followed by skin and outline alone."""
+GAP_SCORE, GAP_DECAY = 0.5, 0.9
+"""Score beside a frame that was seen, and its factor for every frame farther away."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,7 @@ class HandClipOptions:
 
     fit: HandFitOptions = field(default_factory=HandFitOptions)
     min_score: float = 0.5
-    """Landmarks of hands with a lower score were not seen."""
+    """Landmarks of hands with a lower score are predictions, not seen."""
     max_gap: int = 15
     """Frames for which a hand that is not seen is carried on before it counts as lost."""
 
@@ -38,7 +51,7 @@ def initialise_hands(
     frames: Sequence[ObservedFrame],
     *,
     use_depth: bool = True,
-    previous: Sequence[HandTrack] = (),  # noqa: ARG001
+    previous: Sequence[HandTrack] = (),
     options: HandClipOptions | None = None,
 ) -> list[HandTrack]:
     """One track per hand that was seen, in the order of their track ids.
@@ -47,19 +60,31 @@ def initialise_hands(
         hand_models: by side; hands of a side without a model are left out.
         frames: T of them, in time order.
         use_depth: False ignores the frames' depth.
-        previous: tracks of the frames right before these; a hand that goes on keeps its size and shape.
+        previous: tracks of the first frames of these, from the window before: the same hand keeps its side, size, shape
+            and its answers there.
         options: how hands are followed.
+
+    Raises:
+        InputError: landmarks that are not finite, or depth or masks of another size than their image.
     """
     options = options or HandClipOptions()
+    before = {track.track_id: track for track in previous}
     tracks = []
-    for track_id in sorted({hand.track_id for frame in frames for hand in frame.evidence.hands}):
-        seen = [_hand_of(frame, track_id) for frame in frames]
-        side = _side(seen)
-        if side not in hand_models:
-            continue
-        track = _follow(hand_models[side], frames, seen, track_id, use_depth, options)
-        if track is not None:
-            tracks.append(track)
+    ids = {hand.track_id for frame in frames for hand in frame.evidence.hands} | set(before)
+    for track_id in sorted(ids):
+        hands = [_hand_of(frame, track_id) for frame in frames]
+        views = hand_views(frames, hands, use_depth, options.min_score)
+        earlier = before.get(track_id)
+        sides = _sides(hands) if earlier is None else [earlier.params.side]
+        best: _Followed | None = None
+        # Without depth a hand of the wrong side explains its landmarks as well: the vote decides.
+        measured = any(view is not None and view.observation.has_depth for view in views)
+        for side in sides if measured else sides[:1]:
+            if side in hand_models and (best is None or best.cost > DOUBT_COST):
+                fit = _follow(hand_models[side], views, earlier, options)
+                best = fit if best is None or fit.cost < best.cost else best
+        if best is not None and best.found:
+            tracks.append(best.track(views, track_id, options))
     return tracks
 
 
@@ -67,48 +92,90 @@ def _hand_of(frame: ObservedFrame, track_id: int) -> HandEvidence | None:
     return next((hand for hand in frame.evidence.hands if hand.track_id == track_id), None)
 
 
-def _side(seen: Sequence[HandEvidence | None]) -> Side:
-    """By vote, weighted with what the landmark network believes of each frame."""
+def _sides(hands: Sequence[HandEvidence | None]) -> list[Side]:
+    """The likelier side first, by vote, weighted with what the landmark network believes of each frame."""
     votes = {"right": 0.0, "left": 0.0, "unknown": 0.0}
-    for hand in seen:
+    for hand in hands:
         if hand is not None:
             votes[hand.side] += hand.score * hand.side_score
-    return "left" if votes["left"] > votes["right"] else "right"
+    return ["left", "right"] if votes["left"] > votes["right"] else ["right", "left"]
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A hand of one side in the frames in which it was found. cost: mean over the frames with evidence."""
+
+    skeleton: HandSkeleton
+    betas: np.ndarray
+    size: float
+    found: dict[int, FrameFit]
+    cost: float
+
+    def track(self, views: Sequence[HandView | None], track_id: int, options: HandClipOptions) -> HandTrack:
+        """All frames: those between are interpolated."""
+        count, rows = len(views), np.array(sorted(self.found))
+        configurations = [self._at(index, rows)._replace(scale=self.size) for index in range(count)]
+        away = np.abs(np.arange(count)[:, None] - rows[None]).min(axis=1)
+        scores = np.where(away <= options.max_gap, GAP_SCORE * GAP_DECAY**away, 0.0)
+        for index in rows:
+            scores[index] = self._score(self.found[int(index)], views[int(index)])
+        return HandTrack(
+            params_of(self.skeleton, configurations, self.betas), away == 0, scores, away > options.max_gap, track_id
+        )
+
+    def _at(self, index: int, rows: np.ndarray) -> HandConfiguration:
+        before, after = rows[rows <= index], rows[rows >= index]
+        first = self.found[int(before[-1] if len(before) else after[0])].configuration
+        last = self.found[int(after[0] if len(after) else before[-1])].configuration
+        span = int(after[0]) - int(before[-1]) if len(before) and len(after) else 0
+        return between(first, last, (index - int(before[-1])) / span if span else 0.0)
+
+    def _score(self, fit: FrameFit, view: HandView | None) -> float:
+        if view is None or fit.choice < 0:
+            return NO_LANDMARKS_SCORE
+        error = landmark_error(self.skeleton, fit.configuration, view.choices[fit.choice])
+        return float(np.clip(view.score * np.exp(-((error / LANDMARK_SCALE) ** 2)), 0.0, 1.0))
 
 
 def _follow(
-    model: HandModel,
-    frames: Sequence[ObservedFrame],
-    seen: Sequence[HandEvidence | None],
-    track_id: int,
-    use_depth: bool,
-    options: HandClipOptions,
-) -> HandTrack | None:
-    fitter = HandFitter(model, options.fit)
-    found: dict[int, HandConfiguration] = {}
-    scores = np.zeros(len(frames))
-    for index, (frame, hand) in enumerate(zip(frames, seen, strict=True)):
-        if hand is None or hand.score < options.min_score:
-            continue
-        evidence = frame.evidence
-        try:
-            fit = fitter.update(evidence.camera, hand, frame.depth if use_depth else None, evidence.stamp)
-        except UnexplainedHandError:
-            continue
-        found[index], scores[index] = fit.configuration, fit.score
-    if not found:
-        return None
-    scale = float(np.median([configuration.scale for configuration in found.values()]))
-    rows = np.array(sorted(found))
-    configurations = []
-    for index in range(len(frames)):
-        before, after = rows[rows <= index], rows[rows >= index]
-        first = found[int(before[-1] if len(before) else after[0])]
-        last = found[int(after[0] if len(after) else before[-1])]
-        span = (int(after[0]) - int(before[-1])) if len(before) and len(after) else 0
-        share = (index - int(before[-1])) / span if span else 0.0
-        configurations.append(between(first, last, share)._replace(scale=scale))
-    away = np.abs(np.arange(len(frames))[:, None] - rows[None]).min(axis=1)
-    observed = away == 0
-    scores = np.where(observed, scores, 0.5 * 0.9**away * (away <= options.max_gap))
-    return HandTrack(params_of(fitter.skeleton, configurations), observed, scores, away > options.max_gap, track_id)
+    model: HandModel, views: Sequence[HandView | None], before: HandTrack | None, options: HandClipOptions
+) -> _Followed:
+    """Forward, backward, and every frame between its neighbours."""
+    betas = np.zeros(10) if before is None else before.params.betas[0].double().cpu().numpy()
+    skeleton = make_hand_skeleton(model, betas=betas)
+    size = None if before is None else float(before.params.scale[0])
+    given: dict[int, HandConfiguration] = {}
+    if before is not None:
+        known = configurations_of(skeleton, before.params)
+        given = {row: known[row] for row in range(len(known)) if not before.lost[row]}
+    fitter = HandTrackFitter(skeleton, options.fit, size)
+    found = fitter.follow(views, given)
+    if fitter.size is None:
+        fitter.size = _size(found, views)
+    found = _better(found, fitter.follow(views, given, backward=True))
+    found = fitter.refine(views, found, given)
+    costs = [
+        found[row].cost if row in found else UNFOUND_COST
+        for row, view in enumerate(views)
+        if view is not None and not view.is_blind
+    ]
+    return _Followed(skeleton, betas, fitter.size, found, float(np.mean(costs)) if costs else 0.0)
+
+
+def _size(found: Mapping[int, FrameFit], views: Sequence[HandView | None]) -> float:
+    """Of the frames with depth; without depth size and distance cannot be told apart."""
+    sizes = [
+        fit.configuration.scale
+        for row, fit in found.items()
+        if (view := views[row]) is not None and view.observation.has_depth
+    ]
+    return float(np.median(sizes)) if sizes else 1.0
+
+
+def _better(first: Mapping[int, FrameFit], second: Mapping[int, FrameFit]) -> dict[int, FrameFit]:
+    """The cheaper answer for each frame."""
+    joined = dict(first)
+    for row, fit in second.items():
+        if row not in joined or fit.cost < joined[row].cost:
+            joined[row] = fit
+    return {row: replace(joined[row]) for row in sorted(joined)}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.perception.evidence import (
     ClipSegmenter,
@@ -18,19 +17,8 @@ from grasp_nodes.perception.evidence import (
     ObservedFrame,
 )
 from grasp_nodes.perception.foreground import ForegroundFinder
+from grasp_nodes.perception.hand_clip_landmarks import SEEN_SCORE, ClipHandOptions, ClipHands
 from grasp_nodes.perception.hand_mask import HandMasker
-
-
-@dataclass(frozen=True)
-class ClipPerceiverOptions:
-    """How the frames of a clip are looked at."""
-
-    max_hands: int = 2
-    """Hands that can be in a frame."""
-
-    def __post_init__(self) -> None:
-        if self.max_hands < 1:
-            raise InputError(f"max_hands: expected at least 1, got {self.max_hands}")
 
 
 class ClipPerceiver:
@@ -41,7 +29,7 @@ class ClipPerceiver:
         landmarker: HandLandmarker,
         segmenter: ClipSegmenter | None = None,
         *,
-        options: ClipPerceiverOptions | None = None,
+        options: ClipHandOptions | None = None,
         foreground: ForegroundFinder | None = None,
     ) -> None:
         """Put the parts together.
@@ -49,17 +37,16 @@ class ClipPerceiver:
         Args:
             landmarker: finds the hands.
             segmenter: finds the object; None = there is no object.
-            options: how the frames are looked at.
+            options: how hands are followed.
             foreground: the table's plane, to be shared with the segmenter.
         """
-        self.options = options or ClipPerceiverOptions()
-        self._landmarker, self._segmenter = landmarker, segmenter
+        self._hands, self._segmenter = ClipHands(landmarker, options), segmenter
         self._foreground = foreground or ForegroundFinder()
         self._masker = HandMasker()
 
     def reset(self) -> None:
         """Forget the clip."""
-        self._landmarker.reset()
+        self._hands.reset()
         self._masker.reset()
         self._foreground.reset()
         if self._segmenter is not None:
@@ -71,8 +58,8 @@ class ClipPerceiver:
         Args:
             frames: of one camera, in time order, after those of the last window.
         """
-        hands = [list(self._landmarker.detect(frame))[: self.options.max_hands] for frame in frames]
-        masked = [self._masked(frame, found) for frame, found in zip(frames, hands, strict=True)]
+        hands = self._hands.follow(frames)
+        masked = self._masked(frames, hands)
         objects: list[Sequence[ObjectEvidence]] = [() for _ in frames]
         if self._segmenter is not None:
             objects = self._segmenter.segment_clip(frames, masked)
@@ -89,11 +76,26 @@ class ClipPerceiver:
             for frame, seen, found in zip(frames, masked, objects, strict=True)
         ]
 
-    def _masked(self, frame: Frame, hands: Sequence[HandEvidence]) -> list[HandEvidence]:
-        if not hands:
-            return []
-        foreground = None if frame.depth is None else self._foreground(frame).mask
-        return [replace(hand, mask=self._masker.mask(frame, hand, foreground)) for hand in hands]
+    def _masked(self, frames: Sequence[Frame], hands: Sequence[Sequence[HandEvidence]]) -> list[list[HandEvidence]]:
+        """Masks of seen hands first: they teach the colours by which the others are found."""
+        masks: dict[tuple[int, int], np.ndarray] = {}
+        for seen in (True, False):
+            for index, (frame, found) in enumerate(zip(frames, hands, strict=True)):
+                foreground = None if frame.depth is None or not found else self._foreground(frame).mask
+                for number, hand in enumerate(found):
+                    if (hand.score >= SEEN_SCORE) == seen:
+                        masks[index, number] = self._mask(frame, hand, foreground, seen)
+        return [
+            [replace(hand, mask=masks[index, number]) for number, hand in enumerate(found)]
+            for index, found in enumerate(hands)
+        ]
+
+    def _mask(self, frame: Frame, hand: HandEvidence, foreground: np.ndarray | None, seen: bool) -> np.ndarray:
+        if not seen:
+            return self._masker.mask_in_box(frame, hand, foreground)
+        drawn = self._masker.mask(frame, hand, foreground)
+        # Colour alone tells skin from a wooden table too badly to add anything to the drawing.
+        return drawn if foreground is None else drawn | self._masker.mask_in_box(frame, hand, foreground)
 
 
 def _without_objects(hand: HandEvidence, objects: Sequence[ObjectEvidence]) -> HandEvidence:

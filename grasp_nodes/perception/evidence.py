@@ -21,6 +21,8 @@ class HandEvidence:
     box: (4,) float32, px: x_min, y_min, x_max, y_max. keypoints: (21, 2) float32, px, in the order of
     ``HandOutput.keypoints``. keypoints_3d: (21, 3) float32, m, camera axes, relative to the hand's centre, or None.
     mask: (H, W) bool, visible pixels of the hand, or None. score and side_score in [0, 1].
+    A score below 0.5 says that the landmarks were not seen: box and keypoints are predicted from other frames.
+    alternatives: other (21, 2) float32 keypoints, px, that the image allows, most likely first.
     """
 
     side: Literal["right", "left", "unknown"]
@@ -31,6 +33,7 @@ class HandEvidence:
     keypoints_3d: np.ndarray | None = None
     mask: np.ndarray | None = None
     track_id: int = 0
+    alternatives: Sequence[np.ndarray] = ()
 
 
 @dataclass(frozen=True)

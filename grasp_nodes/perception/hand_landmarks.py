@@ -157,6 +157,10 @@ class LitertHandLandmarker:
         hands = [self._evidence(track, landmarks) for track, landmarks in found]
         return sorted(hands, key=lambda hand: -hand.score)
 
+    def palms(self, image: np.ndarray, threshold: float | None = None) -> list[Region]:
+        """Where palms are seen in an image (H, W, 3) uint8, RGB, best first; threshold: lowest score, None = usual."""
+        return [palm.region for palm in self._palms.detect(image, threshold=threshold)]
+
     def landmarks(self, image: np.ndarray, region: Region) -> Landmarks:
         """Run the landmark network on one region of an image (H, W, 3) uint8, RGB."""
         points, presence, right, points_3d = self._landmark_network(region.crop(image, LANDMARK_INPUT_SIZE))

@@ -25,6 +25,12 @@ DEPTH_TOLERANCE = 0.035
 CORE_ODDS = -1.5
 """Log odds of skin colour below which even a pixel inside the drawing is not the hand."""
 ARM_LENGTH, ARM_WIDTH_WRIST, ARM_WIDTH_ELBOW = 0.45, 0.075, 0.16
+SURE_ODDS = 1.5
+"""Log odds of skin colour that say enough where no depth does."""
+SEARCH_BORDER = 0.3
+"""Share of a hand's box by which its skin is looked for around it."""
+SMALL_PART = 0.05
+"""Parts smaller than this share of the largest are noise."""
 ARM_SLOPE = 0.7
 """How much nearer or farther the forearm may get per length."""
 
@@ -166,6 +172,41 @@ class HandMasker:
         depth = None if frame.depth is None else np.nan_to_num(frame.depth[window], nan=0.0, posinf=0.0)
         mask[window] = self._in_window(frame.color[window], depth, inside, hand_distance(frame, hand))
         return mask if foreground is None else mask & foreground
+
+    def mask_in_box(self, frame: Frame, hand: HandEvidence, foreground: np.ndarray | None = None) -> np.ndarray:
+        """Skin-coloured pixels in and around the hand's box, whatever its landmarks; none before colours are known.
+
+        Args:
+            frame: colour, and depth where there is any.
+            hand: its box and track.
+            foreground: (H, W) bool, pixels off the table, where a depth camera tells.
+
+        Returns:
+            (H, W) bool.
+        """
+        height, width = frame.color.shape[:2]
+        mask = np.zeros((height, width), bool)
+        skin, others = self._colors.get(hand.track_id), self._others.get(hand.track_id)
+        if skin is None or others is None or not (skin.is_known and others.is_known):
+            return mask
+        border = SEARCH_BORDER * float((hand.box[2:] - hand.box[:2]).max())
+        x_start, y_start, x_stop, y_stop = clip_box(
+            hand.box + np.array([-1, -1, 1, 1], np.float32) * border, width, height
+        )
+        if min(x_stop - x_start, y_stop - y_start) < 8:
+            return mask
+        window = np.s_[y_start:y_stop, x_start:x_stop]
+        cells = color_cells(frame.color[window])
+        least = SURE_ODDS if foreground is None else 0.0
+        own = cv2.blur(skin.log_likelihood(cells) - others.log_likelihood(cells), (3, 3)) > least
+        if foreground is not None:
+            own &= foreground[window]
+        own = cv2.medianBlur(own.astype(np.uint8), 5) > 0
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(own.astype(np.uint8), connectivity=8)
+        if count > 1:
+            areas = stats[1:, cv2.CC_STAT_AREA]
+            mask[window] = np.isin(labels, 1 + np.flatnonzero(areas >= SMALL_PART * areas.max()))
+        return mask
 
     def _in_window(
         self, color: np.ndarray, depth: np.ndarray | None, hand: HandEvidence, distance: float | None

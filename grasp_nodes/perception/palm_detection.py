@@ -80,18 +80,19 @@ class PalmDetector:
         self._threshold = score_threshold
         self._anchors = palm_anchors()
 
-    def detect(self, image: np.ndarray, region: Region | None = None) -> list[Palm]:
+    def detect(self, image: np.ndarray, region: Region | None = None, threshold: float | None = None) -> list[Palm]:
         """Palms, best first.
 
         Args:
             image: (H, W, 3) uint8, RGB.
             region: where to look; None = the whole image, upright.
+            threshold: lowest score; None = the detector's own.
         """
         height, width = image.shape[:2]
         region = region or Region((width / 2, height / 2), float(max(height, width)), 0.0)
         raw, logits = self._network(region.crop(image, INPUT_SIZE))
         scores = 1.0 / (1.0 + np.exp(-np.clip(logits[:, 0].astype(np.float64), -100, 100)))
-        chosen = np.flatnonzero(scores >= self._threshold)
+        chosen = np.flatnonzero(scores >= (self._threshold if threshold is None else threshold))
         if not len(chosen):
             return []
         anchors, values = self._anchors[chosen], raw[chosen].astype(np.float64) / INPUT_SIZE
