@@ -16,7 +16,7 @@ from grasp_nodes.fitting.hand_track_fit import FrameFit, HandTrackFitter, landma
 from grasp_nodes.fitting.hand_views import HandView, hand_views
 from grasp_nodes.fitting.tracks import HandTrack
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import Side
+from grasp_nodes.hand.parameters import NUM_BETAS, Side
 from grasp_nodes.perception.evidence import HandEvidence, ObservedFrame
 
 DOUBT_COST = 25.0
@@ -76,15 +76,16 @@ def initialise_hands(
         views = hand_views(frames, hands, use_depth, options.min_score)
         earlier = before.get(track_id)
         sides = _sides(hands) if earlier is None else [earlier.params.side]
-        best: _Followed | None = None
+        best: _Follower | None = None
         # Without depth a hand of the wrong side explains its landmarks as well: the vote decides.
         measured = any(view is not None and view.observation.has_depth for view in views)
         for side in sides if measured else sides[:1]:
             if side in hand_models and (best is None or best.cost > DOUBT_COST):
-                fit = _follow(hand_models[side], views, earlier, options)
-                best = fit if best is None or fit.cost < best.cost else best
-        if best is not None and best.found:
-            tracks.append(best.track(views, track_id, options))
+                follower = _Follower(hand_models[side], views, earlier, options)
+                best = follower if best is None or follower.cost < best.cost else best
+        followed = None if best is None else best.finished()
+        if followed is not None and followed.found:
+            tracks.append(followed.track(views, track_id, options))
     return tracks
 
 
@@ -103,13 +104,12 @@ def _sides(hands: Sequence[HandEvidence | None]) -> list[Side]:
 
 @dataclass(frozen=True)
 class _Followed:
-    """A hand of one side in the frames in which it was found. cost: mean over the frames with evidence."""
+    """A hand of one side in the frames in which it was found."""
 
     skeleton: HandSkeleton
     betas: np.ndarray
     size: float
     found: dict[int, FrameFit]
-    cost: float
 
     def track(self, views: Sequence[HandView | None], track_id: int, options: HandClipOptions) -> HandTrack:
         """All frames: those between are interpolated."""
@@ -137,29 +137,40 @@ class _Followed:
         return float(np.clip(view.score * np.exp(-((error / LANDMARK_SCALE) ** 2)), 0.0, 1.0))
 
 
-def _follow(
-    model: HandModel, views: Sequence[HandView | None], before: HandTrack | None, options: HandClipOptions
-) -> _Followed:
-    """Forward, backward, and every frame between its neighbours."""
-    betas = np.zeros(10) if before is None else before.params.betas[0].double().cpu().numpy()
-    skeleton = make_hand_skeleton(model, betas=betas)
-    size = None if before is None else float(before.params.scale[0])
-    given: dict[int, HandConfiguration] = {}
-    if before is not None:
-        known = configurations_of(skeleton, before.params)
-        given = {row: known[row] for row in range(len(known)) if not before.lost[row]}
-    fitter = HandTrackFitter(skeleton, options.fit, size)
-    found = fitter.follow(views, given)
-    if fitter.size is None:
-        fitter.size = _size(found, views)
-    found = _better(found, fitter.follow(views, given, backward=True))
-    found = fitter.refine(views, found, given)
-    costs = [
-        found[row].cost if row in found else UNFOUND_COST
-        for row, view in enumerate(views)
-        if view is not None and not view.is_blind
-    ]
-    return _Followed(skeleton, betas, fitter.size, found, float(np.mean(costs)) if costs else 0.0)
+class _Follower:
+    """One hand as a hand of one side: a first pass tells how well that goes, `finished` makes the best of it."""
+
+    def __init__(
+        self, model: HandModel, views: Sequence[HandView | None], before: HandTrack | None, options: HandClipOptions
+    ) -> None:
+        self._views = views
+        self._betas = np.zeros(NUM_BETAS) if before is None else before.params.betas[0].double().cpu().numpy()
+        self._skeleton = make_hand_skeleton(model, betas=self._betas)
+        self._given: dict[int, HandConfiguration] = {}
+        if before is not None:
+            known = configurations_of(self._skeleton, before.params)
+            self._given = {row: known[row] for row in range(min(len(known), len(views))) if not before.lost[row]}
+        size = None if before is None else float(before.params.scale[0])
+        self._fitter = HandTrackFitter(self._skeleton, options.fit, size)
+        self._found = self._fitter.follow(views, self._given)
+
+    @property
+    def cost(self) -> float:
+        """Mean over the frames that show anything."""
+        costs = [
+            self._found[row].cost if row in self._found else UNFOUND_COST
+            for row, view in enumerate(self._views)
+            if view is not None and not view.is_blind
+        ]
+        return float(np.mean(costs)) if costs else 0.0
+
+    def finished(self) -> _Followed:
+        """The size from all frames, backward as well, and every frame between its neighbours."""
+        fitter = self._fitter
+        if fitter.size is None:
+            fitter.size = _size(self._found, self._views)
+        found = _better(self._found, fitter.follow(self._views, self._given, backward=True))
+        return _Followed(self._skeleton, self._betas, fitter.size, fitter.refine(self._views, found, self._given))
 
 
 def _size(found: Mapping[int, FrameFit], views: Sequence[HandView | None]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,11 @@ from grasp_nodes.perception.hand_clip_landmarks import SEEN_SCORE, ClipHandOptio
 from grasp_nodes.perception.hand_mask import HandMasker
 
 
+@dataclass(frozen=True)
+class ClipPerceiverOptions(ClipHandOptions):
+    """How the frames of a clip are looked at."""
+
+
 class ClipPerceiver:
     """Hands with masks and the object of consecutive windows of one clip."""
 
@@ -29,7 +34,7 @@ class ClipPerceiver:
         landmarker: HandLandmarker,
         segmenter: ClipSegmenter | None = None,
         *,
-        options: ClipHandOptions | None = None,
+        options: ClipPerceiverOptions | None = None,
         foreground: ForegroundFinder | None = None,
     ) -> None:
         """Put the parts together.
