@@ -37,8 +37,10 @@ from grasp_nodes.perception.evidence import ObservedFrame
 
 logger = logging.getLogger(__name__)
 
-AMBIGUITY_MARGIN = 0.012
-"""Of the mean score over the clip: images do not tell candidates apart that are closer than this."""
+AMBIGUITY_SHARE, AMBIGUITY_COST = 0.04, 10.0
+"""Images do not tell candidates apart whose costs differ by less: what masks and depth get wrong is not independent."""
+RIVAL_SHARE = 0.1
+"""Candidates up to here are handed on as rivals."""
 _RIVAL_MARGIN = 0.03
 _HOPELESS = 0.15
 _CANDIDATES_KEPT = 8
@@ -54,8 +56,8 @@ _BAD_FRAME = 0.2
 _LOST_AFTER = 1.0
 """s without a look at the object after which its last pose is no answer."""
 _SMALLEST_OVERLAP = 0.3
-_MASK_SHIFT, _MASK_RIM = 0.7, 1.5
-"""px; standard deviations of a whole mask's place, and of how much too fat it is."""
+_FATNESS = 1.5
+"""px; standard deviation of how far a mask reaches beyond the object all around."""
 
 
 def initialise_object(
@@ -66,6 +68,7 @@ def initialise_object(
     candidates: int = 50,
     use_depth: bool = True,
     previous: ObjectTrack | None = None,
+    device: str = "cpu",
 ) -> ObjectTrack:
     """Where one object is in every frame of a window.
 
@@ -77,6 +80,7 @@ def initialise_object(
         use_depth: false ignores depth; the distance then comes from the size of the masks.
         previous: the track of the window before. Its last pose, and those of its rivals, compete, and make the search
             unnecessary while one of them explains the images.
+        device: "cuda" screens more rotations on the graphics card, see `initialise_object_pose`.
 
     Returns:
         Frames in which nothing of the object was seen, or whose mask no motion explains, are not `seen` and take their
@@ -91,7 +95,7 @@ def initialise_object(
     clip = observe_clip(object_model, frames, seed=seed, use_depth=use_depth, start=start)
     if not clip.seen.any():
         return _unseen_track(object_model, clip, previous)
-    search = _Search(object_model, mesh, clip, seed, candidates)
+    search = _Search(object_model, mesh, clip, seed, candidates, device)
     motions = search.run(known)
     return _Answer(object_model, mesh, clip).track(motions)
 
@@ -105,9 +109,9 @@ class _Search:
     """Finds the motions that explain a clip."""
 
     def __init__(
-        self, object_model: ObjectModel, mesh: SolverMesh, clip: ObjectClip, seed: int, candidates: int
+        self, object_model: ObjectModel, mesh: SolverMesh, clip: ObjectClip, seed: int, candidates: int, device: str
     ) -> None:
-        self._mesh, self._clip, self._seed, self._candidates = mesh, clip, seed, candidates
+        self._mesh, self._clip, self._seed, self._candidates, self._device = mesh, clip, seed, candidates, device
         self._follower = MotionFollower(mesh, clip)
         self._axes = main_axes(object_model.points.astype(np.float64))
         self._trust = np.ones(len(clip))
@@ -157,7 +161,9 @@ class _Search:
         coarse, fine = self._clip.coarse[frame], self._clip.fine[frame]
         assert coarse is not None
         assert fine is not None
-        found = initialise_object_pose(self._mesh, coarse, fine, self._seed + frame, self._candidates)
+        found = initialise_object_pose(
+            self._mesh, coarse, fine, self._seed + frame, self._candidates, device=self._device
+        )
         rotations = np.concatenate([found.rotation[None], found.other_rotations])
         centres = np.concatenate([found.centre[None], found.other_centres])
         kept: list[int] = []
@@ -190,6 +196,9 @@ class _Fitted:
     score: np.ndarray
     seen: np.ndarray
 
+    def angle_to(self, other: _Fitted) -> np.ndarray:
+        return rotation_angles(self.chain.rotations, other.chain.rotations)
+
     def as_motion(self) -> ObjectMotion:
         return ObjectMotion(self.chain.rotations, self.chain.centres, self.score)
 
@@ -210,13 +219,14 @@ class _Answer:
         limit = whole.mean_score(trust) - _RIVAL_MARGIN
         others = [m for m in others if m.mean_score(trust) > limit][: _RIVALS_FITTED - 1]
         fitted = [self._fit(motion, trust) for motion in [whole, *others]]
-        fitted.sort(key=lambda one: -one.as_motion().mean_score(trust))
+        # Overlap chose the few; among them the residuals tell more: a handle is few pixels, but many outline points.
+        fitted.sort(key=lambda one: one.chain.cost if np.isfinite(one.chain.cost) else np.inf)
         best = fitted[0]
-        rivals = [self._rival(one, trust) for one in fitted[1:]]
+        rivals = self._rivals(fitted)
         close = [
-            float(np.median(best.as_motion().angle_to(one.as_motion())))
-            for one, rival in zip(fitted[1:], rivals, strict=True)
-            if rival.score > best.as_motion().mean_score(trust) - AMBIGUITY_MARGIN
+            float(np.median(best.angle_to(rival)))
+            for rival in rivals
+            if rival.chain.cost < (1 + AMBIGUITY_SHARE) * best.chain.cost + AMBIGUITY_COST
         ]
         poses = self._poses(best.chain)
         finite = np.isfinite(poses).all(axis=(1, 2))
@@ -233,13 +243,13 @@ class _Answer:
             covariance=np.stack(covariance),
             scale=self._model.scale,
             rotation_ambiguity=max(close, default=0.0),
-            rivals=tuple(rivals),
+            rivals=tuple(RivalTrack(self._poses(one.chain), one.as_motion().mean_score(trust)) for one in rivals),
         )
 
     def _fit(self, motion: ObjectMotion, trust: np.ndarray) -> _Fitted:
         weights = [None if one is None else solver_weights(one, *_FINEST) for one in self._clip.fine]
         frames = [
-            ChainFrame(None if one is None else one.image, weight, float(factor), _lean(one))
+            ChainFrame(None if one is None else one.image, weight, float(factor), _fatness(one))
             for one, weight, factor in zip(self._clip.fine, weights, trust, strict=True)
         ]
         chain = fit_chain(motion.rotations, motion.centres, self._mesh, frames, self._clip.times)
@@ -250,8 +260,16 @@ class _Answer:
                 score[t] = overlap[t] * agreement
         return _Fitted(chain, overlap, score, np.isfinite(score))
 
-    def _rival(self, fitted: _Fitted, trust: np.ndarray) -> RivalTrack:
-        return RivalTrack(self._poses(fitted.chain), fitted.as_motion().mean_score(trust))
+    @staticmethod
+    def _rivals(fitted: list[_Fitted]) -> list[_Fitted]:
+        """Those that are nearly as good as the best and, after the fit, still differ from it and from each other."""
+        kept = fitted[:1]
+        for one in fitted[1:]:
+            if one.chain.cost > (1 + RIVAL_SHARE) * fitted[0].chain.cost + AMBIGUITY_COST:
+                break
+            if all(float(np.median(one.angle_to(other))) > SAME_ROTATION for other in kept):
+                kept.append(one)
+        return kept[1:]
 
     def _poses(self, chain: PoseChain) -> np.ndarray:
         poses = np.tile(np.eye(4), (len(chain.centres), 1, 1))
@@ -260,16 +278,8 @@ class _Answer:
         return poses
 
 
-def _lean(observation: ObjectObservation | None) -> tuple[float, float] | None:
-    """How far a mask that is wrong by a pixel or two moves the object across and along the line of sight.
-
-    As shares of its distance; None with depth, whose points do not lean.
-    """
-    if observation is None or len(observation.image.points):
-        return None
-    focal = float(np.sqrt(observation.camera_k[0, 0] * observation.camera_k[1, 1]))
-    size = float(np.linalg.norm(observation.box[2:] - observation.box[:2]))
-    return _MASK_SHIFT / focal, 2 * _MASK_RIM / max(size, 1.0)
+def _fatness(observation: ObjectObservation | None) -> float:
+    return 1.0 if observation is None else _FATNESS * observation.window_scale
 
 
 def _trust(scores: np.ndarray) -> np.ndarray:

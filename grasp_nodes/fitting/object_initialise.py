@@ -15,11 +15,14 @@ from grasp_nodes.fitting.object_observation import ObjectObservation
 from grasp_nodes.fitting.pose_residuals import SolverMesh, SolverWeights
 from grasp_nodes.fitting.pose_solver import PoseProblem, refine_poses
 from grasp_nodes.geometry.rotations import random_rotations
+from grasp_nodes.geometry.silhouette_torch import coverage, overlaps
 
 DEPTH_AGREEMENT_SCALE = 0.005
 """m; a depth point this far from the surface counts half."""
 VISIBLE_FACE_SCALE = 0.015
 """m; below this robust scale depth points are compared with the face that their pixel shows."""
+SCREENED_PER_CANDIDATE = 20
+"""On a GPU, silhouettes that are looked at for each rotation that is refined."""
 _STAGES = ((12.0, 0.06, 6, 12), (5.0, 0.03, 8, 8), (2.5, 0.012, 15, 8))
 """Per level: outline scale in window pixels, depth scale in m, evaluations, candidates that go on."""
 
@@ -86,6 +89,7 @@ def initialise_object_pose(
     seed: int = 0,
     candidates: int = 50,
     extra: tuple[np.ndarray, np.ndarray] | None = None,
+    device: str = "cpu",
 ) -> InitialPose:
     """Search the whole rotation group.
 
@@ -94,10 +98,16 @@ def initialise_object_pose(
         coarse: the image in a small window (about 64 px), for the first level. fine: in the window of the others.
         seed: of the rotations. candidates: how many rotations are tried.
         extra: rotations (N, 3, 3) and centres (N, 3) that compete too, such as the last known pose.
+        device: on "cuda" many more rotations are drawn, and those whose silhouettes overlap the mask best are tried.
     """
     generator = torch.Generator().manual_seed(seed)
-    rotations = random_rotations(candidates, generator, dtype=torch.float64).numpy().copy()
+    on_gpu = torch.device(device).type == "cuda"
+    count = candidates * (SCREENED_PER_CANDIDATE if on_gpu else 1)
+    rotations = random_rotations(count, generator, dtype=torch.float64).numpy().copy()
     centres = _centres_from_box(rotations, mesh, fine)
+    if on_gpu:
+        order = np.argsort(-silhouette_overlaps(rotations, centres, mesh, coarse, device), kind="stable")[:candidates]
+        rotations, centres = rotations[order], centres[order]
     if extra is not None:
         rotations, centres = np.concatenate([rotations, extra[0]]), np.concatenate([centres, extra[1]])
     for level, (contour_scale, depth_scale, iterations, keep) in enumerate(_STAGES):
@@ -114,6 +124,28 @@ def initialise_object_pose(
     order = np.argsort(-scores, kind="stable")
     rotations, centres = rotations[order], centres[order]
     return InitialPose(rotations[0], centres[0], float(scores[best]), ambiguity, rotations[1:], centres[1:])
+
+
+def silhouette_overlaps(
+    rotations: np.ndarray, centres: np.ndarray, mesh: SolverMesh, observation: ObjectObservation, device: str
+) -> np.ndarray:
+    """Overlap (B,) of silhouette and mask, all poses at once on a torch device; for a GPU.
+
+    Args:
+        rotations: (B, 3, 3), object to camera. centres: (B, 3), m: the mesh's centre.
+    """
+
+    def tensor(array: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=dtype, device=device)
+
+    image = observation.image
+    camera = torch.einsum("bij,vj->bvi", tensor(rotations), tensor(mesh.vertices - mesh.centre))
+    camera = camera + tensor(centres)[:, None]
+    focal, principal = tensor(image.intrinsics[:2]), tensor(image.intrinsics[2:])
+    depths = camera[..., 2]
+    pixels = camera[..., :2] / depths.clamp(min=1e-6).unsqueeze(-1) * focal + principal
+    covered = coverage(pixels, depths, tensor(mesh.faces, torch.int64), *image.mask.shape)
+    return overlaps(covered, tensor(image.mask, torch.bool), tensor(image.ignored, torch.bool)).cpu().numpy()
 
 
 def _centres_from_box(rotations: np.ndarray, mesh: SolverMesh, observation: ObjectObservation) -> np.ndarray:

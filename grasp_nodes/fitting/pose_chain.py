@@ -53,15 +53,13 @@ class ChainFrame:
     """One frame of a window.
 
     image, weights: what was seen, None where nothing was. trust in [0, 1]: factor on its information.
-    lean: standard deviations, as shares of the distance, across and along the line of sight, of an error that all
-    residuals of the frame have in common: a mask that is a pixel too fat all around leans towards the camera, however
-    many points its outline has. None = there is no such error.
+    fatness: px of the window, standard deviation of how far the mask reaches beyond the object all around.
     """
 
     image: SolverImage | None
     weights: SolverWeights | None
     trust: float = 1.0
-    lean: tuple[float, float] | None = None
+    fatness: float = 1.0
 
     @property
     def is_used(self) -> bool:
@@ -74,22 +72,29 @@ class PoseChain:
     """Poses of T frames.
 
     rotations (T, 3, 3), object to camera. centres (T, 3), m: the mesh's centre. covariance (T, 6, 6), m^2 and rad^2, of
-    the centre and the rotation about the camera's axes, given all frames. cost: of images and motion.
+    the centre and the rotation about the camera's axes, given all frames. fatness (T,), px of the window: how far each
+    mask reaches beyond the object. cost: of images and motion.
     """
 
     rotations: np.ndarray
     centres: np.ndarray
     covariance: np.ndarray
+    fatness: np.ndarray
     cost: float
 
 
 @dataclass
 class _System:
-    """Cost, gradient (T, 6) and the three block diagonals (T, 6, 6) of the normal matrix of a window."""
+    """Cost, gradient (T, 6) and the three block diagonals (T, 6, 6) of the normal matrix of a window.
+
+    The best change of a mask's fatness is ``fatness_step (T,) + fatness_share (T, 6) . step``.
+    """
 
     cost: float
     gradient: np.ndarray
     blocks: np.ndarray
+    fatness_step: np.ndarray
+    fatness_share: np.ndarray
 
 
 def fit_chain(
@@ -110,18 +115,23 @@ def fit_chain(
         prior: of the motion. iterations: at most so many steps.
     """
     chain = _Chain(mesh, frames, times, prior or MotionPrior())
-    rotations, centres = rotations.copy(), centres.copy()
+    fatness = np.zeros(len(frames))
     for widening in _WIDENINGS if len(frames) > 1 else (1.0,):
         chain.rest_widening = widening
-        system = chain.start(rotations, centres)
-        rotations, centres, system = _descend(chain, rotations, centres, system, iterations)
+        system = chain.start(rotations, centres, fatness)
+        rotations, centres, fatness, system = _descend(chain, rotations, centres, fatness, system, iterations)
     left, _, right = np.linalg.svd(rotations)
-    return PoseChain(left @ right, centres, _covariance(system.blocks), system.cost)
+    return PoseChain(left @ right, centres, _covariance(system.blocks), fatness, system.cost)
 
 
 def _descend(
-    chain: _Chain, rotations: np.ndarray, centres: np.ndarray, system: _System, iterations: int
-) -> tuple[np.ndarray, np.ndarray, _System]:
+    chain: _Chain,
+    rotations: np.ndarray,
+    centres: np.ndarray,
+    fatness: np.ndarray,
+    system: _System,
+    iterations: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, _System]:
     """Levenberg-Marquardt."""
     damping = 1e-3
     for _ in range(iterations):
@@ -130,15 +140,16 @@ def _descend(
         step = _solve(system, damping)
         new_rotations = np.stack([rotation_matrix(s) @ r for s, r in zip(step[:, 3:], rotations, strict=True)])
         new_centres = centres + step[:, :3]
-        new = chain.evaluate(new_rotations, new_centres)
+        new_fatness = fatness + system.fatness_step + np.einsum("ti,ti->t", system.fatness_share, step)
+        new = chain.evaluate(new_rotations, new_centres, new_fatness)
         if new.cost < system.cost:
-            rotations, centres, system = new_rotations, new_centres, new
+            rotations, centres, fatness, system = new_rotations, new_centres, new_fatness, new
             damping = max(0.2 * damping, 1e-7)
         else:
             damping *= 10
         if max(np.abs(step[:, :3]).max(), 0.1 * np.abs(step[:, 3:]).max()) < _TOLERANCE or damping > 1e4:
             break
-    return rotations, centres, system
+    return rotations, centres, fatness, system
 
 
 class _Chain:
@@ -156,9 +167,9 @@ class _Chain:
         middle = 0.5 * (self._steps[1:] + self._steps[:-1])
         self._acceleration = scale / middle[:, None] ** 2
 
-    def start(self, rotations: np.ndarray, centres: np.ndarray) -> _System:
+    def start(self, rotations: np.ndarray, centres: np.ndarray, fatness: np.ndarray) -> _System:
         """Evaluate the images once for the axes of which they say nothing, then the whole."""
-        system = self._images(rotations, centres)
+        system = self._images(rotations, centres, fatness)
         normals = system.blocks[0]
         used = np.array([frame.is_used for frame in self._frames])
         for t, step in enumerate(self._steps):
@@ -169,22 +180,26 @@ class _Chain:
             self._velocity[t] = weak_axis_information(normal, turn * step, velocity * step)
         return self._add_motion(system, rotations, centres)
 
-    def evaluate(self, rotations: np.ndarray, centres: np.ndarray) -> _System:
+    def evaluate(self, rotations: np.ndarray, centres: np.ndarray, fatness: np.ndarray) -> _System:
         """The whole cost and its derivatives."""
-        return self._add_motion(self._images(rotations, centres), rotations, centres)
+        return self._add_motion(self._images(rotations, centres, fatness), rotations, centres)
 
-    def _images(self, rotations: np.ndarray, centres: np.ndarray) -> _System:
+    def _images(self, rotations: np.ndarray, centres: np.ndarray, fatness: np.ndarray) -> _System:
         count = len(self._frames)
-        system = _System(0.0, np.zeros((count, 6)), np.zeros((3, count, 6, 6)))
+        system = _System(0.0, np.zeros((count, 6)), np.zeros((3, count, 6, 6)), np.zeros(count), np.zeros((count, 6)))
         for t, (frame, problem) in enumerate(zip(self._frames, self._problems, strict=True)):
             if problem is None or frame.weights is None:
                 continue
-            cost, normal, gradient = problem.evaluate(rotations[t], centres[t], frame.weights)
-            if frame.lean is not None and np.isfinite(cost):
-                cost, normal, gradient = _without_lean(cost, normal, gradient, frame.lean, centres[t])
-            system.cost += frame.trust * cost
-            system.gradient[t] = frame.trust * gradient
-            system.blocks[0, t] = frame.trust * normal
+            cost, normal, gradient = problem.evaluate_with_fatness(rotations[t], centres[t], fatness[t], frame.weights)
+            information = 1 / frame.fatness**2
+            normal[6, 6] += information
+            gradient[6] += information * fatness[t]
+            system.cost += frame.trust * (cost + information * fatness[t] ** 2)
+            # The mask's fatness touches one frame only: it is eliminated (Schur complement) and found again afterwards.
+            share = normal[6, :6] / normal[6, 6]
+            system.gradient[t] = frame.trust * (gradient[:6] - share * gradient[6])
+            system.blocks[0, t] = frame.trust * (normal[:6, :6] - np.outer(share, normal[6, :6]))
+            system.fatness_step[t], system.fatness_share[t] = -gradient[6] / normal[6, 6], -share
         return system
 
     def _add_motion(self, system: _System, rotations: np.ndarray, centres: np.ndarray) -> _System:
@@ -229,27 +244,6 @@ class _Chain:
             for j in range(i + 1):
                 block = (first * factors[j] * self._acceleration)[:, :, None] * np.eye(6)
                 system.blocks[i - j, j : j + count] += block
-
-
-def _without_lean(
-    cost: float, normal: np.ndarray, gradient: np.ndarray, lean: tuple[float, float], centre: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Least cost over a common shift of the frame, with its normal matrix and gradient (Woodbury's identity).
-
-    Args:
-        lean: standard deviations as shares of the distance, across the line of sight and along it.
-    """
-    distance = np.linalg.norm(centre)
-    sight = centre / distance
-    across, along = 1 / (lean[0] * distance) ** 2, 1 / (lean[1] * distance) ** 2
-    information = across * np.eye(3) + (along - across) * np.outer(sight, sight)
-    towards = normal[:, :3]
-    taken = np.linalg.solve(information + normal[:3, :3], np.column_stack([towards.T, gradient[:3]]))
-    return (
-        cost - float(gradient[:3] @ taken[:, 6]),
-        normal - towards @ taken[:, :6],
-        gradient - towards @ taken[:, 6],
-    )
 
 
 def _solve(system: _System, damping: float) -> np.ndarray:

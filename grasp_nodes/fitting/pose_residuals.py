@@ -8,6 +8,8 @@ Three robust residuals, each in units of its standard deviation, so that the nor
    that the point's pixel shows. Only the latter knows the two sides of a thin wall apart.
 
 A step is (x, y, z, rotation about x, y, z), m and rad, along the camera's axes, the rotation about the mesh's centre.
+Where the normal matrix has a seventh row, that is the mask's fatness, px of the window: by how much the mask reaches
+beyond the object all around. A mask's errors are mostly of this kind.
 """
 
 from __future__ import annotations
@@ -162,7 +164,8 @@ def sample_outline(centre: np.ndarray, mesh: SolverMesh, image: SolverImage, wor
             if one == other and one != -1:
                 continue
             work.sample[count, 0], work.sample[count, 1] = u, v
-            work.normal[count, 0], work.normal[count, 1] = nx, ny
+            outward = -1.0 if one == 1 or other == 0 else 1.0
+            work.normal[count, 0], work.normal[count, 1] = outward * nx, outward * ny
             work.length[count] = length / parts
             px, py, pz = x - centre[0], y - centre[1], z - centre[2]
             row = work.jacobian[count]
@@ -178,7 +181,7 @@ def sample_outline(centre: np.ndarray, mesh: SolverMesh, image: SolverImage, wor
 
 @njit(cache=True)
 def _add(normal: np.ndarray, gradient: np.ndarray, row: np.ndarray, residual: float, weight: float) -> None:
-    for i in range(6):
+    for i in range(len(row)):
         gradient[i] += weight * residual * row[i]
         for j in range(i + 1):
             normal[i, j] += weight * row[i] * row[j]
@@ -186,7 +189,13 @@ def _add(normal: np.ndarray, gradient: np.ndarray, row: np.ndarray, residual: fl
 
 @njit(cache=True)
 def _add_outline(
-    image: SolverImage, weights: SolverWeights, work: SolverWork, count: int, normal: np.ndarray, gradient: np.ndarray
+    image: SolverImage,
+    weights: SolverWeights,
+    fatness: float,
+    work: SolverWork,
+    count: int,
+    normal: np.ndarray,
+    gradient: np.ndarray,
 ) -> float:
     """Residual 1: the mesh's outline in the distance field of the mask."""
     height, width = image.distance.shape
@@ -195,7 +204,7 @@ def _add_outline(
         total += work.length[i]
     scale2 = weights.contour_scale**2
     unit = 0.5 * weights.contour_count / (weights.contour_sigma**2 * max(total, 1e-9))
-    cost, row = 0.0, np.empty(6)
+    cost, row = 0.0, np.ones(len(gradient))
     for i in range(count):
         u, v = work.sample[i, 0], work.sample[i, 1]
         if u < image.bounds[0] or v < image.bounds[1] or u > image.bounds[2] or v > image.bounds[3]:
@@ -214,6 +223,7 @@ def _add_outline(
         if beyond > 0.01:
             residual += beyond
             gx, gy = (u - x) / beyond, (v - y) / beyond
+        residual += fatness
         ratio = 1 + residual * residual / scale2
         part = unit * work.length[i]
         cost += part * scale2 * math.log(ratio)
@@ -228,14 +238,20 @@ def _add_outline(
 
 @njit(cache=True)
 def _add_mask_outline(
-    image: SolverImage, weights: SolverWeights, work: SolverWork, count: int, normal: np.ndarray, gradient: np.ndarray
+    image: SolverImage,
+    weights: SolverWeights,
+    fatness: float,
+    work: SolverWork,
+    count: int,
+    normal: np.ndarray,
+    gradient: np.ndarray,
 ) -> float:
     """Residual 2: the mask's outline along the normals of the mesh's outline."""
     if not len(image.contour):
         return 0.0
     scale2 = weights.contour_scale**2
     unit = 0.5 * weights.contour_count / (weights.contour_sigma**2 * len(image.contour))
-    cost, row = 0.0, np.empty(6)
+    cost, row = 0.0, np.ones(len(gradient))
     for i in range(len(image.contour)):
         u, v = image.contour[i, 0], image.contour[i, 1]
         nearest, best = 1e18, 0
@@ -245,8 +261,10 @@ def _add_mask_outline(
                 nearest, best = squared, k
         nx, ny = work.normal[best, 0], work.normal[best, 1]
         residual = (work.sample[best, 0] - u) * nx + (work.sample[best, 1] - v) * ny
+        aside = max(nearest - residual * residual, 0.0)
+        residual += fatness
         # The whole distance is what costs; only its part along the normal can be moved by this edge.
-        ratio = 1 + nearest / scale2
+        ratio = 1 + (aside + residual * residual) / scale2
         cost += unit * scale2 * math.log(ratio)
         for k in range(6):
             row[k] = nx * work.jacobian[best, 0, k] + ny * work.jacobian[best, 1, k]
@@ -299,7 +317,7 @@ def _add_depth(
         return 0.0
     scale2 = weights.depth_scale**2
     unit = weights.depth_count / (weights.depth_sigma**2 * len(image.points))
-    cost, row = 0.0, np.empty(6)
+    cost, row = 0.0, np.zeros(len(gradient))
     slope = np.empty(3)
     for i in range(len(image.points)):
         if weights.use_visible:
@@ -372,20 +390,21 @@ def accumulate(
     mesh: SolverMesh,
     image: SolverImage,
     weights: SolverWeights,
+    fatness: float,
     work: SolverWork,
     normal: np.ndarray,
     gradient: np.ndarray,
 ) -> float:
-    """Cost of a projected and covered pose; half of its derivatives go to `normal` (6, 6) and `gradient` (6,)."""
+    """Cost of a projected and covered pose; half of its derivatives go to `normal` and `gradient`, of 6 or 7 rows."""
     cost = 0.0
     if weights.contour_count > 0:
         count = sample_outline(centre, mesh, image, work)
         if count == 0:
             return np.inf
-        cost += _add_outline(image, weights, work, count, normal, gradient)
-        cost += _add_mask_outline(image, weights, work, count, normal, gradient)
+        cost += _add_outline(image, weights, fatness, work, count, normal, gradient)
+        cost += _add_mask_outline(image, weights, fatness, work, count, normal, gradient)
     cost += _add_depth(rotation, centre, mesh, image, weights, work, normal, gradient)
-    for i in range(6):
+    for i in range(len(gradient)):
         for j in range(i):
             normal[j, i] = normal[i, j]
     return cost

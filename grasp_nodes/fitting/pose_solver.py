@@ -112,7 +112,7 @@ class PoseProblem:
         normal, gradient = np.zeros((6, 6)), np.zeros(6)
         if not self._place(rotation, centre, with_faces=weights.use_visible and len(self._image.points) > 0):
             return np.inf, normal, gradient
-        cost = accumulate(rotation, centre, self._mesh, self._image, weights, self._work, normal, gradient)
+        cost = accumulate(rotation, centre, self._mesh, self._image, weights, 0.0, self._work, normal, gradient)
         if prior is not None:
             turn = rotation_vector(rotation @ prior.rotation.T)
             difference = np.concatenate([centre - prior.centre, turn])
@@ -120,6 +120,20 @@ class PoseProblem:
             cost += float(difference @ pull)
             gradient += pull
             normal += prior.information
+        return cost, normal, gradient
+
+    def evaluate_with_fatness(
+        self, rotation: np.ndarray, centre: np.ndarray, fatness: float, weights: SolverWeights
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """The same with a seventh unknown, how far the mask reaches beyond the object: cost, (7, 7) and (7,).
+
+        Args:
+            fatness: px of the window.
+        """
+        normal, gradient = np.zeros((7, 7)), np.zeros(7)
+        if not self._place(rotation, centre, with_faces=weights.use_visible and len(self._image.points) > 0):
+            return np.inf, normal, gradient
+        cost = accumulate(rotation, centre, self._mesh, self._image, weights, fatness, self._work, normal, gradient)
         return cost, normal, gradient
 
     def refine(
