@@ -8,8 +8,8 @@ outline in each pixel: nothing is blurred, nothing is sampled, and the cost grow
 The outline is found exactly. Only an edge whose faces all lie on one side of it in the image can be part of it; what
 other faces cover just outside of such an edge is cut away from it. A cell grid over the image names the faces that may.
 
-The centre of the top-left pixel is (0, 0). Compiled for one thread of the CPU; tensors of other devices are copied to
-it and back (some kilobytes per image), which is cheaper there than what a search over all pairs would cost.
+The centre of the top-left pixel is (0, 0). Compiled for one thread of the CPU; tensors of other devices are copied
+there, and the result back: some kilobytes per image.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _NEAR = 1e-3
 """m; faces that reach closer than this to the camera's plane cover nothing, as in `rasterise_mask`."""
 _BESIDE = 1e-11
 """px; how far outside of an edge is looked whether another face covers it."""
+_FARTHEST = 1e8
+"""px; a mesh that reaches farther is one that diverged, and pixels are no longer told apart there."""
 _FACES_PER_CELL = 1
 
 
@@ -60,7 +62,8 @@ class SilhouetteLoss:
         wanted, weight = (image.detach().cpu().numpy().astype(np.float64) for image in (target, keep))
         if not (np.isfinite(wanted).all() and np.isfinite(weight).all()):
             raise InputError("target, keep: not all values are finite")
-        self._topology = _Topology.of(np.asarray(faces, np.int64))
+        ids = faces.cpu().numpy() if isinstance(faces, Tensor) else faces
+        self._topology = _Topology.of(np.asarray(ids, np.int64))
         # The square is keep * target^2 where nothing is covered, and changes by this where something is.
         change = weight * (1 - 2 * wanted)
         self._change = change
@@ -76,7 +79,7 @@ class SilhouetteLoss:
             depths: (B, V), m, along the optical axis; without gradient: it moves nothing in the image.
 
         Returns:
-            (B,) in the dtype of the pixels; NaN, with gradient zero, for an image whose mesh is not finite.
+            (B,) in the dtype of the pixels; NaN, with gradient zero, for an image whose mesh is not finite or diverged.
         """
         images = len(self._change)
         if pixels.ndim != 3 or pixels.shape[2] != 2 or len(pixels) != images or depths.shape != pixels.shape[:2]:
@@ -282,7 +285,7 @@ def _face_directions(
     The far side of a closed mesh covers nothing more than its near side.
 
     Returns:
-        the part of the image that the faces may cover, and whether all of them are finite.
+        the part of the image that the faces may cover, and whether all are finite and within `_FARTHEST`.
     """
     complete = closed
     for v in range(len(depth)):
@@ -313,6 +316,8 @@ def _face_directions(
         corners[i, 2, 0], corners[i, 2, 1] = cx, cy
         left, right = min(left, ax, bx, cx), max(right, ax, bx, cx)
         top, bottom = min(top, ay, by, cy), max(bottom, ay, by, cy)
+    if max(-left, -top, right, bottom) > _FARTHEST:
+        return (0.0, 0.0, 0.0, 0.0), False
     return (max(left, -0.5), max(top, -0.5), min(right, width - 0.5), min(bottom, height - 0.5)), True
 
 

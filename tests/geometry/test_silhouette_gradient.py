@@ -219,16 +219,18 @@ def test_following_the_gradient_finds_the_target():
     assert shift.detach().norm() < 0.2
 
 
-def test_what_is_not_finite_spoils_its_own_image_only():
+def test_a_diverged_mesh_spoils_its_own_image_only():
     pixels, depths, faces = posed("ring", "inside", 0)
     target, keep = masks(0)
-    moved = torch.tensor(np.stack([pixels, pixels]), requires_grad=True)
-    depth = torch.tensor(np.stack([depths, np.full_like(depths, np.nan)]))
-    both = [torch.tensor(np.stack([image, image])) for image in (target, keep)]
+    lost = pixels.copy()
+    lost[3] = np.nan
+    moved = torch.tensor(np.stack([pixels, pixels, 1e20 * pixels, lost]), requires_grad=True)
+    depth = torch.tensor(np.stack([depths, np.full_like(depths, np.nan), depths, depths]))
+    both = [torch.tensor(np.stack([image] * 4)) for image in (target, keep)]
     errors = SilhouetteLoss(faces, *both)(moved, depth)
     errors[0].backward()
     assert torch.isfinite(errors[0])
-    assert torch.isnan(errors[1])
+    assert torch.isnan(errors[1:]).all()
     assert moved.grad.isfinite().all()
 
 
