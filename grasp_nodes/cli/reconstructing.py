@@ -13,7 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from grasp_nodes.cli.reconstruction import setup
-from grasp_nodes.cli.reconstruction.outputs import OUTPUTS, Written, write_outputs, write_trajectory_file
+from grasp_nodes.cli.reconstruction.outputs import (
+    OUTPUTS,
+    Written,
+    why_no_bag,
+    write_outputs,
+    write_trajectory_file,
+)
 from grasp_nodes.cli.reconstruction.report import plain
 from grasp_nodes.cli.reconstruction.setup import Inputs, Request, boxes_after, clip_frames, first_boxes, settings_of
 from grasp_nodes.contact.finite_states import drop_not_finite
@@ -44,7 +50,8 @@ def reconstruct(request: Request) -> int:
     inputs = setup.open_inputs(request)
     try:
         settings = settings_of(request, inputs)
-        _say_what_is_missing(console, request, inputs)
+        hindrance = why_no_bag()
+        _say_what_is_missing(console, request, inputs, hindrance)
         with folder.opened(settings, request.restart), _shown(console, len(inputs.source)) as clock:
             try:
                 _fit(folder, request, inputs, clock)
@@ -52,7 +59,7 @@ def reconstruct(request: Request) -> int:
                 _keep_what_is_done(folder, request, inputs, settings)
                 raise
             clock.begin("drawing", 0)
-            written = write_outputs(folder, request, inputs, settings, clock.update)
+            written = write_outputs(folder, request, inputs, settings, hindrance, clock.update)
     except KeyboardInterrupt:
         done = folder.frames_done()
         _say(
@@ -106,7 +113,7 @@ def _keep_what_is_done(folder: TrajectoryFolder, request: Request, inputs: Input
         write_trajectory_file(folder, request, inputs, settings, complete=False)
 
 
-def _say_what_is_missing(console: Console, request: Request, inputs: Inputs) -> None:
+def _say_what_is_missing(console: Console, request: Request, inputs: Inputs, hindrance: str) -> None:
     if not inputs.source.camera.is_metric:
         _say(
             console,
@@ -115,12 +122,12 @@ def _say_what_is_missing(console: Console, request: Request, inputs: Inputs) -> 
         )
     if not inputs.objects:
         _say(console, "No object: hands only. Name its mesh with --object.")
+    if hindrance:
+        _say(console, f"There will be no bag: {hindrance}")
 
 
 def _tell(console: Console, request: Request, inputs: Inputs, written: Written) -> int:
     report = written.report
-    if written.bag:
-        _say(console, f"No bag was written: {written.bag}")
     if not written.plays:
         _say(console, f"overlay.mp4 is in {written.codec}, which video players know and browsers do not.")
     for name, angle in report["rotation_ambiguity_rad"].items():

@@ -14,11 +14,13 @@ from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandStat
 def drop_not_finite(state: HandObjectState) -> HandObjectState:
     """The state without hands, objects, contact maps and residuals that hold NaN or infinite numbers.
 
+    A covariance that does becomes unknown.
+
     Returns:
         the same state where there are none; else one whose text names what was lost, OK only while a hand is left.
     """
     hands = tuple(hand for hand in state.hands if _hand_is_finite(hand))
-    objects = tuple(found for found in state.objects if _object_is_finite(found))
+    objects = tuple(_with_known_covariance(found) for found in state.objects if _object_is_finite(found))
     sides = {(hand.params.side, hand.track_id) for hand in hands}
     names = {found.object_id for found in objects}
     contacts = tuple(
@@ -33,7 +35,13 @@ def drop_not_finite(state: HandObjectState) -> HandObjectState:
         *(f"{hand.params.side} hand" for hand in state.hands if not _hand_is_finite(hand)),
         *(found.object_id for found in state.objects if not _object_is_finite(found)),
     ]
-    if not lost and len(contacts) == len(state.contact_maps) and len(residuals) == len(state.residuals):
+    same_objects = all(ours is theirs for ours, theirs in zip(objects, state.objects, strict=False))
+    if (
+        not lost
+        and same_objects
+        and len(contacts) == len(state.contact_maps)
+        and len(residuals) == len(state.residuals)
+    ):
         return state
     status, text = state.status, state.status_text
     if lost:
@@ -66,6 +74,11 @@ def _hand_is_finite(hand: HandState) -> bool:
 
 def _object_is_finite(found: ObjectState) -> bool:
     return bool(np.isfinite(found.T_camera_object).all() and np.isfinite(found.scale) and np.isfinite(found.score))
+
+
+def _with_known_covariance(found: ObjectState) -> ObjectState:
+    known = found.covariance is None or bool(np.isfinite(found.covariance).all())
+    return found if known else replace(found, covariance=None)
 
 
 def _contact_is_finite(contact: ContactMap) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -79,6 +80,12 @@ class BagRecording:
         """
         self._writer.write(self._connections[topic], stamp, data)
         self.messages += 1
+
+    def discard(self) -> None:
+        """Give up a recording that is not closed yet; nothing is left of it."""
+        if self._partial.exists():
+            self._writer.close()
+            shutil.rmtree(self._partial)
 
     def close(self) -> Path:
         """Finish the files and give the bag its name; returns the folder."""

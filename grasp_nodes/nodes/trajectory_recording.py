@@ -89,6 +89,10 @@ class TrajectoryRecording:
         if truth is not None:
             self._put(TRUTH, stamp, to_state(_at(truth, stamp)))
 
+    def discard(self) -> None:
+        """Give up a bag that is not closed yet; nothing is left of it."""
+        self._bag.discard()
+
     def close(self) -> Path:
         """Finish the bag; returns its folder."""
         return self._bag.close()

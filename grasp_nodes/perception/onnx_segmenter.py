@@ -128,12 +128,23 @@ class OnnxObjectSegmenter:
             sha256: of encoder and decoder; empty = not checked.
             threads: CPU threads of each network.
         """
+        return OnnxObjectSegmenter.starter(encoder, decoder, object_id, sha256, threads)(box)
+
+    @staticmethod
+    def starter(
+        encoder: Path,
+        decoder: Path,
+        object_id: str = "object",
+        sha256: tuple[str, str] = ("", ""),
+        threads: int = 1,
+    ) -> Callable[[Sequence[float]], OnnxObjectSegmenter]:
+        """Load both networks once, for segmenters that start from boxes which are not known yet; see `from_files`."""
         first, second = OnnxNetwork(encoder, sha256[0], threads), OnnxNetwork(decoder, sha256[1], threads)
         name, shape = next(iter(first.input_shapes.items()))
         if len(shape) != 4:
             raise InputError(f"{encoder}: expected one image input (1, 3, S, S), got {name!r} with shape {shape}")
         size = shape[2] if isinstance(shape[2], int) else 1024
-        return OnnxObjectSegmenter(first, second, box, object_id, name, size)
+        return lambda box: OnnxObjectSegmenter(first, second, box, object_id, name, size)
 
     def reset(self) -> None:
         """Start again from the prompt box."""

@@ -18,12 +18,13 @@ import trimesh
 from rosbags.highlevel import AnyReader
 
 from grasp_nodes.cli import app as app_module
-from grasp_nodes.cli.reconstruction import setup
+from grasp_nodes.cli.reconstruction import outputs, setup
 from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, ObjectState
 from grasp_nodes.data.clip_files import ClipInfo, ClipTruth, write_clip_info, write_image, write_truth
 from grasp_nodes.data.clip_readers import ClipSource
 from grasp_nodes.data.trajectory_files import read_trajectory
+from grasp_nodes.errors import MissingDependencyError
 from grasp_nodes.fitting.clip_states import clip_states
 from grasp_nodes.fitting.reconstruction import WindowResult
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
@@ -34,6 +35,7 @@ from grasp_nodes.nodes.bag_recording import typestore
 from grasp_nodes.objects.loading import load_object
 from grasp_nodes.perception import hand_landmarks
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence
+from grasp_nodes.viewer.state_pictures import StatePainter
 
 FRAMES, WINDOW, FPS = 7, 3, 30.0
 CAMERA = CameraModel(np.array([[100.0, 0, 47.5], [0, 100.0, 35.5], [0, 0, 1]]), 96, 72)
@@ -426,10 +428,21 @@ def test_two_objects_of_one_name_are_told_apart(call: Call, stand: Stand, clip: 
     assert bag_counts(tmp_path / "out")["/objects/pose"] == 2 * FRAMES
 
 
-def test_two_objects_need_boxes(call: Call, clip: Path, tmp_path: Path) -> None:
-    code, _, said = call(clip, "--object", BALL, "--object", BALL, "-o", tmp_path / "out")
+def test_a_network_for_masks_needs_a_box(call: Call, clip: Path, tmp_path: Path) -> None:
+    for name in ("encoder.onnx", "decoder.onnx"):
+        (tmp_path / name).write_bytes(b"no network")
+    networks = ("--segmenter", tmp_path / "encoder.onnx", tmp_path / "decoder.onnx")
+    code, _, said = call(clip, "--object", BALL, *networks, "-o", tmp_path / "out")
     assert code == 2
-    assert "--object-box" in said
+    assert "--detector" in said.strip().splitlines()[-1]
+
+
+def test_two_objects_need_boxes(call: Call, clip: Path, tmp_path: Path) -> None:
+    both = ("--object", BALL, "--object", BALL)
+    for boxes in ((), ("--object-box", "50,20,80,50")):
+        code, _, said = call(clip, *both, *boxes, "-o", tmp_path / "out")
+        assert code == 2
+        assert "--object-box" in said.strip().splitlines()[-1]
     assert not list((tmp_path / "out" / "parts").iterdir())
 
 
@@ -509,6 +522,43 @@ def test_bad_words_are_one_line(
     last = text.strip().splitlines()[-1]
     assert said in last
     assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_without_the_messages_there_is_no_bag_and_everything_else(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise MissingDependencyError("nodes need a ROS 2 installation: run  pip install")
+
+    monkeypatch.setattr(outputs, "prepare_runtime", missing)
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 0
+    assert "There will be no bag: nodes need a ROS 2 installation" in said
+    assert not (tmp_path / "out" / "bag").exists()
+    assert "ROS 2" in report_of(tmp_path / "out")["bag"]["missing"]
+    assert (tmp_path / "out" / "overlay.mp4").is_file()
+
+
+def test_ctrl_c_while_drawing_leaves_nothing_half_written(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = StatePainter.overlay
+
+    def interrupted(painter: StatePainter, frame: Frame, state: HandObjectState) -> np.ndarray:
+        if state.stamp > 10**8:
+            raise KeyboardInterrupt
+        return drawn(painter, frame, state)
+
+    words = (clip, "--object", BALL, "-o", tmp_path / "out")
+    with monkeypatch.context() as during:
+        during.setattr(StatePainter, "overlay", interrupted)
+        code, _, said = call(*words)
+    assert code == 130
+    assert f"Stopped after {FRAMES} of {FRAMES} frames" in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"lock", "parts", "settings.json", "trajectory.npz"}
+    assert call(*words)[0] == 0
+    assert len(stand.calls) == 1
+    assert bag_counts(tmp_path / "out")["/hands"] == FRAMES
 
 
 def test_a_clip_that_changed_meanwhile_is_noticed(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:

@@ -35,10 +35,11 @@ def test_a_good_state_stays_the_same_object() -> None:
     assert drop_not_finite(state) is state
 
 
-def test_covariance_and_elasticity_may_be_unknown() -> None:
-    state = replace(whole(), objects=(ObjectState("mug", np.eye(4), np.full((6, 6), np.nan)),))
-    kept = drop_not_finite(replace(state, contact_maps=()))
-    assert [item.object_id for item in kept.objects] == ["mug"]
+def test_a_covariance_that_is_no_number_becomes_unknown() -> None:
+    state = replace(whole(), objects=(ObjectState("mug", np.eye(4), np.full((6, 6), np.nan)),), contact_maps=())
+    kept = drop_not_finite(state)
+    assert [(item.object_id, item.covariance) for item in kept.objects] == [("mug", None)]
+    assert (kept.status, kept.status_text) == (FitStatus.OK, "fine")
 
 
 @pytest.mark.parametrize("field", ["global_orient", "hand_pose", "betas", "transl", "scale"])

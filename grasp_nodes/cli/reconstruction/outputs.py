@@ -18,7 +18,7 @@ from grasp_nodes.cli.runtime import prepare_runtime
 from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.data.shards import library_versions
 from grasp_nodes.data.trajectory_files import write_tables
-from grasp_nodes.data.trajectory_parts import PARTS, SETTINGS_FILE, TrajectoryFolder
+from grasp_nodes.data.trajectory_parts import TrajectoryFolder
 from grasp_nodes.errors import InputError, MissingDependencyError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.geometry.rendering import contact_sheet
@@ -40,12 +40,24 @@ SHEET_HEIGHT = 320
 
 @dataclass(frozen=True)
 class Written:
-    """report: content of report.json. codec: of the video; plays: in browsers. bag: written, or why not."""
+    """report: content of report.json. codec: of the video; plays: in browsers."""
 
     report: dict[str, Any]
     codec: str
     plays: bool
-    bag: str
+
+
+def why_no_bag() -> str:
+    """What hinders the messages from being written; empty = nothing.
+
+    Raises:
+        InputError: the environment asks for a ROS 2 that does not exist.
+    """
+    try:
+        prepare_runtime()
+    except MissingDependencyError as error:
+        return str(error)
+    return ""
 
 
 def write_trajectory_file(
@@ -83,12 +95,14 @@ def write_outputs(
     request: Request,
     inputs: Inputs,
     settings: Mapping[str, Any],
+    hindrance: str,
     progress: Callable[[int], None],
 ) -> Written:
     """Write everything, reading the clip a second time, one window in memory at a time.
 
     Args:
-        folder: with all windows. progress: called with the number of frames that are drawn.
+        folder: with all windows. hindrance: why there can be no bag, see `why_no_bag`.
+        progress: called with the number of frames that are drawn.
 
     Raises:
         InputError: the clip is not the one that was reconstructed. WorkError: something cannot be written.
@@ -104,7 +118,9 @@ def write_outputs(
         stack.enter_context(folder.writing())
         video = OverlayVideo(folder.path / VIDEO, inputs.source.fps, camera.width, camera.height)
         stack.callback(video.discard)
-        bag, why_not = _open_bag(folder.path / BAG, inputs, request.images)
+        bag = None if hindrance else _open_bag(folder.path / BAG, inputs, request.images)
+        if bag is not None:
+            stack.callback(bag.discard)
         for row, (frame, state) in enumerate(_pairs(folder, request, inputs)):
             summary.add([state])
             picture = painter.overlay(frame, state)
@@ -125,10 +141,10 @@ def write_outputs(
         accuracy = measure_accuracy(inputs, kept)
         report = make_report(inputs, settings, summary, folder.reports(), accuracy)
         report["video"] = {"file": VIDEO, "codec": video.codec, "plays_in_browsers": video.plays_in_browsers}
-        report["bag"] = {"folder": BAG} if bag is not None else {"missing": why_not}
+        report["bag"] = {"folder": BAG} if bag is not None else {"missing": hindrance}
         with replacing(folder.path / REPORT) as stream:
             stream.write((json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
-    return Written(report, video.codec, video.plays_in_browsers, why_not)
+    return Written(report, video.codec, video.plays_in_browsers)
 
 
 def _pairs(folder: TrajectoryFolder, request: Request, inputs: Inputs) -> Iterator[tuple[Frame, HandObjectState]]:
@@ -150,23 +166,16 @@ def _pairs(folder: TrajectoryFolder, request: Request, inputs: Inputs) -> Iterat
             yield frame, state
 
 
-def _open_bag(folder: Path, inputs: Inputs, images: bool) -> tuple[TrajectoryRecording | None, str]:
-    """A new bag in place of an older one, or why there can be none."""
-    try:
-        prepare_runtime()
-    except MissingDependencyError as error:
-        return None, str(error)
+def _open_bag(folder: Path, inputs: Inputs, images: bool) -> TrajectoryRecording:
+    """A new bag in place of an older one."""
     from grasp_nodes.nodes.trajectory_recording import TrajectoryRecording
 
     for old in (folder, folder.with_name(f"{folder.name}.partial")):
         if old.exists():
             shutil.rmtree(old)
-    return TrajectoryRecording(folder, inputs.hands.values(), images, inputs.source.has_truth), ""
+    return TrajectoryRecording(folder, inputs.hands.values(), images, inputs.source.has_truth)
 
 
 def _cell(overlay: np.ndarray, side: np.ndarray, row: int, state: HandObjectState) -> np.ndarray:
     text = f"{row}  {state.status.name}"
     return captioned(np.hstack([overlay, side]), f"{text}  {state.status_text}" if state.status_text else text)
-
-
-__all__ = ["OUTPUTS", "PARTS", "REPORT", "SETTINGS_FILE", "Written", "write_outputs", "write_trajectory_file"]

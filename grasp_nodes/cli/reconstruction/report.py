@@ -169,7 +169,7 @@ def _visible(source: Any, row: int) -> float:
 
 
 def plain(value: Any) -> Any:
-    """Nested numbers and texts as JSON knows them: numpy unpacked, what is not finite as None."""
+    """Nested numbers and texts as JSON knows them: numpy unpacked, six digits, what is not finite as None."""
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -178,6 +178,6 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, np.generic):
         return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     return value

@@ -25,7 +25,9 @@ from grasp_nodes.objects.loading import load_object
 from grasp_nodes.objects.model import ObjectModel
 
 if TYPE_CHECKING:
-    from grasp_nodes.fitting.reconstruction import WindowResult
+    from grasp_nodes.fitting.reconstruction import ReconstructionSettings, WindowResult
+    from grasp_nodes.perception.evidence import ClipSegmenter
+    from grasp_nodes.perception.foreground import ForegroundFinder
 
 SIDES: tuple[Side, ...] = ("right", "left")
 BOX_MARGIN = 0.05
@@ -155,7 +157,7 @@ def _flat(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def reconstruction_settings(request: Request) -> Any:
+def reconstruction_settings(request: Request) -> ReconstructionSettings:
     """Settings of the reconstructor."""
     from grasp_nodes.fitting.homan.settings import JointFitSettings
     from grasp_nodes.fitting.reconstruction import ReconstructionSettings
@@ -186,49 +188,53 @@ def make_reconstructor(request: Request, inputs: Inputs, boxes: Mapping[str, np.
     return ClipReconstructor(perceiver, inputs.hands, inputs.objects, reconstruction_settings(request))
 
 
-def make_segmenter(request: Request, inputs: Inputs, boxes: Mapping[str, np.ndarray], foreground: Any) -> Any:
-    """The finder of the objects' pixels; None without objects."""
-    from grasp_nodes.perception.clip_segmenter import ClipObjectSegmenter, StreamedClipSegmenter
-    from grasp_nodes.perception.object_boxes import FirstFrameBox, PromptedSegmenter
+def make_segmenter(
+    request: Request, inputs: Inputs, boxes: Mapping[str, np.ndarray], foreground: ForegroundFinder
+) -> ClipSegmenter | None:
+    """The finder of the objects' pixels; None without objects.
+
+    Raises:
+        InputError: several objects and not a box for each, or networks that need a box and have none.
+        MissingFileError, MissingDependencyError: a network cannot be loaded.
+    """
     from grasp_nodes.perception.several_objects import SeveralObjects
 
-    if len(inputs.objects) > 1 and not boxes:
+    count = len(inputs.objects)
+    if count > 1 and boxes.keys() != inputs.objects.keys():
         raise InputError(
-            f"{len(inputs.objects)} objects: nothing says which is which; give --object-box X0,Y0,X1,Y1 once for each, "
-            "in the same order, px in the first frame"
+            f"{count} objects and {len(boxes)} boxes: nothing says which is which; give --object-box X0,Y0,X1,Y1 once "
+            "for each object, in the same order, px in the first frame"
         )
-    parts: list[Any] = []
-    for name, model in inputs.objects.items():
-        source = FirstFrameBox(boxes[name].tolist(), name) if name in boxes else None
-        if request.detector is not None and source is None:
-            source = _detector(request.detector, name)
-        if request.segmenter is not None:
-            if source is None:
-                raise InputError("--segmenter needs to know where the object is: give --object-box or --detector")
-            encoder, decoder = request.segmenter
-            parts.append(StreamedClipSegmenter(PromptedSegmenter(source, _sam(encoder, decoder, name))))
-            continue
-        diameter = float(np.ptp(model.points, axis=0).max())
-        parts.append(
-            ClipObjectSegmenter(
-                name, source, diameter, foreground if len(inputs.objects) == 1 else None, not request.rgb_only
-            )
-        )
-    if len(parts) <= 1:
+    parts = [
+        _object_segmenter(request, model, boxes.get(name), foreground if count == 1 else None)
+        for name, model in inputs.objects.items()
+    ]
+    if count <= 1:
         return parts[0] if parts else None
     return SeveralObjects(parts)
 
 
-def _detector(path: Path, name: str) -> Any:
-    from grasp_nodes.perception.onnx_detector import OnnxDetector
-
-    return OnnxDetector.from_file(path, object_id=name)
-
-
-def _sam(encoder: Path, decoder: Path, name: str) -> Any:
+def _object_segmenter(
+    request: Request, model: ObjectModel, box: np.ndarray | None, foreground: ForegroundFinder | None
+) -> ClipSegmenter:
+    from grasp_nodes.perception.clip_segmenter import ClipObjectSegmenter, StreamedClipSegmenter
+    from grasp_nodes.perception.object_boxes import FirstFrameBox, ObjectBoxSource, PromptedSegmenter
+    from grasp_nodes.perception.onnx_detector import OnnxBoxDetector
     from grasp_nodes.perception.onnx_segmenter import OnnxObjectSegmenter
 
-    return lambda box: OnnxObjectSegmenter.from_files(encoder, decoder, box.tolist(), object_id=name)
+    name = model.object_id
+    source: ObjectBoxSource | None = None
+    if box is not None:
+        source = FirstFrameBox(box.tolist(), name)
+    elif request.detector is not None:
+        source = OnnxBoxDetector.from_file(request.detector, name)
+    if request.segmenter is None:
+        diameter = float(np.ptp(model.points, axis=0).max())
+        return ClipObjectSegmenter(name, source, diameter, foreground, not request.rgb_only)
+    if source is None:
+        raise InputError("--segmenter needs to know where the object is: give --object-box or --detector")
+    start = OnnxObjectSegmenter.starter(*request.segmenter, name)
+    return StreamedClipSegmenter(PromptedSegmenter(source, lambda found: start(found.tolist())))
 
 
 def first_boxes(request: Request, inputs: Inputs) -> dict[str, np.ndarray]:
