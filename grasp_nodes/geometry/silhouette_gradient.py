@@ -5,34 +5,20 @@ with the vertices of their edge, and the error changes by what they sweep (Reyno
 weight are constant in each pixel's square, so that the error and its derivative are finite sums over the pieces of the
 outline in each pixel: nothing is blurred, nothing is sampled, and the cost grows with the outline, not with the image.
 
-The outline is found exactly. Only an edge whose faces all lie on one side of it in the image can be part of it; what
-other faces cover just outside of such an edge is cut away from it. A cell grid over the image names the faces that may.
-
 The centre of the top-left pixel is (0, 0). Compiled for one thread of the CPU; tensors of other devices are copied
 there, and the result back: some kilobytes per image.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.geometry.mesh import is_watertight
-
-_NEAR = 1e-3
-"""m; faces that reach closer than this to the camera's plane cover nothing, as in `rasterise_mask`."""
-_BESIDE = 1e-11
-"""px; how far outside of an edge is looked whether another face covers it."""
-_FARTHEST = 1e8
-"""px; a mesh that reaches farther is one that diverged, and pixels are no longer told apart there."""
-_FACES_PER_CELL = 1
+from grasp_nodes.geometry.covered_area import FaceEdges, integrate_covered, sums_along_rows
 
 
 class SilhouetteLoss:
@@ -63,11 +49,10 @@ class SilhouetteLoss:
         if not (np.isfinite(wanted).all() and np.isfinite(weight).all()):
             raise InputError("target, keep: not all values are finite")
         ids = faces.cpu().numpy() if isinstance(faces, Tensor) else faces
-        self._topology = _Topology.of(np.asarray(ids, np.int64))
+        self._edges = FaceEdges.of(np.asarray(ids, np.int64))
         # The square is keep * target^2 where nothing is covered, and changes by this where something is.
-        change = weight * (1 - 2 * wanted)
-        self._change = change
-        self._until = np.concatenate([np.zeros((*change.shape[:2], 1)), change.cumsum(axis=2)], axis=2)
+        self._change = weight * (1 - 2 * wanted)
+        self._until = sums_along_rows(self._change)
         self._uncovered = (weight * wanted**2).sum(axis=(1, 2))
         self._kept = np.maximum(weight.sum(axis=(1, 2)), 1.0)
 
@@ -87,25 +72,13 @@ class SilhouetteLoss:
                 f"pixels, depths: expected ({images}, V, 2) and ({images}, V) as there are {images} target images, "
                 f"got {tuple(pixels.shape)} and {tuple(depths.shape)}"
             )
-        if pixels.shape[1] < self._topology.vertex_count:
-            raise InputError(f"pixels: faces name {self._topology.vertex_count} vertices, got {pixels.shape[1]}")
+        if pixels.shape[1] < self._edges.vertex_count:
+            raise InputError(f"pixels: faces name {self._edges.vertex_count} vertices, got {pixels.shape[1]}")
         return _ExactArea.apply(pixels, depths, self)
 
     def evaluate(self, pixels: np.ndarray, depths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Error (B,) and its gradient (B, V, 2) per px, float64; arguments as of `__call__`."""
-        topology = self._topology
-        changed, gradient = _swept(
-            np.ascontiguousarray(pixels, np.float64),
-            np.ascontiguousarray(depths, np.float64),
-            topology.faces,
-            topology.edges,
-            topology.edge_start,
-            topology.edge_faces,
-            topology.edge_turns,
-            topology.closed,
-            self._change,
-            self._until,
-        )
+        changed, gradient = integrate_covered(pixels, depths, self._edges, self._change, self._until)
         return (self._uncovered + changed) / self._kept, gradient / self._kept[:, None, None]
 
 
@@ -121,379 +94,3 @@ class _ExactArea(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return upstream[0][:, None, None] * gradient, None, None
-
-
-@dataclass(frozen=True)
-class _Topology:
-    """Faces beside each edge, of any number.
-
-    faces: (F, 3). edges: (E, 2) vertex ids. edge_start: (E + 1,) into edge_faces and edge_turns (3 F,): the faces of
-    each edge, and 1 where the face runs along it from its first to its second vertex, else -1.
-    """
-
-    faces: np.ndarray
-    edges: np.ndarray
-    edge_start: np.ndarray
-    edge_faces: np.ndarray
-    edge_turns: np.ndarray
-    closed: bool
-    vertex_count: int
-
-    @classmethod
-    def of(cls, faces: np.ndarray) -> _Topology:
-        if faces.ndim != 2 or faces.shape[1] != 3 or not len(faces) or faces.min() < 0:
-            raise InputError(f"faces: expected at least one triangle (F, 3) of vertex ids, got shape {faces.shape}")
-        half = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2)
-        edges, inverse, counts = np.unique(np.sort(half, axis=1), axis=0, return_inverse=True, return_counts=True)
-        order = np.argsort(inverse.reshape(-1), kind="stable")
-        return cls(
-            faces=np.ascontiguousarray(faces),
-            edges=np.ascontiguousarray(edges),
-            edge_start=np.concatenate([[0], counts.cumsum()]).astype(np.int64),
-            edge_faces=order // 3,
-            edge_turns=np.where(half[order, 0] < half[order, 1], 1, -1).astype(np.int8),
-            closed=is_watertight(faces),
-            vertex_count=int(faces.max()) + 1,
-        )
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _swept(
-    pixels: np.ndarray,
-    depths: np.ndarray,
-    faces: np.ndarray,
-    edges: np.ndarray,
-    edge_start: np.ndarray,
-    edge_faces: np.ndarray,
-    edge_turns: np.ndarray,
-    closed: bool,
-    change: np.ndarray,
-    until: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Integral of `change` over the covered part of each image (B,), and its gradient (B, V, 2)."""
-    total, gradient = np.zeros(len(pixels)), np.zeros(pixels.shape)
-    facing, corners = np.empty(len(faces), np.int8), np.empty((len(faces), 3, 2))
-    seen_by = np.empty(len(faces), np.int64)
-    spans = np.empty((len(faces), 2))
-    for k in range(len(pixels)):
-        pixel = pixels[k]
-        height, width = change[k].shape
-        box, finite = _face_directions(pixel, depths[k], faces, closed, width, height, facing, corners)
-        if not finite:
-            total[k] = np.nan
-            continue
-        if box[0] >= box[2] or box[1] >= box[3]:
-            continue
-        cell_start, cell_faces, grid = _fill_cells(corners, facing, box)
-        seen_by[:] = -1
-        for e in range(len(edges)):
-            side = _side_of_faces(edge_start[e], edge_start[e + 1], edge_faces, edge_turns, facing)
-            if side == 0:
-                continue
-            a, b = edges[e, 0], edges[e, 1]
-            ax, ay = pixel[a, 0], pixel[a, 1]
-            dx, dy = pixel[b, 0] - ax, pixel[b, 1] - ay
-            length = math.sqrt(dx * dx + dy * dy)
-            begin, end = _clip_to_box(ax, ay, dx, dy, box)
-            if length == 0 or begin >= end:
-                continue
-            # Outward normal times the edge's length: a face that turns positively has its inside at (-dy, dx).
-            nx, ny = side * dy, -side * dx
-            for n in range(edge_start[e], edge_start[e + 1]):
-                seen_by[edge_faces[n]] = e
-            count = _covered_spans(
-                ax + _BESIDE * nx / length,
-                ay + _BESIDE * ny / length,
-                dx,
-                dy,
-                begin,
-                end,
-                corners,
-                cell_start,
-                cell_faces,
-                grid,
-                e,
-                seen_by,
-                spans,
-            )
-            position = begin
-            for n in range(count + 1):
-                stop = end if n == count else min(spans[n, 0], end)
-                if stop > position:
-                    value, first, second = _along(ax, ay, dx, dy, position, stop, change[k], until[k])
-                    total[k] += nx * value
-                    gradient[k, a, 0] += nx * first
-                    gradient[k, a, 1] += ny * first
-                    gradient[k, b, 0] += nx * second
-                    gradient[k, b, 1] += ny * second
-                if n < count:
-                    position = max(position, spans[n, 1])
-        if box[2] == width - 0.5:
-            # The covered part of the image's right border closes the outline.
-            bx, by, dy = box[2], box[1], box[3] - box[1]
-            count = _covered_spans(
-                bx - _BESIDE,
-                by,
-                0.0,
-                dy,
-                0.0,
-                1.0,
-                corners,
-                cell_start,
-                cell_faces,
-                grid,
-                len(edges),
-                seen_by,
-                spans,
-            )
-            position = 0.0
-            for n in range(count):
-                position = max(position, spans[n, 0])
-                if spans[n, 1] > position:
-                    value, _, _ = _along(bx, by, 0.0, dy, position, spans[n, 1], change[k], until[k])
-                    total[k] += dy * value
-                    position = spans[n, 1]
-    return total, gradient
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def _side_of_faces(start: int, stop: int, edge_faces: np.ndarray, edge_turns: np.ndarray, facing: np.ndarray) -> int:
-    """On which side of an edge its faces lie in the image: 1 or -1; 0 for none, and for faces on both."""
-    side = 0
-    for n in range(start, stop):
-        here = facing[edge_faces[n]] * edge_turns[n]
-        if here * side < 0:
-            return 0
-        if here != 0:
-            side = here
-    return side
-
-
-@njit(cache=True, error_model="numpy")
-def _face_directions(
-    pixel: np.ndarray,
-    depth: np.ndarray,
-    faces: np.ndarray,
-    closed: bool,
-    width: int,
-    height: int,
-    facing: np.ndarray,
-    corners: np.ndarray,
-) -> tuple[tuple[float, float, float, float], bool]:
-    """Sense of rotation of each face in the image, 0 for one that is not needed, and its corners in positive order.
-
-    The far side of a closed mesh covers nothing more than its near side.
-
-    Returns:
-        the part of the image that the faces may cover, and whether all are finite and within `_FARTHEST`.
-    """
-    complete = closed
-    for v in range(len(depth)):
-        if math.isnan(depth[v]):
-            return (0.0, 0.0, 0.0, 0.0), False
-        if depth[v] < _NEAR:
-            complete = False
-    left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
-    for i in range(len(faces)):
-        a, b, c = faces[i, 0], faces[i, 1], faces[i, 2]
-        facing[i] = 0
-        if depth[a] < _NEAR or depth[b] < _NEAR or depth[c] < _NEAR:
-            continue
-        ax, ay, bx, by = pixel[a, 0], pixel[a, 1], pixel[b, 0], pixel[b, 1]
-        cx, cy = pixel[c, 0], pixel[c, 1]
-        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if not math.isfinite(area):
-            return (0.0, 0.0, 0.0, 0.0), False
-        if area == 0 or (complete and area > 0):
-            continue
-        if area > 0:
-            facing[i] = 1
-        else:
-            facing[i] = -1
-            bx, by, cx, cy = cx, cy, bx, by
-        corners[i, 0, 0], corners[i, 0, 1] = ax, ay
-        corners[i, 1, 0], corners[i, 1, 1] = bx, by
-        corners[i, 2, 0], corners[i, 2, 1] = cx, cy
-        left, right = min(left, ax, bx, cx), max(right, ax, bx, cx)
-        top, bottom = min(top, ay, by, cy), max(bottom, ay, by, cy)
-    if max(-left, -top, right, bottom) > _FARTHEST:
-        return (0.0, 0.0, 0.0, 0.0), False
-    return (max(left, -0.5), max(top, -0.5), min(right, width - 0.5), min(bottom, height - 0.5)), True
-
-
-@njit(cache=True, error_model="numpy")
-def _fill_cells(
-    corners: np.ndarray, facing: np.ndarray, box: tuple[float, float, float, float]
-) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, int, int]]:
-    """Lists of the faces whose boxes touch each cell of a grid over the box.
-
-    Returns:
-        start (C + 1,) into the list of faces, that list, and the grid: its corner, cells per px, columns, rows.
-    """
-    used = 0
-    for i in range(len(facing)):
-        used += facing[i] != 0
-    width, height = box[2] - box[0], box[3] - box[1]
-    cell = max(math.sqrt(width * height * _FACES_PER_CELL / max(used, 1)), 1e-3 * max(width, height))
-    per_pixel = 1 / cell
-    columns, rows = int(width * per_pixel) + 1, int(height * per_pixel) + 1
-    grid = (box[0], box[1], per_pixel, columns, rows)
-    start = np.zeros(columns * rows + 1, np.int64)
-    reach = np.empty((len(facing), 4), np.int32)
-    for i in range(len(facing)):
-        if facing[i] == 0:
-            continue
-        (ax, ay), (bx, by), (cx, cy) = corners[i, 0], corners[i, 1], corners[i, 2]
-        x0, x1 = min(ax, bx, cx) - _BESIDE, max(ax, bx, cx) + _BESIDE
-        y0, y1 = min(ay, by, cy) - _BESIDE, max(ay, by, cy) + _BESIDE
-        if x1 < box[0] or x0 > box[2] or y1 < box[1] or y0 > box[3]:
-            reach[i, 0], reach[i, 1], reach[i, 2], reach[i, 3] = 0, -1, 0, -1
-            continue
-        reach[i, 0], reach[i, 1] = _cell(x0, box[0], per_pixel, columns), _cell(x1, box[0], per_pixel, columns)
-        reach[i, 2], reach[i, 3] = _cell(y0, box[1], per_pixel, rows), _cell(y1, box[1], per_pixel, rows)
-        for row in range(reach[i, 2], reach[i, 3] + 1):
-            for column in range(reach[i, 0], reach[i, 1] + 1):
-                start[row * columns + column + 1] += 1
-    for cell_id in range(columns * rows):
-        start[cell_id + 1] += start[cell_id]
-    place = start[:-1].copy()
-    listed = np.empty(start[-1], np.int32)
-    for i in range(len(facing)):
-        if facing[i] == 0:
-            continue
-        for row in range(reach[i, 2], reach[i, 3] + 1):
-            for column in range(reach[i, 0], reach[i, 1] + 1):
-                listed[place[row * columns + column]] = i
-                place[row * columns + column] += 1
-    return start, listed, grid
-
-
-@njit(cache=True, inline="always", error_model="numpy")
-def _cell(x: float, origin: float, per_pixel: float, count: int) -> int:
-    return int(min(max((x - origin) * per_pixel, 0.0), count - 1.0))
-
-
-@njit(cache=True, error_model="numpy")
-def _clip_to_box(
-    ax: float, ay: float, dx: float, dy: float, box: tuple[float, float, float, float]
-) -> tuple[float, float]:
-    """Range of t in [0, 1] where a + t d lies in the box; empty (begin >= end) where it does not."""
-    begin, end = 0.0, 1.0
-    for start, step, low, high in ((ax, dx, box[0], box[2]), (ay, dy, box[1], box[3])):
-        if step == 0:
-            if start < low or start > high:
-                return 1.0, 0.0
-            continue
-        first, second = (low - start) / step, (high - start) / step
-        begin, end = max(begin, min(first, second)), min(end, max(first, second))
-    return begin, end
-
-
-@njit(cache=True, error_model="numpy")
-def _covered_spans(
-    ax: float,
-    ay: float,
-    dx: float,
-    dy: float,
-    begin: float,
-    end: float,
-    corners: np.ndarray,
-    cell_start: np.ndarray,
-    cell_faces: np.ndarray,
-    grid: tuple[float, float, float, int, int],
-    mark: int,
-    seen_by: np.ndarray,
-    spans: np.ndarray,
-) -> int:
-    """Ranges of t within [begin, end] where a + t d lies in a face that is not marked yet, sorted by their beginnings.
-
-    Returns:
-        How many; they are in the first rows of `spans`.
-    """
-    left, top, per_pixel, columns, rows = grid
-    count = 0
-    free_begin, free_end = begin, end
-    x0, y0, x1, y1 = ax + begin * dx, ay + begin * dy, ax + end * dx, ay + end * dy
-    row0, row1 = _cell(min(y0, y1), top, per_pixel, rows), _cell(max(y0, y1), top, per_pixel, rows)
-    for row in range(row0, row1 + 1):
-        # The part of the segment in this row of cells; a little more does no harm.
-        t0, t1 = begin, end
-        if dy != 0 and row1 > row0:
-            first = (top + row / per_pixel - ay) / dy
-            second = (top + (row + 1) / per_pixel - ay) / dy
-            t0, t1 = max(begin, min(first, second)), min(end, max(first, second))
-        from_x, to_x = ax + t0 * dx, ax + t1 * dx
-        column0 = _cell(min(from_x, to_x) - 1e-6, left, per_pixel, columns)
-        column1 = _cell(max(from_x, to_x) + 1e-6, left, per_pixel, columns)
-        for place in range(cell_start[row * columns + column0], cell_start[row * columns + column1 + 1]):
-            i = cell_faces[place]
-            if seen_by[i] == mark:
-                continue
-            seen_by[i] = mark
-            low, high = begin, end
-            for k in range(3):
-                px, py = corners[i, k, 0], corners[i, k, 1]
-                ex, ey = corners[i, 0 if k == 2 else k + 1, 0] - px, corners[i, 0 if k == 2 else k + 1, 1] - py
-                # Twice the areas of the triangles that the edge makes with both ends: negative outside.
-                at_begin, at_end = ex * (y0 - py) - ey * (x0 - px), ex * (y1 - py) - ey * (x1 - px)
-                if at_begin < 0:
-                    if at_end <= 0:
-                        high = low
-                        break
-                    low = max(low, begin + (end - begin) * at_begin / (at_begin - at_end))
-                elif at_end < 0:
-                    high = min(high, begin + (end - begin) * at_begin / (at_begin - at_end))
-            if low <= free_begin:
-                free_begin = max(free_begin, high)
-            if high >= free_end:
-                free_end = min(free_end, low)
-            if free_begin >= free_end:
-                # Most candidates lie inside of the outline: this is known after a few faces.
-                spans[0, 0], spans[0, 1] = begin, end
-                return 1
-            if high > low:
-                place_in = count
-                while place_in > 0 and spans[place_in - 1, 0] > low:
-                    spans[place_in, 0], spans[place_in, 1] = spans[place_in - 1, 0], spans[place_in - 1, 1]
-                    place_in -= 1
-                spans[place_in, 0], spans[place_in, 1] = low, high
-                count += 1
-    return count
-
-
-@njit(cache=True, error_model="numpy")
-def _along(
-    ax: float, ay: float, dx: float, dy: float, begin: float, end: float, change: np.ndarray, until: np.ndarray
-) -> tuple[float, float, float]:
-    """Integrals over t of a + t d in [begin, end], pixel by pixel.
-
-    Returns:
-        of the sum of `change` from the image's left border to the point (what Gauss' theorem takes), and of `change`
-        times 1 - t and times t: the shares of the two vertices in the motion of the point.
-    """
-    height, width = change.shape
-    value, first, second = 0.0, 0.0, 0.0
-    per_x, per_y = (1 / dx if dx != 0 else 0.0), (1 / dy if dy != 0 else 0.0)
-    x, y = ax + begin * dx + 0.5, ay + begin * dy + 0.5
-    # The next borders of pixels along the way; rounding at the start is mended by the max below.
-    border_x = math.floor(x) + 1.0 if dx > 0 else math.ceil(x) - 1.0
-    border_y = math.floor(y) + 1.0 if dy > 0 else math.ceil(y) - 1.0
-    step_x, step_y = (1.0 if dx > 0 else -1.0), (1.0 if dy > 0 else -1.0)
-    t = begin
-    while t < end:
-        to_x = (border_x - 0.5 - ax) * per_x if dx != 0 else np.inf
-        to_y = (border_y - 0.5 - ay) * per_y if dy != 0 else np.inf
-        stop = max(t, min(to_x, to_y, end))
-        if to_x <= to_y:
-            border_x += step_x
-        else:
-            border_y += step_y
-        middle, share = 0.5 * (t + stop), stop - t
-        x, y = ax + middle * dx + 0.5, ay + middle * dy + 0.5
-        column, row = min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)
-        here = change[row, column]
-        value += share * (until[row, column] + here * (x - column))
-        first += share * here * (1 - middle)
-        second += share * here * middle
-        t = stop
-    return value, first, second
