@@ -56,6 +56,9 @@ _BAD_FRAME = 0.2
 _LOST_AFTER = 1.0
 """s without a look at the object after which its last pose is no answer."""
 _SMALLEST_OVERLAP = 0.3
+_FASTEST = (3.0, 25.0)
+"""m/s and rad/s; faster is not a hand's motion but another place."""
+_PAUSE = 2.0
 _FATNESS = 1.5
 """px; standard deviation of how far a mask reaches beyond the object all around."""
 
@@ -252,13 +255,20 @@ class _Answer:
             ChainFrame(None if one is None else one.image, weight, float(factor), _fatness(one))
             for one, weight, factor in zip(self._clip.fine, weights, trust, strict=True)
         ]
-        chain = fit_chain(motion.rotations, motion.centres, self._mesh, frames, self._clip.times)
+        chain = fit_chain(motion.rotations, motion.centres, self._mesh, frames, self._times(motion))
         overlap, score = np.full(len(frames), np.nan), np.full(len(frames), np.nan)
         for t, problem in enumerate(self._problems):
             if problem is not None and trust[t] > 0:
                 overlap[t], agreement, _ = problem.explain(chain.rotations[t], chain.centres[t], DEPTH_AGREEMENT_SCALE)
                 score[t] = overlap[t] * agreement
         return _Fitted(chain, overlap, score, np.isfinite(score))
+
+    def _times(self, motion: ObjectMotion) -> np.ndarray:
+        """Of the frames, s, with a pause where the object was put elsewhere unseen: no motion leads there."""
+        steps = np.diff(self._clip.times)
+        moved = np.linalg.norm(np.diff(motion.centres, axis=0), axis=1) > _FASTEST[0] * steps
+        turned = rotation_angles(motion.rotations[1:], motion.rotations[:-1]) > _FASTEST[1] * steps
+        return self._clip.times + np.concatenate([[0.0], np.cumsum(np.where(moved | turned, _PAUSE, 0.0))])
 
     @staticmethod
     def _rivals(fitted: list[_Fitted]) -> list[_Fitted]:
