@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from grasp_nodes.contact.interaction import HandObjectState
-from grasp_nodes.data.trajectory_tables import Tables, join_tables, state_tables, table_states
+from grasp_nodes.data.trajectory_tables import Tables, check_tables, join_tables, state_tables, table_states
 from grasp_nodes.data.workers import WorkError
 from grasp_nodes.errors import InputError
 from grasp_nodes.npz import UNFINISHED, read_npz, replacing, write_npz
@@ -140,9 +140,11 @@ class TrajectoryFolder:
         """Frames of a window; 0 where its files are damaged."""
         try:
             _read_json(path.with_suffix(".json"))
-            return len(read_npz(path, "window")["stamps"])
-        except (InputError, KeyError):
+            tables = read_npz(path, "window")
+            check_tables(tables, str(path))
+        except InputError:
             return 0
+        return len(tables["stamps"])
 
     def _agree(self, settings: Mapping[str, Any]) -> None:
         file = self.path / SETTINGS_FILE

@@ -8,6 +8,7 @@ The tables of a clip are those of its windows one after the other: `join_tables`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, get_args
 
 import numpy as np
@@ -167,29 +168,30 @@ def join_tables(parts: Sequence[Tables]) -> Tables:
     """The tables of windows, one after the other, as the tables of the whole.
 
     Args:
-        parts: of `state_tables`, in time order.
+        parts: of `state_tables`, in time order. They are used up, so that a long clip is in memory only once.
 
     Raises:
         InputError: no parts.
     """
     if not parts:
         raise InputError("trajectory: expected the tables of at least one window, got none")
-    frames = np.cumsum([0, *(len(part["stamps"]) for part in parts)])
-    joined: Tables = {}
+    counts = [len(part["stamps"]) for part in parts]
+    first_frames = np.cumsum([0, *counts])
+    joined = _joined_points(parts) | _joined_residuals(parts, counts)
     for prefix, columns in _TABLES.items():
         for column in columns:
             name = prefix + column
-            joined[name] = np.concatenate(
-                [
-                    part[name] + np.asarray(first, part[name].dtype) if column == "frame" else part[name]
-                    for part, first in zip(parts, frames, strict=False)
-                ]
-            )
+            if name in joined:
+                continue
+            arrays = [part.pop(name) for part in parts]
+            if column == "frame":
+                arrays = [array + array.dtype.type(first) for array, first in zip(arrays, first_frames, strict=False)]
+            joined[name] = np.concatenate(arrays)
     for column, (_, fill) in _PADDED.items():
-        arrays = [part["contact_" + column] for part in parts]
+        arrays = [part.pop("contact_" + column) for part in parts]
         width = max(array.shape[1] for array in arrays)
         joined["contact_" + column] = np.concatenate([_widened(array, width, fill) for array in arrays])
-    return joined | _joined_points(parts) | _joined_residuals(parts)
+    return joined
 
 
 def _joined_points(parts: Sequence[Tables]) -> Tables:
@@ -197,7 +199,7 @@ def _joined_points(parts: Sequence[Tables]) -> Tables:
     rows = []
     for part in parts:
         numbers = []
-        for begin, end in zip(part["contact_point_set_start"], part["contact_point_set_start"][1:], strict=False):
+        for begin, end in pairwise(part["contact_point_set_start"]):
             points = np.ascontiguousarray(part["contact_points"][begin:end])
             numbers.append(sets.setdefault(points.tobytes(), (len(sets), points))[0])
         rows.append(np.array(numbers, np.int32)[part["contact_point_set"]])
@@ -209,11 +211,11 @@ def _joined_points(parts: Sequence[Tables]) -> Tables:
     }
 
 
-def _joined_residuals(parts: Sequence[Tables]) -> Tables:
+def _joined_residuals(parts: Sequence[Tables], counts: Sequence[int]) -> Tables:
     names = sorted({str(name) for part in parts for name in part["residual_names"]})
     blocks = []
-    for part in parts:
-        block = np.full((len(part["stamps"]), len(names)), np.nan)
+    for part, count in zip(parts, counts, strict=True):
+        block = np.full((count, len(names)), np.nan)
         columns = [names.index(str(name)) for name in part["residual_names"]]
         block[:, columns] = part["residual_values"]
         blocks.append(block)
@@ -226,7 +228,7 @@ def table_states(tables: Mapping[str, np.ndarray], where: str = "trajectory") ->
     Raises:
         InputError: a table is missing, has another shape, or holds values that no state has.
     """
-    _check(tables, where)
+    check_tables(tables, where)
     frames = len(tables["stamps"])
     try:
         hands = _grouped(tables["hand_frame"], frames, lambda row: _hand(tables, row))
@@ -308,8 +310,12 @@ def _contact(tables: Mapping[str, np.ndarray], row: int) -> ContactMap:
     )
 
 
-def _check(tables: Mapping[str, np.ndarray], where: str) -> None:
-    """Every table whole, with rows of the right shape and numbers of frames that exist."""
+def check_tables(tables: Mapping[str, np.ndarray], where: str) -> None:
+    """Every table whole, with rows of the right shape and numbers of frames that exist.
+
+    Raises:
+        InputError: one is not; the message names it.
+    """
     for prefix, columns in _TABLES.items():
         first = prefix + next(iter(columns))
         count = len(_table(tables, first, where))

@@ -33,6 +33,7 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.nodes.bag_recording import typestore
 from grasp_nodes.objects.loading import load_object
+from grasp_nodes.paths import working_alone
 from grasp_nodes.perception import hand_landmarks
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence
 from grasp_nodes.viewer.state_pictures import StatePainter
@@ -302,6 +303,21 @@ def test_a_folder_of_something_else_is_left_alone(call: Call, stand: Stand, clip
         assert code == 2
         assert "thesis.tex" in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_two_runs_do_not_work_in_one_folder(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    with working_alone(tmp_path / "out"):
+        code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 2
+    assert "another run is at work" in said
+    assert stand.calls == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "file" / "out")
+    assert code == 1
+    assert "file/out: cannot be written (Not a directory)" in said.strip().splitlines()[-1]
 
 
 def test_truth_gives_errors(call: Call, stand: Stand, clip: Path, tmp_path: Path, hand_model: Any) -> None:

@@ -16,6 +16,7 @@ from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.data.clip_readers import ClipSource
 from grasp_nodes.data.frame_source import DEFAULT_FIELD_OF_VIEW, FrameSource
 from grasp_nodes.data.sources import open_source
+from grasp_nodes.data.trajectory_files import FORMAT_VERSION
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.geometry.camera import CameraModel, Frame
 from grasp_nodes.hand.files import load_hand_model
@@ -145,6 +146,7 @@ def settings_of(request: Request, inputs: Inputs) -> dict[str, Any]:
         "scale_free": request.scale_free,
         "rgb_only": request.rgb_only,
         "version": grasp_nodes.__version__,
+        "format_version": FORMAT_VERSION,
         **_flat("fit", asdict(reconstruction_settings(request))),
     }
 
