@@ -21,7 +21,7 @@ from grasp_nodes.perception.clip_sights import Sight, sight_of, spread, spread_i
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence, ObjectSegmenter
 from grasp_nodes.perception.foreground import ForegroundFinder
 from grasp_nodes.perception.object_boxes import ObjectBoxSource
-from grasp_nodes.perception.object_candidates import find_candidates, object_in_box
+from grasp_nodes.perception.object_candidates import find_candidates, merged, object_in_box
 from grasp_nodes.perception.object_division import ObjectDivider
 from grasp_nodes.perception.static_background import camera_is_still
 
@@ -137,7 +137,7 @@ class ClipObjectSegmenter:
         still = self._is_still(sights)
         start = 0
         if self._object is None:
-            found = self._find(frames, sights)
+            found = self._find(frames, sights, still)
             if found is None:
                 return [() for _ in frames]
             start, mask = found
@@ -170,7 +170,7 @@ class ClipObjectSegmenter:
 
     # ------------------------------------------------------------------ which thing it is
 
-    def _find(self, frames: Sequence[Frame], sights: Sequence[Sight]) -> tuple[int, np.ndarray] | None:
+    def _find(self, frames: Sequence[Frame], sights: Sequence[Sight], still: bool) -> tuple[int, np.ndarray] | None:
         """Image and pixels from which the object can be followed."""
         if self._source is not None:
             for index, (frame, sight) in enumerate(zip(frames, sights, strict=True)):
@@ -183,10 +183,10 @@ class ClipObjectSegmenter:
         picks = spread_indices(len(sights), SEARCH_VIEWS)
         scale = min(1.0, SEARCH_WIDTH / sights[0].hand.shape[1])
         views = [view_of(sights[pick], scale) for pick in picks]
-        candidates = find_candidates(views, self._divider.skin, self._diameter)
+        candidates = find_candidates(views, self._divider.skin, still, self._diameter)
         if not candidates:
             return None
-        best = candidates[0]
+        best = merged(candidates)
         height, width = sights[0].hand.shape
         mask = cv2.resize(best.mask.astype(np.float32), (width, height)) > 0.5
         return picks[best.index], mask

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from grasp_nodes.perception.barrier_distance import barrier_distance
 from grasp_nodes.perception.boxes import clip_box
-from grasp_nodes.perception.color_model import ColorModel, color_cells
+from grasp_nodes.perception.color_model import BINS, ColorModel, color_cells
+from grasp_nodes.perception.static_background import scene_cost
 
 CHROMA_WEIGHT = 2.0
 """Lightness changes with shadows, so it counts less."""
@@ -24,13 +26,22 @@ REACH = 0.6
 """Sizes of the hand over which a thing beside it loses most of its weight."""
 SKIN_ODDS = 1.0
 """Log odds from which a colour is taken for skin."""
-MOVED_WEIGHT = 1.5
+RESTING = 0.2
+"""Weight of what stays where it is, against 1 more for what leaves its place."""
+MIN_ALIKE = 0.4
+"""Overlap of the colours of two things that may be one."""
+MERGED_SCORE = 0.4
+"""Share of the best score from which a thing at the same place belongs to it."""
+HARD_EDGE = 12.0
+"""Change of colour per pixel across an outline that no shadow has."""
+SURE_EDGES = 0.2
+"""By how much a thing's outline has to have more than half of the edges of two images for full weight."""
 DEPTH_STEP = 0.04
 """Relative step of depth between neighbouring pixels that separates two things."""
 TYPICAL_EXTENT, SIZE_TOLERANCE = 0.6, 0.7
 """Square root of the visible area over the diameter, and how much (logarithm) it varies with shape and view."""
-CHANGE = 30.0
-"""Difference of colours that shows that something else is there now."""
+CHANGE = 6.0
+"""Cost (see `scene_cost`) from which something else is there now."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +71,128 @@ class View:
     metres: np.ndarray | None = None
 
 
-def find_candidates(views: Sequence[View], skin: ColorModel, diameter: float | None = None) -> list[Candidate]:
+def find_candidates(
+    views: Sequence[View], skin: ColorModel, still: bool = True, diameter: float | None = None
+) -> list[Candidate]:
     """Things that may be the object, best first.
 
     Args:
-        views: a few images of the clip. skin: colours of the hands, known or not. diameter: m, of the object; counts
-            where depth tells sizes.
+        views: a few images of the clip. skin: colours of the hands, known or not. still: whether the camera is at rest,
+            so that what changes moves. diameter: m, of the object; counts where depth tells sizes.
     """
-    found = []
-    labs = [_weighted_lab(view.image) for view in views]
+    changes = _Changes(views) if still else None
+    parts: list[tuple[int, np.ndarray, float]] = []
     for index, view in enumerate(views):
-        parts = _stand_outs(labs[index], view) if view.raised is None else _raised_parts(view, diameter)
-        found += [
-            Candidate(
-                index,
-                mask,
-                contrast * _unlike_arm(mask, view, skin) * rate_place(mask, index, views, labs),
+        found = _stand_outs(view) if view.raised is None else _raised_parts(view, diameter)
+        parts += [(index, mask, weight) for mask, weight in found]
+    if changes is not None:
+        parts += changes.parts(_smallest)
+    rated = [
+        Candidate(
+            index, mask, weight * _unlike_arm(mask, views[index], skin) * _rate_place(mask, index, views, changes)
+        )
+        for index, mask, weight in parts
+    ]
+    if not still:
+        rated = _agreed(rated, views)
+    return sorted(rated, key=lambda candidate: -candidate.score)
+
+
+def _agreed(candidates: Sequence[Candidate], views: Sequence[View]) -> list[Candidate]:
+    """Candidates with the sum of the best scores of things of their colours in all images: an object stays at hand."""
+    if not candidates:
+        return []
+    cells = [color_cells(cv2.GaussianBlur(view.image, (5, 5), 0)) for view in views]
+    size = int(np.prod(BINS))
+    counts = np.stack([np.bincount(cells[each.index][each.mask], minlength=size) for each in candidates])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    alike = np.stack([np.minimum(shares, own).sum(axis=1) for own in shares])
+    scores = np.array([each.score for each in candidates]) * np.where(alike > MIN_ALIKE, 1.0, 0.0)
+    images = np.array([each.index for each in candidates])
+    total = sum(scores[:, images == index].max(axis=1, initial=0.0) for index in range(len(views)))
+    return [
+        replace(each, score=each.score * float(sum_)) for each, sum_ in zip(candidates, np.asarray(total), strict=True)
+    ]
+
+
+def merged(candidates: Sequence[Candidate]) -> Candidate:
+    """The best candidate with the others of its image that cover the same thing.
+
+    Args:
+        candidates: at least one, best first.
+    """
+    best = candidates[0]
+    mask = best.mask.copy()
+    for other in candidates[1:]:
+        if other.index == best.index and other.score > MERGED_SCORE * best.score:
+            overlap = np.count_nonzero(best.mask & other.mask)
+            if overlap > 0.5 * min(np.count_nonzero(best.mask), np.count_nonzero(other.mask)):
+                mask |= other.mask
+    return replace(best, mask=mask)
+
+
+class _Changes:
+    """What differs between the images of a camera at rest, light shadows apart."""
+
+    def __init__(self, views: Sequence[View]) -> None:
+        self._views = views
+        self._open = [cv2.dilate(view.hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0 for view in views]
+        self._slopes = [_slope(view.image) for view in views]
+        self._changed: dict[tuple[int, int], np.ndarray] = {}
+        self._shaded: dict[tuple[int, int], np.ndarray] = {}
+        for one, other in itertools.permutations(range(len(views)), 2):
+            cost = scene_cost(views[one].image, views[other].image)
+            both = self._open[one] & self._open[other]
+            darker = views[one].image.sum(axis=-1, dtype=np.int32) < 0.93 * views[other].image.sum(
+                axis=-1, dtype=np.int32
             )
-            for mask, contrast in parts
-        ]
-    return sorted(found, key=lambda candidate: -candidate.score)
+            self._shaded[one, other] = (cost <= CHANGE) & darker & both
+            self._changed[one, other] = self._changed.get((one, other), False) | ((cost > CHANGE) & both)
+            self._changed[other, one] = self._changed.get((other, one), False) | self._changed[one, other]
+
+    def unlike_shadow(self, mask: np.ndarray, index: int) -> float:
+        """1 for what no shadow explains, less the softer the outline is of what may be one."""
+        brush = np.ones((3, 3), np.uint8)
+        part = mask.astype(np.uint8)
+        outline = (cv2.dilate(part, brush) > 0) & (cv2.erode(part, brush) == 0) & self._open[index]
+        hardness = min(float(self._slopes[index][outline].mean()) / HARD_EDGE, 1.0) if outline.any() else 0.0
+        area = np.count_nonzero(mask)
+        others = [other for other in range(len(self._views)) if other != index]
+        share = max((np.count_nonzero(mask & self._shaded[index, other]) / area for other in others), default=0.0)
+        return 1.0 - share * (1.0 - hardness)
+
+    def moved_share(self, mask: np.ndarray, index: int) -> float:
+        """Share of the pixels of a thing in image `index` that show something else in another image, hands apart."""
+        most, area = 0.0, np.count_nonzero(mask)
+        for other in range(len(self._views)):
+            if other != index:
+                free = np.count_nonzero(mask & self._open[other] & self._open[index])
+                if free > 0.25 * area:
+                    most = max(most, np.count_nonzero(mask & self._changed[index, other]) / free)
+        return most
+
+    def parts(self, smallest: Callable[[View], float]) -> list[tuple[int, np.ndarray, float]]:
+        """Connected parts that differ between two images, each in that one in which it has the edges: there is a thing.
+
+        In the other image there is what it hid before, which goes on beyond the thing's outline.
+        """
+        found: list[tuple[int, np.ndarray, float]] = []
+        brush = np.ones((3, 3), np.uint8)
+        for one, other in itertools.combinations(range(len(self._views)), 2):
+            changed = cv2.morphologyEx(self._changed[one, other].astype(np.uint8), cv2.MORPH_OPEN, brush)
+            count, labels, stats, _ = cv2.connectedComponentsWithStats(changed)
+            for label in range(1, count):
+                if stats[label, cv2.CC_STAT_AREA] < smallest(self._views[one]):
+                    continue
+                mask = labels == label
+                part = mask.astype(np.uint8)
+                outline = (cv2.dilate(part, brush) > 0) & (cv2.erode(part, brush) == 0)
+                outline &= self._open[one] & self._open[other]
+                here, there = (float(self._slopes[index][outline].sum()) for index in (one, other))
+                share = here / max(here + there, 1e-6)
+                index = one if share > 0.5 else other
+                found.append((index, mask, min(abs(share - 0.5) / SURE_EDGES, 1.0)))
+        return found
 
 
 def object_in_box(view: View, box: np.ndarray) -> np.ndarray | None:
@@ -101,40 +214,31 @@ def object_in_box(view: View, box: np.ndarray) -> np.ndarray | None:
     return mask if mask.sum() >= 20 else None
 
 
-def rate_place(mask: np.ndarray, index: int, views: Sequence[View], labs: Sequence[np.ndarray] | None = None) -> float:
-    """How much a thing's place speaks for it: its size, hands near it in any image, and whether it leaves its place.
+def _rate_place(mask: np.ndarray, index: int, views: Sequence[View], changes: _Changes | None) -> float:
+    """How much a thing's place speaks for it: its size, hands near it, and whether it leaves its place.
 
     Args:
-        mask: (H, W) bool, in image `index`. views: all images. labs: of the views, as this module weighs colours.
+        mask: (H, W) bool, in image `index`. views: all images. changes: of a camera at rest.
     """
-    labs = labs or [_weighted_lab(view.image) for view in views]
+    moved = 1.0
+    if changes is not None:
+        moved = (RESTING + changes.moved_share(mask, index)) * changes.unlike_shadow(mask, index)
     sizes = [view.hand_size for view in views if len(view.points)]
     if not sizes:
-        return 1.0 + MOVED_WEIGHT * _moved_share(mask, index, views, labs)
-    size = float(np.sqrt(mask.sum())) / float(np.median(sizes))
+        return moved
+    size = float(np.sqrt(np.count_nonzero(mask))) / float(np.median(sizes))
     if not MIN_SIZE < size < MAX_SIZE:
         return 0.0
     away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
-    # In its own image it must be at the hand, or else stay where it is until the hand comes.
     gap = np.inf
     height, width = mask.shape
-    for view in views:
+    # With a camera at rest, a thing may wait in its place until the hand comes.
+    for view in views if changes is not None else [views[index]]:
         if len(view.points):
             places = np.clip(np.round(view.points).astype(int), 0, [width - 1, height - 1])
             gap = min(gap, float(away[places[:, 1], places[:, 0]].min()) / view.hand_size)
     near = float(np.exp(-((gap / REACH) ** 2))) + 1e-3
-    return near * min(size / 0.5, 1.0) * (1.0 + MOVED_WEIGHT * _moved_share(mask, index, views, labs))
-
-
-def _moved_share(mask: np.ndarray, index: int, views: Sequence[View], labs: Sequence[np.ndarray]) -> float:
-    """Share of the thing's pixels that show something else in another image, hands apart."""
-    most = 0.0
-    for view, lab in zip(views, labs, strict=True):
-        open_pixels = mask & (cv2.dilate(view.hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0)
-        if open_pixels.sum() > 0.25 * mask.sum():
-            change = np.abs(lab[open_pixels] - labs[index][open_pixels]).sum(axis=-1) > CHANGE
-            most = max(most, float(change.mean()))
-    return most
+    return near * min(size / 0.5, 1.0) * moved
 
 
 def _raised_parts(view: View, diameter: float | None) -> list[tuple[np.ndarray, float]]:
@@ -163,11 +267,11 @@ def _smallest(view: View) -> float:
     return max((MIN_SIZE * view.hand_size) ** 2, 12.0) if len(view.points) else 30.0
 
 
-def _stand_outs(lab: np.ndarray, view: View) -> list[tuple[np.ndarray, float]]:
+def _stand_outs(view: View) -> list[tuple[np.ndarray, float]]:
     """Connected parts that stand out, each cut at a share of its own contrast, with the contrast in [0, 1]."""
     seeds = cv2.erode(view.hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     seeds[[0, -1]] = seeds[:, [0, -1]] = True
-    distance = barrier_distance(lab, seeds)
+    distance = barrier_distance(_weighted_lab(view.image), seeds)
     smallest = _smallest(view)
     parts: list[tuple[np.ndarray, float]] = []
     count, labels, stats, _ = cv2.connectedComponentsWithStats((distance > MIN_CONTRAST).astype(np.uint8))
@@ -204,3 +308,11 @@ def _weighted_lab(image: np.ndarray) -> np.ndarray:
     lab = cv2.cvtColor(cv2.GaussianBlur(image, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32)
     lab[..., 1:] *= CHROMA_WEIGHT
     return lab
+
+
+def _slope(image: np.ndarray) -> np.ndarray:
+    """(H, W) float32: how strongly the colours change, per pixel."""
+    lab = _weighted_lab(image)
+    slopes = np.abs(cv2.Scharr(lab, cv2.CV_32F, 1, 0)) + np.abs(cv2.Scharr(lab, cv2.CV_32F, 0, 1))
+    total: np.ndarray = slopes.sum(axis=-1) / np.float32(32.0)
+    return total

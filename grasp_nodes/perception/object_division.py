@@ -25,6 +25,8 @@ MAX_EDGE = 256
 """px; longest edge of the part of an image that is divided."""
 SMOOTHNESS = 3.0
 BEHIND, HAND, OBJECT = range(3)
+ALIKE_ODDS = 1.0
+"""Log odds of the object's colours against those around it from which a pixel may be the object's."""
 NEW_COLORS = 0.1
 """Share of an object's pixels whose colours were not seen before: it turns and shows other sides."""
 RARE_COLORS = 0.02
@@ -76,8 +78,23 @@ class ObjectDivider:
         some = spread([sight for sight in sights if sight.mask is not None], BACKGROUND_VIEWS)
         if some:
             brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
-            covered = [cv2.dilate((s.hand | s.drawing | s.found).astype(np.uint8), brush) > 0 for s in some]
+            hidden = [s.hand | s.drawing | s.found | self._more_of_object(s) for s in some]
+            covered = [cv2.dilate(mask.astype(np.uint8), brush) > 0 for mask in hidden]
             self.background.learn([sight.color for sight in some], covered)
+
+    def _more_of_object(self, sight: Sight) -> np.ndarray:
+        """(H, W) bool: what has the object's colours beside it: perhaps a part that was not found."""
+        more = np.zeros(sight.hand.shape, bool)
+        box = box_of_mask(sight.found)
+        if box is not None:
+            window = _window(box, float((box[2:] - box[:2]).max()), more.shape)
+            more[window] = self._is_alike(color_cells(sight.color[window]))
+        return more
+
+    def _is_alike(self, cells: np.ndarray) -> np.ndarray:
+        """Which of (...) cells are rather the object's than its surroundings'."""
+        alike: np.ndarray = self._object.log_likelihood(cells) > self._around.log_likelihood(cells) + ALIKE_ODDS
+        return alike & self._object.is_known
 
     def learn_window(self, sights: Sequence[Sight]) -> None:
         """Learn the colours anew from all images in which the object is found."""
@@ -99,7 +116,11 @@ class ObjectDivider:
         cells, own = color_cells(sight.color[window]), sight.found[window].astype(np.uint8)
         self._object.learn(cells[cv2.erode(own, np.ones((3, 3), np.uint8)) > 0])
         covered = own | sight.hand[window].astype(np.uint8)
-        self._around.learn(cells[cv2.dilate(covered, np.ones((7, 7), np.uint8)) == 0])
+        ring = cells[cv2.dilate(covered, np.ones((7, 7), np.uint8)) == 0]
+        around = ColorModel()
+        around.learn(ring)
+        # What is commoner in the object than around it may be a part of the object that was not found.
+        self._around.learn(ring[self._object.log_likelihood(ring) <= around.log_likelihood(ring)])
 
     def divide(self, sight: Sight, expected: np.ndarray, reach: float, extent: float) -> np.ndarray | None:
         """The object's pixels of one image, None where there are none.
@@ -146,6 +167,7 @@ class ObjectDivider:
             trust = np.where(known, 1.0 - BACKGROUND_CHANGES, FILL_TRUST).astype(np.float32)
         else:
             # The surroundings in the same image: they tell about what they surround, not about themselves.
+            covered = covered | self._is_alike(cells)
             scene, known = image, cv2.dilate(covered.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
             trust = np.where(known, 0.0, FILL_TRUST).astype(np.float32)
         noise = np.where(known, NOISE, FILL_NOISE).astype(np.float32)
