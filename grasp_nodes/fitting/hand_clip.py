@@ -152,6 +152,8 @@ class _Follower:
             self._given = {row: known[row] for row in range(min(len(known), len(views))) if not before.lost[row]}
         size = None if before is None else float(before.params.scale[0])
         self._fitter = HandTrackFitter(self._skeleton, options.fit, size)
+        if not any(view is not None and view.observation.has_depth for view in views):
+            self._fitter.learn_distance(views, self._given)
         self._found = self._fitter.follow(views, self._given)
 
     @property

@@ -45,6 +45,12 @@ BLIND_STEPS = 3
 """Frames without any evidence over which the last motion is believed to go on."""
 NEAREST, FARTHEST = 0.1, 3.0
 """m; where hands are looked for."""
+DISTANCE_RANGE = 1.5
+"""Factor by which a hand without depth may be nearer or farther than it usually is."""
+DISTANCE_SPREAD = 0.04
+"""m; how far a hand without depth is expected to be from its usual distance."""
+BLIND_FIRMNESS = 3.0
+"""Factor on the motion's firmness where an outline is all there is: it tells little about distance and fingers."""
 SAME_TURN, SAME_PLACE = 0.05, 0.003
 """rad, m; solutions nearer than this are one."""
 VISIBLE_SKIN = 0.5
@@ -53,9 +59,10 @@ VISIBLE_SKIN = 0.5
 
 @dataclass(frozen=True)
 class FrameFit:
-    """cost: as of the solver, with what is left unexplained. with_landmarks: landmarks were believed.
+    """One frame's answer.
 
-    supported: skin or outline agree. landmark_error: m, root mean square, NaN without.
+    cost: as of the solver, with what is left unexplained. with_landmarks: landmarks were believed.
+    supported: skin or outline agree. choice: which of the view's landmarks, -1 = none.
     """
 
     configuration: HandConfiguration
@@ -78,8 +85,28 @@ class HandTrackFitter:
         """
         self.skeleton, self.options, self.size = skeleton, options, size
         self._relaxed = relaxed_posture(skeleton)
+        self._distances = (NEAREST, FARTHEST)
+        self._usual: float | None = None
 
     # -- passes
+
+    def learn_distance(self, views: Sequence[HandView | None], given: Mapping[int, HandConfiguration]) -> None:
+        """How far the hand usually is, for views without depth: single landmarks tell it badly, most of them well.
+
+        Args:
+            views: of T frames. given: frames whose answer is known.
+        """
+        distances = [configuration.wrist[2] for configuration in given.values()]
+        for view in views:
+            fit = self._search(view, 0) if view is not None and view.choices else None
+            if fit is not None:
+                distances.append(fit.configuration.wrist[2])
+        if distances:
+            self._usual = float(np.median(distances))
+            self._distances = (self._usual / DISTANCE_RANGE, self._usual * DISTANCE_RANGE)
+
+    def _is_near(self, configuration: HandConfiguration) -> bool:
+        return self._distances[0] < configuration.wrist[2] < self._distances[1]
 
     def follow(
         self, views: Sequence[HandView | None], given: Mapping[int, HandConfiguration], backward: bool = False
@@ -153,6 +180,8 @@ class HandTrackFitter:
             best = min(answers, key=lambda fit: fit.cost, default=None)
         if best is None or best.cost > LOST_COST or not (best.with_landmarks or best.supported):
             return None
+        if not view.observation.has_depth and not self._is_near(best.configuration):
+            return None
         return best
 
     def _between(
@@ -200,6 +229,7 @@ class HandTrackFitter:
         if not measured:
             wrist[2] = 1.0 / (options.distance_change_without_depth * spread)
         is_open = self.size is None and measured
+        expected, wrist[2] = self._with_distance(expected, wrist[2])
         return PriorTerms(
             expected._replace(scale=1.0 if is_open else expected.scale),
             1.0 / (options.rotation_change * spread),
@@ -210,6 +240,14 @@ class HandTrackFitter:
             1.0 / POSTURE_ERROR,
             1.0 / COUPLING_ERROR,
         )
+
+    def _with_distance(self, expected: HandConfiguration, firmness: float) -> tuple[HandConfiguration, float]:
+        """The expected distance and its firmness (1 / m), with what is usual added."""
+        if self._usual is None:
+            return expected, firmness
+        total = firmness**2 + DISTANCE_SPREAD**-2
+        distance = (firmness**2 * expected.wrist[2] + DISTANCE_SPREAD**-2 * self._usual) / total
+        return expected._replace(wrist=np.array([*expected.wrist[:2], distance])), float(np.sqrt(total))
 
     def _search(self, view: HandView, choice: int) -> FrameFit | None:
         """From the landmarks alone, wherever the hand was before."""
@@ -222,7 +260,7 @@ class HandTrackFitter:
             terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]))
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
         candidates.sort(key=lambda found: found.cost)
-        candidates = [found for found in candidates if NEAREST < found.configuration.wrist[2] < FARTHEST]
+        candidates = [found for found in candidates if self._is_near(found.configuration)]
         answers = [
             self._solve(view, choice, found.configuration, self._no_motion(found.configuration, is_open), SEARCH_STEPS)
             for found in _distinct(candidates)[: CANDIDATES if observation.has_skin else 1]
@@ -231,10 +269,11 @@ class HandTrackFitter:
 
     def _no_motion(self, start: HandConfiguration, is_open: bool) -> PriorTerms:
         spread = self.options.size_spread
+        start, firmness = self._with_distance(start, 0.0)
         return PriorTerms(
             start._replace(scale=1.0) if is_open else start,
             0.0,
-            np.zeros(3),
+            np.array([0.0, 0.0, firmness]),
             np.zeros(self.skeleton.num_dofs),
             1.0 / spread if is_open and spread > 0 else 1e4,
             self._relaxed,
@@ -249,13 +288,19 @@ class HandTrackFitter:
         observation = view.choices[choice] if choice >= 0 else view.observation
         terms = landmark_terms(self.skeleton, observation, float(max(start.wrist[2], 0.05)))
         if choice < 0:
+            if not observation.has_depth:
+                prior = prior._replace(
+                    rotation=BLIND_FIRMNESS * prior.rotation,
+                    wrist=BLIND_FIRMNESS * prior.wrist,
+                    angles=BLIND_FIRMNESS * prior.angles,
+                )
             nothing = np.zeros_like(terms.ray_weights)
             terms = terms._replace(ray_weights=nothing, front_weights=nothing, behind_weights=nothing)
         solution = HandSolution(start, np.inf, np.zeros((0, 0)))
         for index, count in enumerate(steps):
             reach = SKIN_REACHES[min(index, len(SKIN_REACHES) - 1)]
             planes = match_skin(self.skeleton, solution.configuration, observation, reach).planes
-            if view.outline is not None:
+            if view.outline is not None and (choice < 0 or observation.has_depth):
                 planes = joined_planes(
                     planes, match_outline(self.skeleton, solution.configuration, view.outline).planes
                 )

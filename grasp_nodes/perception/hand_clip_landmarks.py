@@ -39,6 +39,10 @@ CLEAR_SIDE = 0.8
 PALM_THRESHOLD = 0.3
 JUMP = 0.25
 """Mean way of the landmarks from frame to frame that is expected at most, as a share of the region's size."""
+GROWTH = 0.5
+"""Logarithm of the growth of the region that is expected at most."""
+LOOK_BACK = 3
+"""Frames without the hand after which the backward pass does not look for it any more."""
 STRAY = 0.4
 """Way from the middle of two neighbours that agree, beyond which landmarks are wrong."""
 
@@ -118,7 +122,7 @@ class ClipHands:
 
     def follow(self, frames: Sequence[Frame]) -> list[list[HandEvidence]]:
         """Hands of each frame of the next window, without masks, best first."""
-        detections = [consistent_hands(self._landmarker.detect(frame), self.options) for frame in frames]
+        detections = [self._detect(frame) for frame in frames]
         tracks = self._tracks(detections)
         found: list[list[HandEvidence]] = [[] for _ in frames]
         for track in tracks:
@@ -128,6 +132,15 @@ class ClipHands:
             self._remember(track, hands, len(frames))
         self._known = [track for track in tracks if track.last is not None and track.missed <= self.options.max_missed]
         return [_apart(hands)[: self.options.max_hands] for hands in found]
+
+    def _detect(self, frame: Frame) -> list[HandEvidence]:
+        """Detections that can be; where none can, the places of the others, which a closer look may read rightly."""
+        hands = self._landmarker.detect(frame)
+        kept = consistent_hands(hands, self.options)
+        if kept or self._pointed is None:
+            return kept
+        places = [replace(hand, side="unknown", score=min(hand.score, PREDICTED_SCORE)) for hand in hands]
+        return consistent_hands(places, self.options)
 
     # -- tracks
 
@@ -202,11 +215,16 @@ class ClipHands:
         right = self._right(track)
         hands: dict[int, HandEvidence] = {}
         choices: dict[int, list[Reading]] = {}
-        last = track.last
-        order = [*range(len(frames)), *range(len(frames) - 2, -1, -1)]
-        for turn, index in enumerate(order):
-            near = last if turn == 0 else hands.get(index - 1 if turn < len(frames) else index + 1)
-            if index in hands or (turn >= len(frames) and near is None):
+        count = len(frames)
+        near, gap = track.last, track.missed
+        for turn, index in enumerate([*range(count), *range(count - 2, -1, -1)]):
+            if turn == count:
+                near, gap = hands.get(count - 1), 0
+            gap += 1
+            if index in hands:
+                near, gap = hands[index], 0
+                continue
+            if turn >= count and (near is None or gap > LOOK_BACK):
                 continue
             regions, crops = self._places(frames[index], track.seen.get(index), near, right)
             if not regions:
@@ -214,9 +232,10 @@ class ClipHands:
             readings = read_crops(self._pointed, frames[index].color, regions, crops, self.options.min_presence)
             known = {id(reading) for reading in choices.get(index, [])}
             choices[index] = [*choices.get(index, []), *(r for r in readings if id(r) not in known)]
-            best = self._best(readings, near, right)
+            best = self._best(readings, near, gap, right)
             if best is not None:
                 hands[index] = self._evidence(track, best, right)
+                near, gap = hands[index], 0
         hands = _without_strays(hands)
         hands = {index: self._with_choices(hand, choices[index], right) for index, hand in hands.items()}
         return self._predicted(len(frames), track, hands, choices)
@@ -236,8 +255,8 @@ class ClipHands:
                 regions.append(palm)
         return regions, DOUBT_CROPS
 
-    def _best(self, readings: Sequence[Reading], near: HandEvidence | None, right: float) -> Reading | None:
-        """The reading that can be believed, None if there is none."""
+    def _best(self, readings: Sequence[Reading], near: HandEvidence | None, gap: int, right: float) -> Reading | None:
+        """The reading that can be believed, None if there is none; gap: frames since the hand was near there."""
         best, best_score = None, 0.0
         clear = max(right, 1.0 - right) >= CLEAR_SIDE
         for reading in readings:
@@ -248,7 +267,9 @@ class ClipHands:
             score = reading.score * (side if clear else 1.0)
             if near is not None:
                 way = np.linalg.norm(found.points - PIXEL_CENTER - near.keypoints, axis=1).mean()
-                score *= float(np.exp(-((way / (JUMP * _region(near).size)) ** 2)))
+                size = _region(near).size
+                growth = np.log(region_of_landmarks(found.points).size / size)
+                score *= float(np.exp(-((way / (JUMP * size * np.sqrt(gap))) ** 2) - (growth / GROWTH) ** 2))
             if score > best_score:
                 best, best_score = reading, score
         return best if best_score > 0.05 else None
