@@ -67,8 +67,9 @@ def descend(
 ) -> None:
     """One pass of Adam; changes `state`.
 
-    The rates fall exponentially from `rate_start` to `rate_end` of their nominal values, and with `early_stop` also
-    by half whenever a block of `renewal` steps brought nothing; at `rate_end` the pass is over.
+    The rates are `rate_start` of their nominal values and fall exponentially to `rate_end` of them over the second
+    half of the pass. With `early_stop` they also fall by half whenever a block of `renewal` steps brought nothing; at
+    `rate_end` the pass is over.
 
     Args:
         state: where to start. variables: of the clip. terms: weighted terms of a vector.
@@ -78,7 +79,7 @@ def descend(
         return
     rates = rates_of(variables, settings)
     factor = settings.rate_start
-    decay = (settings.rate_end / settings.rate_start) ** (1 / steps)
+    decay = min(settings.rate_end / settings.rate_start, 1.0) ** (2 / steps)
     first, second = torch.zeros_like(state.vector), torch.zeros_like(state.vector)
     best, best_loss, last_best = state.vector.clone(), float("inf"), float("inf")
     for step in range(steps):
@@ -102,7 +103,8 @@ def descend(
         spread = (second / (1 - BETAS[1] ** (step + 1))).sqrt_() + EPSILON
         moved = factor * rates * unbiased / spread
         state.vector = torch.where(state.frozen, state.vector, state.vector - moved)
-        factor *= decay
+        if 2 * step >= steps:
+            factor *= decay
     final = _evaluate(state, terms)[0]
     if not final < best_loss:
         state.vector = torch.where(state.frozen, state.vector, best)
@@ -127,6 +129,8 @@ def _take_out_sick(state: Descent, variables: ClipVariables, gradient: Tensor) -
         sick = ~torch.isfinite(gradient) & ~state.frozen
         if not sick.any():
             return True
+        if sick[~state.frozen].all():
+            return False  # no frame is to blame alone: this step moves nothing
     _take_out(state, variables, sick)
     return False
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import ObservedFrame
+
+Track = TypeVar("Track", HandTrack, ObjectTrack)
 
 __all__ = ["JointFit", "JointFitSettings", "JointFitter"]
 
@@ -95,13 +98,14 @@ class JointFitter:
         kept = np.zeros(len(frames), bool) if anchored is None else np.asarray(anchored, bool)
         self._check(frames, hands, objects, kept)
         images = read_images(frames, use_depth)
-        used_hands = [k for k, track in enumerate(hands) if _is_usable(track)]
-        used_objects = [k for k, track in enumerate(objects) if _is_usable(track)]
-        new_hands, new_objects, losses = list(hands), list(objects), {}
+        new_hands, new_objects = [_without_nan(track) for track in hands], [_without_nan(track) for track in objects]
+        used_hands = [k for k, track in enumerate(new_hands) if not track.lost.all()]
+        used_objects = [k for k, track in enumerate(new_objects) if not track.lost.all()]
+        losses: dict[str, list[float]] = {}
         if used_hands or used_objects:
             with _one_thread():
                 variables = ClipVariables(
-                    [hands[k] for k in used_hands], [objects[k] for k in used_objects], self._hand_models
+                    [new_hands[k] for k in used_hands], [new_objects[k] for k in used_objects], self._hand_models
                 )
                 proxies = [self._proxy(objects[k].object_id) for k in used_objects]
                 objective = Objective(variables, frames, images, self._hand_models, proxies, self.settings)
@@ -115,6 +119,7 @@ class JointFitter:
 
     def _descend(self, variables: ClipVariables, objective: Objective, kept: torch.Tensor) -> Descent:
         state = Descent.start(variables, kept, self.settings.scale_free)
+        before = _total(objective, variables.initial)
         for contact, steps in zip((False, True), self.settings.iterations, strict=True):
             descend(
                 state,
@@ -124,6 +129,9 @@ class JointFitter:
                 steps,
                 self.settings,
             )
+        # Matches that went astray on the way lower the loss of their step and raise that of the next match.
+        if before < _total(objective, state.vector):
+            state.vector = variables.initial
         return state
 
     def _proxy(self, object_id: str) -> ObjectProxy:
@@ -153,14 +161,22 @@ class JointFitter:
                 )
 
 
-def _is_usable(track: HandTrack | ObjectTrack) -> bool:
-    """Whether any frame has an answer to start from."""
+@torch.no_grad()
+def _total(objective: Objective, vector: torch.Tensor) -> float:
+    """The sum of all terms at a vector, with fresh matches."""
+    objective.renew(vector)
+    return float(torch.stack(list(objective.terms(vector, True).values())).sum())
+
+
+def _without_nan(track: Track) -> Track:
+    """Frames whose numbers are not finite are lost."""
     if isinstance(track, HandTrack):
         params = track.params
-        numbers = torch.cat([params.global_orient, params.hand_pose, params.betas, params.transl], 1).cpu().numpy()
+        parts = [params.global_orient, params.hand_pose, params.betas, params.transl, params.scale[:, None]]
+        numbers = torch.cat([part.detach().cpu().double() for part in parts], 1).numpy()
     else:
-        numbers = track.T_camera_object.reshape(len(track), -1)
-    return bool((np.isfinite(numbers).all(axis=1) & ~np.asarray(track.lost, bool)).any())
+        numbers = np.asarray(track.T_camera_object).reshape(len(track), -1)
+    return replace(track, lost=np.asarray(track.lost, bool) | ~np.isfinite(numbers).all(axis=1))
 
 
 def _fitted_hand(variables: ClipVariables, state: Descent, row: int, kept: np.ndarray) -> HandTrack:

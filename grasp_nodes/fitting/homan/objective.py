@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from grasp_nodes.fitting.homan.depth_term import (
     posed_normals,
     see_through_loss,
 )
+from grasp_nodes.fitting.homan.hand_pairs import HandPairMatch, hand_pair_distances, match_hands
 from grasp_nodes.fitting.homan.observation import (
     ClipImages,
     depth_points,
@@ -36,6 +38,7 @@ from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.geometry.silhouette_gradient import SilhouetteLoss
+from grasp_nodes.hand.anatomy import DegreesOfFreedom, HandAnatomy
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.perception.evidence import ObservedFrame
@@ -62,20 +65,27 @@ class ObjectProxy:
 
 @dataclass
 class _HandTerms:
-    """Constants of one hand track; matches are renewed."""
+    """Constants of one hand track; matches are renewed.
+
+    zones: vertex ids of what touches objects. observed: (T,) bool, frames with evidence of the hand. initial_pixels:
+    (T, v, 2), px, of the sampled vertices. to_angles: (45, D), of poses to finger angles; low, high: (D,), rad, limits.
+    """
 
     zones: list[Tensor]
     surface: HandSurface
     observed: Tensor
     initial_pixels: Tensor
     measured: DepthPoints | None
+    to_angles: Tensor
+    low: Tensor
+    high: Tensor
     match: SurfaceMatch | None = None
     seen_through: SeenThrough | None = None
 
 
 @dataclass
 class _ObjectTerms:
-    """Constants of one object track; what was looked through is renewed."""
+    """Constants of one object track; what was looked through is renewed. rows: frames whose mask is compared."""
 
     proxy: ObjectProxy
     silhouette: SilhouetteLoss | None
@@ -136,6 +146,9 @@ class Objective:
         lost = [track.lost for track in variables.hands] + [track.lost for track in variables.objects]
         self._present = [torch.from_numpy(~np.asarray(rows, bool)) for rows in lost]
         self._overlap: dict[tuple[int, int], Tensor] = {}
+        self._hand_pairs: dict[tuple[int, int], HandPairMatch] = {}
+        self._object_pairs: dict[tuple[int, int], Tensor] = {}
+        self._hand_units = [losses.collision_unit(local[0]) for local in posed.local]
         self.renew(variables.initial)
 
     def pose(self, vector: Tensor) -> PosedClip:
@@ -156,13 +169,7 @@ class Objective:
     def renew(self, vector: Tensor) -> None:
         """Find matches, contradictions and interacting pairs anew at a vector."""
         posed = self.pose(vector)
-        boxes = [losses.pixel_boxes(self._project(vertices)) for vertices in posed.vertices]
-        first = len(boxes)
-        for j, item in enumerate(posed.objects):
-            box = losses.pixel_boxes(self._project(_place(self._objects[j].proxy.vertices, item)))
-            for k in range(first):
-                overlap = losses.overlapping_pairs(boxes[k][:, None], box[:, None])[:, 0, 0]
-                self._overlap[k, j] = overlap & self._present[k] & self._present[first + j]
+        self._renew_pairs(posed)
         nearest = self._images.nearest
         if nearest is None or self._settings.depth == 0:
             return
@@ -182,6 +189,26 @@ class Objective:
             used = (item_terms.measured.weight.sum(1) > 0).numpy()
             item_terms.seen_through = find_seen_through(self._images.camera, nearest, used, place, normals)
 
+    def _renew_pairs(self, posed: PosedClip) -> None:
+        meshes = posed.vertices + [
+            _place(terms.proxy.vertices, item) for terms, item in zip(self._objects, posed.objects, strict=True)
+        ]
+        boxes = [losses.pixel_boxes(self._project(vertices)) for vertices in meshes]
+        hands = len(posed.hands)
+        for a, b in combinations(range(len(meshes)), 2):
+            overlap = losses.overlapping_pairs(boxes[a][:, None], boxes[b][:, None])[:, 0, 0]
+            overlap = overlap & self._present[a] & self._present[b]
+            if a < hands <= b:
+                self._overlap[a, b - hands] = overlap
+            elif a >= hands:
+                self._object_pairs[a - hands, b - hands] = overlap
+            elif overlap.any() and self._settings.collision:
+                for one, other in ((a, b), (b, a)):
+                    place = np.ascontiguousarray(meshes[other].numpy())
+                    normals = posed_normals(place, self._hands[other].surface.faces)
+                    vertices = np.ascontiguousarray(meshes[one].numpy())
+                    self._hand_pairs[one, other] = match_hands(vertices, place, normals, overlap.numpy())
+
     def terms(self, vector: Tensor, contact: bool) -> dict[str, Tensor]:
         """Each term with its weight, differentiable scalars; terms whose weight is 0 are left out.
 
@@ -196,6 +223,8 @@ class Objective:
             self._add_object(found, j, item)
         for (k, j), overlap in self._overlap.items():
             self._add_pair(found, k, j, posed, overlap, contact)
+        if contact and weights.collision:
+            self._add_collisions_among_equals(found, posed)
         return {name: getattr(weights, name) * torch.stack(values).sum() for name, values in found.items()}
 
     def _add_hand(self, found: dict[str, list[Tensor]], k: int, posed: PosedClip) -> None:
@@ -208,6 +237,10 @@ class Objective:
             found.setdefault("v2d", []).append(error)
         if weights.pca:
             found.setdefault("pca", []).append(losses.pca_loss(hand.theta))
+        if weights.anatomy:
+            angles = self._variables.hand_pose(hand.theta, k) @ terms.to_angles
+            beyond = torch.relu(terms.low - angles) + torch.relu(angles - terms.high)
+            found.setdefault("anatomy", []).append(beyond.square().sum(1).mean())
         if weights.scale:
             ratio = hand.scale[None] / self._initial_scales[k]
             found.setdefault("scale", []).append(losses.scale_loss(ratio))
@@ -259,6 +292,26 @@ class Objective:
         if weights.collision:
             found.setdefault("collision", []).append(share * losses.collision_loss(distances, proxy.collision_unit))
 
+    def _add_collisions_among_equals(self, found: dict[str, list[Tensor]], posed: PosedClip) -> None:
+        """Hand in hand and object in object, each mesh's vertices in the other."""
+        for (a, b), match in self._hand_pairs.items():
+            distances = hand_pair_distances(match, posed.vertices[a], posed.vertices[b])
+            found.setdefault("collision", []).append(losses.collision_loss(distances, self._hand_units[b]))
+        for (a, b), overlap in self._object_pairs.items():
+            rows = overlap.nonzero()[:, 0]
+            for one, other in ((a, b), (b, a)):
+                item, proxy = posed.objects[other], self._objects[other].proxy
+                distances = losses.distances_to_object(
+                    _place(self._objects[one].proxy.points, posed.objects[one])[rows],
+                    proxy.signed_distance,
+                    item.rotation[rows],
+                    item.translation[rows],
+                    item.scale,
+                )
+                if len(rows):
+                    error = losses.collision_loss(distances, proxy.collision_unit) * (len(rows) / self._num_frames)
+                    found.setdefault("collision", []).append(error)
+
     def _smoothness(self, points: Tensor) -> Tensor:
         return losses.smoothness_loss(points if self._settings.smooth_order == 1 else points[1:] - points[:-1])
 
@@ -272,6 +325,7 @@ class Objective:
         track: HandTrack = self._variables.hands[k]
         model = self._models[track.params.side]
         active = np.asarray(track.seen, bool) & ~np.asarray(track.lost, bool)
+        freedom = DegreesOfFreedom.of_anatomy(HandAnatomy.of_model(model, self._variables.betas(k)))
         measured = None
         if self._images.depth is not None and self._settings.depth:
             masks = [None if hand is None else hand.mask for hand in hand_evidence(frames, track)]
@@ -284,6 +338,9 @@ class Objective:
             torch.from_numpy(active),
             self._project(posed.vertices[k][:, ::SMOOTH_STEP]),
             measured,
+            torch.from_numpy(np.linalg.pinv(freedom.matrix)).float(),
+            torch.from_numpy(freedom.low).float(),
+            torch.from_numpy(freedom.high).float(),
         )
 
     def _object_terms(

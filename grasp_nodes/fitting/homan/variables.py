@@ -161,6 +161,10 @@ class ClipVariables:
         """Of one hand track."""
         return self._hand_constants[hand].side
 
+    def betas(self, hand: int) -> np.ndarray:
+        """(10,) float64, of one hand track."""
+        return self._hand_constants[hand].betas[0].double().numpy()
+
     def local_params(self, hands: Sequence[HandUnknowns], rows: Sequence[int]) -> HandParams:
         """Hands of one side in their own frames: neither turned, moved nor scaled; the frames of each row in turn.
 
