@@ -256,6 +256,28 @@ def synthesize(
     raise typer.Exit(make(output, objects, grasps, seed, workers, ray, json))
 
 
+@app.command(name="render-clips")
+def render_clips(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Where the clips are also put; without it only the cache."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Clips; 20 are the benchmark.")] = 20,
+    frames: Annotated[int, typer.Option(min=1, max=30, help="The first so many of each clip's 30 frames.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels; 0 is the benchmark.")] = 0,
+    meshes: Annotated[
+        list[Path] | None,
+        typer.Option("--mesh", metavar="FILE", help="A mesh in m that one of the last clips shows; several times."),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="That render.")] = 2,
+    json: Json = False,
+) -> None:
+    """Render the benchmark's clips with exact truth; Ctrl-C stops it, the same command goes on."""
+    from grasp_nodes.cli.rendering_clips import render
+
+    raise typer.Exit(render(output, count, frames, seed, meshes or [], processes, json))
+
+
 @app.command()
 def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results; gone on in.")],

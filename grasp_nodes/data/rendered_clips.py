@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import shutil
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from grasp_nodes.data.clip_files import (
-    FRAME_NAME,
-    ClipInfo,
-    ClipTruth,
-    write_clip_info,
-    write_image,
-    write_truth,
-)
+from grasp_nodes.data.clip_files import ClipInfo, ClipTruth
+from grasp_nodes.data.clip_production import CLIP_FILE, ClipJob, Progress, produce
+from grasp_nodes.data.depth_sensor import DEPTH_NOISE, DEPTH_UNIT
 from grasp_nodes.data.motion import DURATION, PALM_ANGLE, ClipVariation, camera_pose, clip_pose
 from grasp_nodes.data.mug_grasp import HandGrasp, find_mug_grasp
 from grasp_nodes.data.shading import LABEL_FOREARM, LABEL_HAND, LABEL_OBJECT, Studio, StudioImage
 from grasp_nodes.data.skin import SkinnedArm
+from grasp_nodes.data.visibility import visible_share
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import CameraModel
-from grasp_nodes.geometry.rendering import RayScene, RenderMesh, box_pixels, pixel_rays
+from grasp_nodes.geometry.rendering import RenderMesh
 from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
@@ -44,20 +34,11 @@ RENDER_VERSION = 2
 FPS = 30
 MAX_FRAMES = int(DURATION * FPS)
 START_STAMP = 1_700_000_000_000_000_000
-DEPTH_UNIT = 0.001
-DEPTH_NOISE = 0.001
-"""m at `NOISE_DISTANCE`, growing with the square of the distance as stereo does."""
-NOISE_DISTANCE = 0.65
-EDGE_STEP = 0.015
-"""m: neighbouring depths that differ by more lose half of their measurements."""
 OBJECT_ID = "mug"
 OBJECT_FILE = "objects/mug.obj"
-FOLDERS = {"color": ".jpg", "depth": ".png", "labels": ".png"}
 PROCESSES = 2
 
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 def default_clip(frames: int = MAX_FRAMES, seed: int = 0, progress: Progress | None = None) -> Path:
@@ -81,113 +62,13 @@ def default_clip(frames: int = MAX_FRAMES, seed: int = 0, progress: Progress | N
     key = f"mug-v{RENDER_VERSION}-{model.fingerprint[:8]}-seed{seed}"
     parent = cache_dir("clips")
     target = parent / f"{key}-{frames}"
-    if (target / "clip.json").is_file():
+    if (target / CLIP_FILE).is_file():
         return target
-    work = parent / f"{key}.frames"
-    for name in (*FOLDERS, "objects"):
-        (work / name).mkdir(parents=True, exist_ok=True)
-    missing = [i for i in range(frames) if not all(path.is_file() for path in _frame_files(work, i))]
-    if missing:
-        _log.info("rendering %d frames of the default clip into %s", len(missing), work)
-        _render_missing(work, seed, missing, frames, progress)
-    _publish(work, target, frames, seed)
+    # The search for the grasp is done once, here, and its answer goes to the processes.
+    job = ClipJob(target, parent / f"{key}.frames", frames, partial(_make_stage, seed, _grasp()))
+    _log.info("rendering the default clip into %s", job.work)
+    produce([job], PROCESSES, progress)
     return target
-
-
-def _frame_files(folder: Path, frame: int) -> list[Path]:
-    return [folder / name / (FRAME_NAME.format(frame) + suffix) for name, suffix in FOLDERS.items()]
-
-
-def _render_missing(work: Path, seed: int, missing: Sequence[int], frames: int, progress: Progress | None) -> None:
-    done = frames - len(missing)
-    if progress:
-        progress(done, frames)
-    # Processes and not threads: half of the time is numpy under the interpreter's lock. Spawned: torch and Open3D do
-    # not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(PROCESSES, len(missing)), context, _start_worker, (str(work), seed, _grasp()))
-    try:
-        tasks = [pool.submit(_render_to_files, frame) for frame in missing]
-        for task in as_completed(tasks):
-            task.result()
-            done += 1
-            if progress:
-                progress(done, frames)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-_worker: tuple[Path, _Stage] | None = None
-"""What a rendering process keeps from frame to frame."""
-
-
-def _start_worker(work: str, seed: int, shape_and_grasp: tuple[trimesh.Trimesh, HandGrasp]) -> None:
-    global _worker
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    _worker = Path(work), _Stage(seed, _open_hand(), *shape_and_grasp)
-
-
-def _render_to_files(frame: int) -> None:
-    assert _worker is not None
-    work, stage = _worker
-    image = stage.image(frame)
-    color, depth, labels = _frame_files(work, frame)
-    write_image(color, image.color)
-    write_image(depth, measured_depth(image.depth, np.random.default_rng([stage.seed, 4, frame])))
-    write_image(labels, image.labels)
-
-
-def _publish(work: Path, target: Path, frames: int, seed: int) -> None:
-    """Make the clip's folder out of rendered frames (hard links where possible) and give it its name at once."""
-    stage = _stage(seed)
-    folder = target.with_name(f"{target.name}.{os.getpid()}.part")
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in (*FOLDERS, "objects"):
-        (folder / name).mkdir(parents=True)
-    for frame in range(frames):
-        for source in _frame_files(work, frame):
-            place = folder / source.relative_to(work)
-            try:
-                os.link(source, place)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(source, place)
-    stage.mug.export(folder / OBJECT_FILE, include_normals=False)
-    write_truth(folder, stage.truth(frames))
-    extra = {
-        "source": "rendered by grasp_nodes",
-        "render_version": RENDER_VERSION,
-        "seed": seed,
-        "depth_noise_m": DEPTH_NOISE,
-        "labels": {"background": 0, "hand": 1, "object": 2, "forearm": 3, "table": 4},
-        "hand_model_id": stage.model.model_id,
-        "hand_fingerprint": stage.model.fingerprint,
-    }
-    write_clip_info(folder, ClipInfo(frames, FPS, stage.camera, DEPTH_UNIT, {OBJECT_ID: OBJECT_FILE}, extra))
-    try:
-        folder.rename(target)
-    except OSError:
-        if not (target / "clip.json").is_file():
-            raise
-        shutil.rmtree(folder)  # another process was faster
-
-
-def measured_depth(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a depth camera would say: noise, lost edges, counts of `DEPTH_UNIT`.
-
-    Args:
-        depth: (H, W), m, exact; inf or 0 = nothing there.
-
-    Returns:
-        (H, W) uint16, 0 = no measurement.
-    """
-    exact = np.where(np.isfinite(depth), depth, 0.0)
-    noise = DEPTH_NOISE * (exact / NOISE_DISTANCE) ** 2 * rng.standard_normal(depth.shape)
-    kernel = np.ones((3, 3), np.uint8)
-    edge = cv2.dilate(exact, kernel) - cv2.erode(exact, kernel) > EDGE_STEP
-    lost = (edge & (rng.random(depth.shape) < 0.5)) | (exact <= 0)
-    counts = np.round((exact + noise) / DEPTH_UNIT)
-    return np.where(lost | (counts > np.iinfo(np.uint16).max), 0, counts).astype(np.uint16)
 
 
 def clip_camera() -> CameraModel:
@@ -207,8 +88,11 @@ def _grasp() -> tuple[trimesh.Trimesh, HandGrasp]:
 
 @lru_cache(maxsize=1)
 def _stage(seed: int) -> _Stage:
-    shape, grasp = _grasp()
-    return _Stage(seed, _open_hand(), shape, grasp)
+    return _make_stage(seed, _grasp())
+
+
+def _make_stage(seed: int, shape_and_grasp: tuple[trimesh.Trimesh, HandGrasp]) -> _Stage:
+    return _Stage(seed, _open_hand(), *shape_and_grasp)
 
 
 @dataclass
@@ -226,6 +110,7 @@ class _Stage:
 
     def __init__(self, seed: int, model: HandModel, shape: trimesh.Trimesh, grasp: HandGrasp) -> None:
         self.model, self.mug, self.grasp = model, shape, grasp
+        self.depth_noise = 1.0
         self.variation = ClipVariation.of_seed(seed)
         self.camera = clip_camera()
         self.T_camera_world = camera_pose(self.variation)
@@ -287,6 +172,23 @@ class _Stage:
             joint_poses=np.concatenate([joints[..., :3, 3], quaternions], axis=-1),
         )
 
+    def info(self, frames: int) -> ClipInfo:
+        """What clip.json says."""
+        extra = {
+            "source": "rendered by grasp_nodes",
+            "render_version": RENDER_VERSION,
+            "seed": self.seed,
+            "depth_noise_m": DEPTH_NOISE,
+            "labels": {"background": 0, "hand": 1, "object": 2, "forearm": 3, "table": 4},
+            "hand_model_id": self.model.model_id,
+            "hand_fingerprint": self.model.fingerprint,
+        }
+        return ClipInfo(frames, FPS, self.camera, DEPTH_UNIT, {OBJECT_ID: OBJECT_FILE}, extra)
+
+    def meshes(self) -> dict[str, trimesh.Trimesh]:
+        """The mug by its file's name."""
+        return {OBJECT_FILE: self.mug}
+
     def _meshes(self, hand: _PosedHand, T_camera_object: np.ndarray) -> tuple[RenderMesh, RenderMesh]:
         skin = self._arm.vertices(hand.vertices, hand.joint_frames[0])
         colors = np.clip(self._arm.colors * self.variation.skin_tone, 0, 1)
@@ -297,18 +199,9 @@ class _Stage:
         )
 
     def _visible_share(self, hand: _PosedHand, T_camera_object: np.ndarray) -> float:
-        """Rays on a coarse grid that is wider than the image: those that meet the hand before object and border."""
         bare = RenderMesh(hand.vertices, self.model.arrays.faces, np.ones(3))
         placed = self.mug.vertices @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
-        outline = self.camera.project(hand.vertices)
-        x0, y0 = np.floor(outline.min(axis=0)).astype(int)
-        x1, y1 = np.ceil(outline.max(axis=0)).astype(int) + 1
-        rays = pixel_rays(self.camera, box_pixels((int(x0), int(y0), int(x1), int(y1)))[::3])
-        alone = RayScene([bare], threads=1).cast(rays).mesh == 0
-        first = RayScene([bare, RenderMesh(placed, self.mug.faces, np.ones(3))], threads=1).cast(rays).mesh == 0
-        pixels = self.camera.project(rays)
-        inside = ((pixels >= -0.5) & (pixels <= [self.camera.width - 0.5, self.camera.height - 0.5])).all(axis=1)
-        return float((first & inside).sum() / max(int(alone.sum()), 1))
+        return visible_share(self.camera, bare, [RenderMesh(placed, self.mug.faces, np.ones(3))])
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,7 @@ Everything is seeded; the same seed gives the same pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -37,6 +37,8 @@ WALL = 1.15
 TABLE_GRID = 4
 """px: shadows on the table are computed at every fourth pixel of every fourth row."""
 SHADOW_REACH = 0.14
+TABLE_FILL = 0.48
+"""Share of the table's light that comes from all around."""
 BLUR = 0.8
 COLOR_NOISE = 0.012
 GAMMA = 1 / 1.12
@@ -51,10 +53,46 @@ class StudioImage:
     labels: np.ndarray
 
 
+ColorsOfPoints = Callable[[np.ndarray], np.ndarray]
+"""Colours (N, 3) in [0, 1] of points (N, 3), m."""
+
+
+@dataclass(frozen=True)
+class StudioLook:
+    """What may differ between studios; the defaults are the wooden table.
+
+    light: towards the key light, camera axes. key, fill: colour and strength of the key light and of the light from all
+    around, 1 = as usual. table, wall: colours of points of the world, None = wood and grey. gloss: how much objects
+    shine. blur: px, of the camera. color_noise: of the camera, in [0, 1].
+    """
+
+    light: tuple[float, float, float] = DEFAULT_LIGHT
+    key: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    fill: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    table: ColorsOfPoints | None = None
+    wall: ColorsOfPoints | None = None
+    gloss: float = 2.2
+    blur: float = BLUR
+    color_noise: float = COLOR_NOISE
+
+
+@dataclass(frozen=True)
+class Coating:
+    """A mesh's own colours, instead of those of its vertices: sharp patterns on coarse meshes.
+
+    vertices: (V, 3), of the mesh in the frame of `colors`.
+    """
+
+    vertices: np.ndarray
+    colors: ColorsOfPoints
+
+
 class Studio:
     """A fixed camera over a table; call `render` for each frame."""
 
-    def __init__(self, camera: CameraModel, T_camera_world: np.ndarray, seed: int) -> None:
+    def __init__(
+        self, camera: CameraModel, T_camera_world: np.ndarray, seed: int, look: StudioLook | None = None
+    ) -> None:
         """Set up the table for a camera.
 
         Args:
@@ -62,10 +100,12 @@ class Studio:
             T_camera_world: (4, 4); the world's z is up, z = 0 the table's top, the object stands near the origin and
                 the camera looks along +y.
             seed: of the wood and the camera's noise.
+            look: light, surfaces and camera.
         """
         self.camera = camera
         self._seed = seed
-        self._light = np.array(DEFAULT_LIGHT) / np.linalg.norm(DEFAULT_LIGHT)
+        self._look = look or StudioLook()
+        self._light = np.array(self._look.light) / np.linalg.norm(self._look.light)
         self._up = T_camera_world[:3, 2]
         self._T_world_camera = np.linalg.inv(T_camera_world)
         size = (camera.height, camera.width)
@@ -75,26 +115,39 @@ class Studio:
             self._surroundings(pixel_rays(camera, pixels + offset), wood) for offset in subpixel_offsets(SUPERSAMPLE)
         ]
         center = self._surroundings(pixel_rays(camera, pixels), wood)
-        self._albedo = np.mean([part[0] for part in parts], axis=0).reshape(*size, 3)
+        tint = TABLE_FILL * np.array(self._look.fill) + (1 - TABLE_FILL) * np.array(self._look.key)
+        self._albedo = np.mean([part[0] for part in parts], axis=0).reshape(*size, 3) * tint
         self._depth = center[1].reshape(size)
         self._labels = center[2].reshape(size)
         self._table_share = np.mean([part[2] == LABEL_TABLE for part in parts], axis=0).reshape(size)
 
-    def render(self, meshes: Sequence[RenderMesh], labels: Sequence[np.ndarray], frame: int) -> StudioImage:
+    def render(
+        self,
+        meshes: Sequence[RenderMesh],
+        labels: Sequence[np.ndarray],
+        frame: int,
+        coatings: Mapping[int, Coating] | None = None,
+    ) -> StudioImage:
         """One frame.
 
         Args:
             meshes: in the camera's frame; the first is skin.
             labels: for each mesh the label of each face, (F,) uint8.
             frame: number of the frame, seeds its noise.
+            coatings: of some of the meshes, by index.
         """
         scene = RayScene(meshes, threads=1)
         canvas = self._albedo * self._table_light(scene)[..., None]
-        pixels, hits = draw_meshes(scene, self.camera, canvas, self._light, skin_shader(self._light), SUPERSAMPLE)
+        shader = skin_shader(self._light, self._look)
+        if coatings:
+            shader = _coated(shader, meshes, coatings)
+        pixels, hits = draw_meshes(scene, self.camera, canvas, self._light, shader, SUPERSAMPLE)
         depth, label_image = self._depth.copy(), self._labels.copy()
         depth[pixels[:, 1], pixels[:, 0]] = hits.depth
         label_image[pixels[:, 1], pixels[:, 0]] = _label_of_hits(hits, labels)
-        return StudioImage(photograph(canvas, np.random.default_rng([self._seed, 1, frame])), depth, label_image)
+        rng = np.random.default_rng([self._seed, 1, frame])
+        color = photograph(canvas, rng, self._look.blur, self._look.color_noise)
+        return StudioImage(color, depth, label_image)
 
     def _surroundings(self, rays: np.ndarray, grain: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Lit colour (N, 3), depth (N,) and label (N,) of table and wall along rays with z = 1."""
@@ -107,7 +160,9 @@ class Studio:
         wall = origin + np.where(np.isfinite(to_wall), to_wall, 0.0)[:, None] * directions
         on_table = np.isfinite(to_table) & (table[:, 1] < TABLE_EDGE)
         depth = np.where(on_table, to_table, to_wall)
-        color = np.where(on_table[:, None], _wood(table, grain), _wall(wall))
+        table_color = _wood(table, grain) if self._look.table is None else self._look.table(table)
+        wall_color = (self._look.wall or _wall)(wall)
+        color = np.where(on_table[:, None], table_color, wall_color)
         return color, depth, np.where(on_table, LABEL_TABLE, LABEL_BACKGROUND).astype(np.uint8)
 
     def _table_light(self, scene: RayScene) -> np.ndarray:
@@ -135,14 +190,16 @@ class Studio:
         openness = scene.open_share(points[rows], normals, upward, SHADOW_REACH)
         key = scene.open_share(points[rows], normals, cone_directions(self._light, 0.22, 12), 1.0)
         brightness = np.ones(x.size)
-        brightness[rows] = 0.48 * openness + 0.52 * (0.25 + 0.75 * key)
+        brightness[rows] = TABLE_FILL * openness + 0.52 * (0.25 + 0.75 * key)
         coarse = cv2.GaussianBlur(brightness.reshape(x.shape), (0, 0), 0.7)
         fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
         return 1 + self._table_share * (fine - 1)
 
 
-def skin_shader(light: np.ndarray) -> Shader:
+def skin_shader(light: np.ndarray, studio_look: StudioLook | None = None) -> Shader:
     """Shading under a key light in direction `light` (3,), unit: mesh 0 is skin, others are glazed."""
+    chosen = studio_look or StudioLook()
+    key, fill = np.array(chosen.key), np.array(chosen.fill)
 
     def shade(hits: SurfaceHits, look: np.ndarray, normals: np.ndarray, rays: np.ndarray) -> np.ndarray:
         is_skin = hits.mesh == 0
@@ -152,18 +209,32 @@ def skin_shader(light: np.ndarray) -> Shader:
         half = light - rays / np.linalg.norm(rays, axis=1, keepdims=True)
         half /= np.linalg.norm(half, axis=1, keepdims=True)
         shine = np.clip(np.einsum("nc,nc->n", normals, half), 0, 1) ** 28 * 0.10 * look[:, 4]
-        shine *= np.where(is_skin, 1.0, 2.2)
+        shine *= np.where(is_skin, 1.0, chosen.gloss)
         tint = np.where(is_skin[:, None], np.array([1.04, 0.98, 0.95]), 1.0)
-        return look[:, :3] * (ambient[:, None] * tint + 0.78 * toward[:, None]) + shine[:, None]
+        return look[:, :3] * (ambient[:, None] * tint * fill + 0.78 * toward[:, None] * key) + shine[:, None] * key
 
     return shade
 
 
-def photograph(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a camera makes of an image (H, W, 3) in [0, 1]: uint8 with a little blur and noise."""
+def photograph(
+    canvas: np.ndarray, rng: np.random.Generator, blur: float = BLUR, color_noise: float = COLOR_NOISE
+) -> np.ndarray:
+    """What a camera makes of an image (H, W, 3) in [0, 1]: uint8 with a little blur (px) and noise."""
     image = np.clip(canvas, 0, 1) ** GAMMA
-    image = cv2.GaussianBlur(image, (0, 0), BLUR)
-    return to_uint8(image + rng.normal(0, COLOR_NOISE, image.shape))
+    image = cv2.GaussianBlur(image, (0, 0), blur)
+    return to_uint8(image + rng.normal(0, color_noise, image.shape))
+
+
+def _coated(shader: Shader, meshes: Sequence[RenderMesh], coatings: Mapping[int, Coating]) -> Shader:
+    def shade(hits: SurfaceHits, look: np.ndarray, normals: np.ndarray, rays: np.ndarray) -> np.ndarray:
+        look = look.copy()
+        for index, coating in coatings.items():
+            rows = np.flatnonzero(hits.mesh == index)
+            corners = coating.vertices[meshes[index].faces[hits.triangle[rows]]]
+            look[rows, :3] = coating.colors(np.einsum("nk,nkc->nc", hits.weights[rows], corners))
+        return shader(hits, look, normals, rays)
+
+    return shade
 
 
 def _label_of_hits(hits: SurfaceHits, labels: Sequence[np.ndarray]) -> np.ndarray:

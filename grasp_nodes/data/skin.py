@@ -7,8 +7,10 @@ left hand, and without a forearm half of the single images are missed.
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from grasp_nodes.geometry.mesh import vertex_normals
 from grasp_nodes.geometry.subdivision import loop_subdivision
@@ -17,6 +19,7 @@ from grasp_nodes.hand.model import HandModel
 
 FOREARM_LENGTH = 0.80
 FOREARM_RINGS = 24
+BENDING_RINGS = 3
 ELBOW = 0.40
 """m from the wrist: up to here the arm widens."""
 SLEEVE_START = 0.25
@@ -29,37 +32,56 @@ CREASE_WIDTH = 0.0015
 MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
+@dataclass(frozen=True)
+class ArmLook:
+    """What may differ between arms.
+
+    tone: factors of the skin's colour. sleeve_start: m from the wrist. sleeve_color: in [0, 1].
+    wrist_bend: (3,) rad, rotation vector by which the forearm is turned against the hand, hand's rest frame.
+    """
+
+    tone: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    sleeve_start: float = SLEEVE_START
+    sleeve_color: tuple[float, float, float] = SLEEVE_COLOR
+    wrist_bend: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
 class SkinnedArm:
     """A hand model with forearm, subdivided, coloured.
 
     faces: (F, 3). colors: (V, 3) in [0, 1]. is_forearm: (F,) bool.
     """
 
-    def __init__(self, model: HandModel, smooth: bool = True) -> None:
-        """Prepare the skin of one hand model.
+    def __init__(
+        self, model: HandModel, smooth: bool = True, betas: np.ndarray | None = None, look: ArmLook | None = None
+    ) -> None:
+        """Prepare the skin of one hand.
 
         Args:
-            model: the full hand of either side, with zero betas.
+            model: the full hand of either side.
             smooth: subdivide twice.
+            betas: (10,), of the hand, None = zeros.
+            look: colours, sleeve and wrist.
         """
-        arrays = model.arrays
+        arrays, look = model.arrays, look or ArmLook()
         self._mirror = MIRROR if model.side == "left" else np.ones(3)
-        rest_joints = arrays.J_regressor @ arrays.v_template
+        template = arrays.v_template if betas is None else arrays.v_template + arrays.shapedirs @ betas
+        rest_joints = arrays.J_regressor @ template
         self._wrist = rest_joints[0]
         faces = np.asarray(arrays.faces, np.int64)
-        rings, forearm_faces = _forearm(arrays.v_template * self._mirror, self._right_handed(faces))
-        self._rings = rings * self._mirror
+        rings, forearm_faces = _forearm(template * self._mirror, self._right_handed(faces))
+        self._rings = _bent(rings * self._mirror, self._wrist, np.array(look.wrist_bend))
         hand_faces = len(faces)
         faces = np.concatenate([faces, self._right_handed(forearm_faces)])
-        vertex_count = len(arrays.v_template) + len(rings)
+        vertex_count = len(template) + len(rings)
         self._matrix, self.faces = loop_subdivision(faces, vertex_count, SUBDIVISIONS if smooth else 0)
         # Children keep the order of their parents: face i of a level comes from face i modulo the parents' number.
         self.is_forearm = np.arange(len(self.faces)) % len(faces) >= hand_faces
-        rest = self._matrix @ np.concatenate([arrays.v_template * self._mirror, rings])
-        tips = (arrays.v_template * self._mirror)[[TIP_VERTICES[name] for name in FINGERS]]
+        rest = self._matrix @ np.concatenate([template * self._mirror, rings])
+        tips = (template * self._mirror)[[TIP_VERTICES[name] for name in FINGERS]]
         normals = vertex_normals(rest, self._right_handed(self.faces))
-        self.colors = skin_colors(rest, normals, rest_joints * self._mirror, tips)
-        self.colors[rest[:, 0] > rest[list(WRIST_LOOP), 0].mean() + SLEEVE_START] = SLEEVE_COLOR
+        self.colors = skin_colors(rest, normals, rest_joints * self._mirror, tips) * np.array(look.tone)
+        self.colors[rest[:, 0] > rest[list(WRIST_LOOP), 0].mean() + look.sleeve_start] = look.sleeve_color
 
     def vertices(self, hand_vertices: np.ndarray, wrist_frame: np.ndarray) -> np.ndarray:
         """The skin of a posed hand.
@@ -94,6 +116,16 @@ def _forearm(template: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nd
     half_edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     same_direction = (half_edges == [WRIST_LOOP[0], WRIST_LOOP[1]]).all(axis=1).any()
     return rings.reshape(-1, 3), quads[:, ::-1] if same_direction else quads
+
+
+def _bent(rings: np.ndarray, wrist: np.ndarray, bend: np.ndarray) -> np.ndarray:
+    """Rings turned about the wrist by a rotation vector, the first ones less so that the skin has no kink."""
+    if not bend.any():
+        return rings
+    share = np.minimum(np.arange(1, FOREARM_RINGS + 1) / BENDING_RINGS, 1.0)
+    turns = Rotation.from_rotvec(share[:, None] * bend).as_matrix()
+    turned = np.einsum("rij,rkj->rki", turns, (rings - wrist).reshape(FOREARM_RINGS, -1, 3))
+    return turned.reshape(-1, 3) + wrist
 
 
 def skin_colors(vertices: np.ndarray, normals: np.ndarray, joints: np.ndarray, tips: np.ndarray) -> np.ndarray:

@@ -10,10 +10,11 @@ import pytest
 import torch
 import trimesh
 
-from grasp_nodes.data import rendered_clips
+from grasp_nodes.data import clip_production, rendered_clips
 from grasp_nodes.data.clip_readers import open_clip
+from grasp_nodes.data.depth_sensor import measured_depth
 from grasp_nodes.data.motion import CLOSE, OPEN, ClipVariation, clip_pose, minimum_jerk
-from grasp_nodes.data.rendered_clips import default_clip, measured_depth
+from grasp_nodes.data.rendered_clips import default_clip
 from grasp_nodes.data.skin import SkinnedArm
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
@@ -289,19 +290,19 @@ def test_cached_frames_serve_a_shorter_clip_and_an_interrupted_one(clip, cache, 
     def no_rendering(*_):
         raise AssertionError("rendered again")
 
-    monkeypatch.setattr(rendered_clips, "_render_missing", no_rendering)
+    monkeypatch.setattr(clip_production, "_render_to_files", no_rendering)
     assert default_clip(FEW) == clip
     (work,) = (cache / "clips").glob("*.frames")
     (work / "depth" / "000000.png").unlink()
     asked = []
 
-    def pretended_rendering(folder, seed, missing, *_):
-        asked.append(list(missing))
+    def pretended_rendering(_, frame):
+        asked.append(frame)
 
-    monkeypatch.setattr(rendered_clips, "_render_missing", pretended_rendering)
+    monkeypatch.setattr(clip_production, "_render_to_files", pretended_rendering)
     with pytest.raises(FileNotFoundError):  # the hole is still there
         default_clip(1)
-    assert asked == [[0]]
+    assert asked == [0]
     assert not list((cache / "clips").glob("*-1"))
 
 
