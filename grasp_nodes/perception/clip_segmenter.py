@@ -30,8 +30,10 @@ SEARCH_WIDTH = 256
 SEARCH_VIEWS = 5
 MAX_MISSED = 30
 """Images in a row without any pixel of the object after which it is looked for anew."""
-GROWTH = 1.05
+GROWTH = 1.03
 """The most that the object's extent may grow from image to image."""
+MAX_SPREAD = 1.25
+"""The most by which the extent in some images exceeds the typical one: hands hide parts."""
 NEAR = 0.12
 """Share of the object's size by which it may differ from what was found before."""
 
@@ -228,7 +230,7 @@ class ClipObjectSegmenter:
         extents = [_extent(mask) for mask in masks if mask is not None]
         if not extents:
             return
-        extent = float(np.percentile(extents, 90))
+        extent = min(float(np.percentile(extents, 90)), MAX_SPREAD * float(np.median(extents)))
         for index, sight in enumerate(sights):
             near = [mask for mask in masks[max(index - 1, 0) : index + 2] if mask is not None]
             if near:

@@ -85,7 +85,7 @@ def find_candidates(
     for index, view in enumerate(views):
         found = _stand_outs(view) if view.raised is None else _raised_parts(view, diameter)
         parts += [(index, mask, weight) for mask, weight in found]
-    if changes is not None:
+    if changes is not None and all(view.raised is None for view in views):
         parts += changes.parts(_smallest)
     rated = [
         Candidate(

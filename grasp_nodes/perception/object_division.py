@@ -78,7 +78,9 @@ class ObjectDivider:
         some = spread([sight for sight in sights if sight.mask is not None], BACKGROUND_VIEWS)
         if some:
             brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
-            hidden = [s.hand | s.drawing | s.found | self._more_of_object(s) for s in some]
+            hidden = [s.hand | s.drawing | s.found for s in some]
+            if not _moves(some):
+                hidden = [mask | self._more_of_object(s) for mask, s in zip(hidden, some, strict=True)]
             covered = [cv2.dilate(mask.astype(np.uint8), brush) > 0 for mask in hidden]
             self.background.learn([sight.color for sight in some], covered)
 
@@ -146,7 +148,11 @@ class ObjectDivider:
             _weigh_depth(weights, sight, window, expected)
         costs = _costs(weights, sight, window, resized(expected[window], size), reach * scale, extent * scale)
         labels = label_pixels(costs, cv2.cvtColor(image, cv2.COLOR_RGB2LAB), SMOOTHNESS)
-        part = _without_crumbs(cv2.resize((labels == OBJECT).astype(np.float32), (width, height)) > 0.5)
+        # Parts of one object are where it was, or at the hand that hides what is between them.
+        round_brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
+        at_hand = cv2.dilate((labels == HAND).astype(np.uint8), round_brush) > 0
+        anchors = resized(at_hand, (width, height)) | expected[window]
+        part = _without_crumbs(cv2.resize((labels == OBJECT).astype(np.float32), (width, height)) > 0.5, anchors)
         if part is None:
             return None
         mask = np.zeros(expected.shape, bool)
@@ -196,6 +202,15 @@ def _costs(
     weights[..., BEHIND] *= (1.0 - hand) * (1.0 - here)
     costs: np.ndarray = -np.log(np.maximum(weights, 1e-12))
     return costs
+
+
+def _moves(sights: Sequence[Sight]) -> bool:
+    """Whether the object leaves its place in some image: what it was then shows what is behind."""
+    first = sights[0].found
+    return any(
+        np.count_nonzero(first & sight.found) < 0.5 * min(np.count_nonzero(first), np.count_nonzero(sight.found))
+        for sight in sights
+    )
 
 
 def _weigh_depth(weights: np.ndarray, sight: Sight, window: tuple[slice, slice], expected: np.ndarray) -> None:
@@ -254,12 +269,14 @@ def _mixed(model: ColorModel, cells: np.ndarray, share: float) -> np.ndarray:
     return (1.0 - share) * np.exp(model.log_likelihood(cells)) + np.float32(share * uniform)
 
 
-def _without_crumbs(mask: np.ndarray) -> np.ndarray | None:
-    """The mask without its smallest parts; None where nothing is left."""
+def _without_crumbs(mask: np.ndarray, anchors: np.ndarray) -> np.ndarray | None:
+    """The mask without its smallest parts and those that touch no anchor (h, w); None where nothing is left."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count < 2:
         return None
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
-    result: np.ndarray = (areas >= max(SMALL_PART * areas.max(), 6))[labels]
-    return result if result.sum() >= MIN_PIXELS else None
+    kept = areas >= max(SMALL_PART * areas.max(), 6)
+    kept &= np.isin(np.arange(count), np.unique(labels[anchors]))
+    result: np.ndarray = kept[labels]
+    return result if np.count_nonzero(result) >= MIN_PIXELS else None
