@@ -28,7 +28,7 @@ def draw_trajectory(path: Path, output: Path, size: int) -> None:
     """Write a sheet of states, spread evenly over the trajectory.
 
     Args:
-        path: of the file. output: the PNG. size: px, height of a picture.
+        path: of the file. output: the PNG. size: px, height of a picture with its caption.
 
     Raises:
         InputError: it is damaged, empty, or of another hand model. MissingFileError: a mesh that it names is gone.

@@ -13,13 +13,16 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.cli import pictures
+from grasp_nodes.contact.interaction import HandObjectTrajectory, ObjectState
 from grasp_nodes.data.clip_files import ClipInfo, ClipTruth, write_clip_info, write_image, write_truth
 from grasp_nodes.data.clip_readers import ClipSource
+from grasp_nodes.data.trajectory_files import RecordedTrajectory, write_trajectory
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.keypoints import KEYPOINT_NAMES
 from grasp_nodes.hand.parameters import HandParams
+from grasp_nodes.viewer.pictures import captioned
 
 SIZE = 160
 
@@ -186,3 +189,36 @@ def test_a_pickle_in_an_npz_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(InputError, match=r"hand\.npz"):
         pictures.read_hand_params(path)
+
+
+def test_a_trajectory_is_drawn_where_it_projects_to(tmp_path: Path, truth_clip: Path) -> None:
+    clip = ClipSource(truth_clip)
+    state = clip.truth(clip.first_stamp)
+    assert state is not None
+    ball = np.eye(4)
+    ball[:3, 3] = [0.1, -0.08, 0.5]
+    state = replace(state, objects=(ObjectState("ball", ball, mesh_resource="sphere:0.03"),))
+    path = tmp_path / "trajectory.npz"
+    write_trajectory(path, RecordedTrajectory(HandObjectTrajectory("x", [state] * 3), clip.camera, 30.0))
+    pictures.draw(str(path), tmp_path / "sheet.png", clip.camera.height, "right", 1.0)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet is not None
+    assert sheet.shape[0] == 2 * clip.camera.height  # three states in two columns
+    # A picture and its caption, a tenth as high, share the height.
+    scale = clip.camera.height / captioned(np.zeros((clip.camera.height, 100, 3), np.uint8), "").shape[0]
+    drawn = (sheet < 250).any(axis=2)
+    points = np.concatenate([state.hands[0].keypoints, ball[None, :3, 3]])
+    u, v = (clip.camera.project(points) * scale).round().astype(int).T
+    assert drawn[v, u].all()
+
+
+def test_a_trajectory_of_another_hand_or_without_states_is_refused(tmp_path: Path, truth_clip: Path) -> None:
+    clip = ClipSource(truth_clip)
+    state = clip.truth(clip.first_stamp)
+    assert state is not None
+    other = replace(state, objects=(), hands=(replace(state.hands[0], model_fingerprint="0" * 64),))
+    path = tmp_path / "trajectory.npz"
+    for states, said in (([other], "GRASP_NODES_HAND_MODEL"), ([], "no states")):
+        write_trajectory(path, RecordedTrajectory(HandObjectTrajectory("x", states), clip.camera, 30.0))
+        with pytest.raises(InputError, match=said):
+            pictures.draw(str(path), tmp_path / "sheet.png", 96, "right", 1.0)
