@@ -19,7 +19,7 @@ from grasp_nodes.perception.box_smoother import smooth_boxes
 from grasp_nodes.perception.box_tracker import BoxTrackerOptions
 from grasp_nodes.perception.boxes import box_iou, box_of_points
 from grasp_nodes.perception.evidence import HandEvidence, HandLandmarker
-from grasp_nodes.perception.hand_landmarks import BOX_MARGIN, PIXEL_CENTER, SAME_PLACE_IOU
+from grasp_nodes.perception.hand_landmarks import BOX_MARGIN, PIXEL_CENTER, SAME_PLACE_IOU, Landmarks
 from grasp_nodes.perception.landmark_search import (
     DOUBT_CROPS,
     SURE_CROPS,
@@ -229,7 +229,9 @@ class ClipHands:
             regions, crops = self._places(frames[index], track.seen.get(index), near, right)
             if not regions:
                 continue
-            readings = read_crops(self._pointed, frames[index].color, regions, crops, self.options.min_presence)
+            seen = track.seen.get(index)
+            first = [_as_look(seen)] if seen is not None and seen.score >= self.options.min_presence else []
+            readings = read_crops(self._pointed, frames[index].color, regions, crops, self.options.min_presence, first)
             known = {id(reading) for reading in choices.get(index, [])}
             choices[index] = [*choices.get(index, []), *(r for r in readings if id(r) not in known)]
             best = self._best(readings, near, gap, right)
@@ -248,7 +250,7 @@ class ClipHands:
         if seen is not None:
             share = {"right": right, "left": 1.0 - right, "unknown": 0.5}[seen.side]
             sure = seen.score >= SURE_PRESENCE and min(seen.side_score, share) >= SURE_SIDE
-            return [_region(seen)], (((0.0, 1.0, False), *SURE_CROPS) if sure else DOUBT_CROPS)
+            return [_region(seen)], (SURE_CROPS if sure else DOUBT_CROPS)
         regions = [_region(near)] if near is not None else []
         for palm in self._pointed.palms(frame.color, PALM_THRESHOLD)[: self.options.max_hands]:
             if near is None or np.hypot(*np.subtract(palm.center, regions[0].center)) < regions[0].size:
@@ -345,6 +347,14 @@ class ClipHands:
 
 def _region(hand: HandEvidence) -> Region:
     return region_of_landmarks(hand.keypoints.astype(np.float64) + PIXEL_CENTER)
+
+
+def _as_look(hand: HandEvidence) -> Landmarks:
+    """A detection as one look among others."""
+    points = hand.keypoints.astype(np.float64) + PIXEL_CENTER
+    points_3d = np.zeros((len(points), 3)) if hand.keypoints_3d is None else hand.keypoints_3d.astype(np.float64)
+    right = {"right": hand.side_score, "left": 1.0 - hand.side_score, "unknown": 0.5}[hand.side]
+    return Landmarks(points, points_3d, hand.score, right)
 
 
 def _moved(hand: HandEvidence, box: np.ndarray) -> np.ndarray:
