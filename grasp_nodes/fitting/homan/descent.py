@@ -50,11 +50,14 @@ class Descent:
 
 
 def rates_of(variables: ClipVariables, settings: JointFitSettings) -> Tensor:
-    """(N,): Adam's rate of every unknown."""
+    """(N,): Adam's rate of every unknown, to be multiplied by a factor that starts at `rate_start`."""
     by_kind = torch.empty(len(Kind))
     by_kind[[Kind.ROTATION, Kind.PCA]] = settings.rotation_rate
     by_kind[[Kind.TRANSLATION, Kind.SCALE]] = settings.translation_rate
-    return by_kind[variables.kind]
+    rates = by_kind[variables.kind]
+    # Of a free object's size nothing good is known at first: it begins at its full rate.
+    of_object = (variables.kind == Kind.SCALE) & (variables.track >= len(variables.hands))
+    return torch.where(of_object, rates / settings.rate_start, rates)
 
 
 def descend(
@@ -79,7 +82,7 @@ def descend(
         return
     rates = rates_of(variables, settings)
     factor = settings.rate_start
-    decay = min(settings.rate_end / settings.rate_start, 1.0) ** (2 / steps)
+    decay = (settings.rate_end / settings.rate_start) ** (2 / steps)
     first, second = torch.zeros_like(state.vector), torch.zeros_like(state.vector)
     best, best_loss, last_best = state.vector.clone(), float("inf"), float("inf")
     for step in range(steps):

@@ -71,6 +71,10 @@ class JointFitSettings:
             raise InputError(f"iterations: expected two numbers of at least 0, got {self.iterations}")
         if self.smooth_order not in (1, 2):
             raise InputError(f"smooth_order: expected 1 or 2, got {self.smooth_order}")
+        if not 0 < self.rate_end <= self.rate_start:
+            raise InputError(
+                f"rate_end, rate_start: expected 0 < rate_end <= rate_start, got {self.rate_end} and {self.rate_start}"
+            )
         for name, least in (("window", 16), ("depth_points", 1), ("renewal", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
