@@ -265,10 +265,18 @@ class _Answer:
 
     def _times(self, motion: ObjectMotion) -> np.ndarray:
         """Of the frames, s, with a pause where the object was put elsewhere unseen: no motion leads there."""
-        steps = np.diff(self._clip.times)
-        moved = np.linalg.norm(np.diff(motion.centres, axis=0), axis=1) > _FASTEST[0] * steps
-        turned = rotation_angles(motion.rotations[1:], motion.rotations[:-1]) > _FASTEST[1] * steps
-        return self._clip.times + np.concatenate([[0.0], np.cumsum(np.where(moved | turned, _PAUSE, 0.0))])
+        steps, last = np.diff(self._clip.times), len(self._clip) - 1
+        if not last:
+            return self._clip.times
+        jumps = np.ones(last, bool)
+        # One frame that went astray comes back: poses further apart in time must differ as much.
+        for reach in (0, 1):
+            before = np.maximum(np.arange(last) - reach, 0)
+            after = np.minimum(np.arange(1, last + 1) + reach, last)
+            moved = np.linalg.norm(motion.centres[after] - motion.centres[before], axis=1) > _FASTEST[0] * steps
+            turned = rotation_angles(motion.rotations[after], motion.rotations[before]) > _FASTEST[1] * steps
+            jumps &= moved | turned
+        return self._clip.times + np.concatenate([[0.0], np.cumsum(np.where(jumps, _PAUSE, 0.0))])
 
     @staticmethod
     def _rivals(fitted: list[_Fitted]) -> list[_Fitted]:

@@ -30,6 +30,7 @@ _STAGES = ((6.0, 0.03, 6), (2.5, 0.012, 5))
 """Per level: outline scale in window pixels, depth scale in m, evaluations."""
 _PRIOR_TRANSLATION, _PRIOR_ROTATION = 0.03, 0.1
 """m and rad per frame that an object is expected to move and to turn."""
+_HOLD_WITHOUT_DEPTH = 4.0
 _VELOCITY_SHARE = 0.7
 _TOLERANCE = 1e-4
 _SWITCH = 1.0
@@ -147,6 +148,9 @@ class MotionFollower:
         if not np.isfinite(evaluated[best][0]):
             return starts[0]
         hold = weak_axis_information(evaluated[best][1], _PRIOR_ROTATION * gap, _PRIOR_TRANSLATION * gap)
+        if not len(observation.image.points):
+            # Errors of masks are alike all around: an outline says less than its many points claim.
+            hold *= _HOLD_WITHOUT_DEPTH
         prior = PosePrior(*starts[best], hold)
         rotation, centre = starts[best]
         for level, (_, _, iterations) in enumerate(_STAGES):

@@ -27,7 +27,6 @@ _BAND = 18
 """Rows below the diagonal that the acceleration's coupling over three frames fills."""
 _FLOOR = 1e-3
 """Added to the diagonal of the normal matrix."""
-_CHUNK, _OVERLAP = 48, 8
 _TOLERANCE = 2e-5
 """m, and rad times 0.1 m; a shorter step ends the search."""
 _WIDENINGS = (20.0, 4.0, 1.0)
@@ -121,7 +120,7 @@ def fit_chain(
         system = chain.start(rotations, centres, fatness)
         rotations, centres, fatness, system = _descend(chain, rotations, centres, fatness, system, iterations)
     left, _, right = np.linalg.svd(rotations)
-    return PoseChain(left @ right, centres, _covariance(system.blocks), fatness, system.cost)
+    return PoseChain(left @ right, centres, marginal_covariance(system.blocks), fatness, system.cost)
 
 
 def _descend(
@@ -265,24 +264,41 @@ def _solve(system: _System, damping: float) -> np.ndarray:
     return step * min(1.0, _MAX_TURN / max(float(turn), 1e-12), _MAX_MOVE / max(float(move), 1e-12))
 
 
-def _covariance(blocks: np.ndarray) -> np.ndarray:
-    """Diagonal blocks (T, 6, 6) of the inverse of the normal matrix, from overlapping parts of the window."""
+def marginal_covariance(blocks: np.ndarray) -> np.ndarray:
+    """Diagonal blocks (T, 6, 6) of the inverse of a normal matrix that couples each frame with the next two.
+
+    Two frames make one block of a block tridiagonal matrix, whose inverse is found by a pass forward and one backward,
+    as in a Rauch-Tung-Striebel smoother.
+
+    Args:
+        blocks: (3, T, 6, 6): row block t + k, column block t of the matrix is ``blocks[k, t]``.
+    """
     count = blocks.shape[1]
-    answer = np.empty((count, 6, 6))
+    pairs = (count + 1) // 2
+    own = np.tile(np.eye(12), (pairs, 1, 1))
+    ahead = np.zeros((pairs, 12, 12))
     # Directions that nothing was seen of get a standard deviation of 1 m and pi instead of infinity.
     unseen = np.diag([1.0, 1.0, 1.0, 0.1, 0.1, 0.1])
-    for start in range(0, count, _CHUNK):
-        first, last = max(0, start - _OVERLAP), min(count, start + _CHUNK + _OVERLAP)
-        size = last - first
-        dense = np.zeros((size, 6, size, 6))
-        index = np.arange(size)
-        dense[index, :, index, :] = blocks[0, first:last] + unseen
+    for t in range(count):
+        pair, half = divmod(t, 2)
+        place = slice(6 * half, 6 * half + 6)
+        own[pair, place, place] = blocks[0, t] + unseen
         for offset in (1, 2):
-            low, high = index[: size - offset], index[offset:]
-            dense[high, :, low, :] = blocks[offset, first : last - offset]
-            dense[low, :, high, :] = blocks[offset, first : last - offset]
-        inverse = np.linalg.inv(dense.reshape(6 * size, 6 * size)).reshape(size, 6, size, 6)
-        stop = min(count, start + _CHUNK)
-        kept = np.arange(start - first, stop - first)
-        answer[start:stop] = inverse[kept, :, kept, :]
+            if t + offset >= count:
+                continue
+            other, other_half = divmod(t + offset, 2)
+            other_place = slice(6 * other_half, 6 * other_half + 6)
+            if other == pair:
+                own[pair, other_place, place], own[pair, place, other_place] = blocks[offset, t], blocks[offset, t].T
+            else:
+                ahead[pair, other_place, place] = blocks[offset, t]
+    inverses = np.empty_like(own)
+    passed = np.zeros((12, 12))
+    for i in range(pairs):
+        inverses[i] = np.linalg.inv(own[i] - passed)
+        passed = ahead[i] @ inverses[i] @ ahead[i].T
+    for i in range(pairs - 2, -1, -1):
+        gain = inverses[i] @ ahead[i].T
+        inverses[i] = inverses[i] + gain @ inverses[i + 1] @ gain.T
+    answer = np.stack([inverses[t // 2][6 * (t % 2) :][:6, 6 * (t % 2) :][:, :6] for t in range(count)])
     return 0.5 * (answer + answer.transpose(0, 2, 1))
