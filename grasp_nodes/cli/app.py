@@ -314,6 +314,34 @@ def evaluate(
     )
 
 
+@app.command(name="evaluate-clips")
+def evaluate_clips(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results; gone on in.")],
+    variants: Annotated[
+        str, typer.Option(metavar="A,B", help="rgbd, rgb, or an ablation (on colour alone); all = all of them.")
+    ] = "rgbd,rgb",
+    clips: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="A clip's folder with truth; several times. Without it the benchmark."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Clips of the benchmark.")] = 20,
+    frames: Annotated[int, typer.Option(min=1, help="Of each clip, at most; the benchmark's have 30.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Of the benchmark and of everything that is random.")] = 0,
+    processes: Annotated[int, typer.Option(min=1, help="That share the clips, one thread each.")] = 2,
+    worst: Annotated[int, typer.Option(min=0, help="Frames on the sheet of the worst ones of each variant.")] = 8,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the tables as a page there.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Judge reconstructed clips beside their exact truth, by variants; Ctrl-C stops it, the same command goes on."""
+    from grasp_nodes.cli.evaluating_clips import Request
+    from grasp_nodes.cli.evaluating_clips import evaluate_clips as judge
+
+    named = tuple(clips or ())
+    raise typer.Exit(judge(Request(variants, named, output, count, frames, seed, processes, worst, markdown, json)))
+
+
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(help="What to train: view-features, the network of the Fréchet distance.")],

@@ -43,7 +43,8 @@ F_SCORE_DISTANCES = (0.005, 0.015)
 class FrameScore:
     """One frame. Lengths in m, NaN where the frame does not count or there is nothing to measure.
 
-    counts: the hand is visible enough. found: a hand of the true side was answered, with status OK.
+    hand_visible: share of the hand that can be seen. counts: it is enough. found: a hand of the true side was answered,
+    with status OK.
     hand_mpjpe, hand_root_aligned_mpjpe: of 21 keypoints. hand_absolute: mean vertex distance without alignment.
     hand_aligned: mean vertex distance after Procrustes. hand_mepe: mean keypoint distance after scale and translation.
     f_5mm, f_15mm: 0..1. object_vertex, object_add_s: of points spread evenly over the surface.
@@ -54,6 +55,7 @@ class FrameScore:
     """
 
     stamp: int
+    hand_visible: float
     counts: bool
     found: bool
     hand_mpjpe: float = np.nan
@@ -169,7 +171,7 @@ def score_clip(
             }
         supported = estimate is not None and estimate.status == FitStatus.OK
         found = counts and supported and answer.fresh_hand and answer.hand is not None
-        scores.append(FrameScore(truth.stamp, counts, found, **values))
+        scores.append(FrameScore(truth.stamp, float(hand_visible[row]), counts, found, **values))
     return scores
 
 

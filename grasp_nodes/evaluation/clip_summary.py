@@ -35,8 +35,9 @@ def summarise(frames: Sequence[FrameScore]) -> dict[str, float | int | None]:
     Returns:
         ``NAME_mm`` of lengths, ``f_5mm`` and ``f_15mm``, ``acceleration_m_s2``; ``penetration_mm``: mean over frames of
         the deepest vertex; ``contact_accuracy``: balanced, within 5 mm; ``contact_share``: frames with a vertex inside
-        (HOMan's contact %), ``contact_share_within_5mm`` and the truth's; ``found_share`` of the frames that count;
-        ``frames`` that count. None where nothing was measured.
+        (HOMan's contact %), ``contact_share_of_touching``: the same among frames in true contact (HOMan's contact
+        accuracy, on data that is always in contact), ``contact_share_within_5mm`` and the truth's; ``found_share`` of
+        the frames that count; ``frames`` that count. None where nothing was measured.
     """
     result: dict[str, float | int | None] = {}
     for name in LENGTHS_MM:
@@ -51,6 +52,8 @@ def summarise(frames: Sequence[FrameScore]) -> dict[str, float | int | None]:
     result["contact_accuracy"] = accuracy if np.isfinite(accuracy) else None
     # A frame without an answer has no vertex inside.
     result["contact_share"] = _share(counted, lambda frame: frame.inside == 1)
+    touching = [frame for frame in counted if frame.true_contact == 1]
+    result["contact_share_of_touching"] = _share(touching, lambda frame: frame.inside == 1)
     result["contact_share_within_5mm"] = _share(counted, lambda frame: frame.contact == 1)
     result["true_contact_share"] = _share(counted, lambda frame: frame.true_contact == 1)
     result["found_share"] = _share(counted, lambda frame: frame.found)
