@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from grasp_nodes.cli.reconstruction import setup
 from grasp_nodes.cli.reconstruction.outputs import (
@@ -173,6 +173,8 @@ class _Clock:
         """A stage begins, of which some frames are done already."""
         self._stage, self._begin, self._first = stage, time.monotonic(), done
         self._last_line = -LINE_SECONDS
+        if self._bar is not None and self._task is not None:
+            self._bar.reset(self._task, total=self._total, completed=done, words="")
         self.update(done)
 
     def update(self, done: int) -> None:
@@ -199,6 +201,10 @@ def _shown(console: Console, total: int) -> Iterator[_Clock]:
     if not console.is_terminal:
         yield _Clock(console, total, None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
+    # A window takes a while: the spinner and the time tell that it is being worked on.
+    columns = (
+        *(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+        TextColumn("{task.fields[words]}"),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         yield _Clock(console, total, bar)

@@ -12,6 +12,8 @@ from grasp_nodes.errors import InputError
 
 CODECS = {"vp09": True, "mp4v": False}
 """Codecs that are tried, best first, and whether browsers play them. VP9 costs about 0.2 s per picture of 640 x 480."""
+LONGEST_EDGE = 720
+"""px; larger pictures are shrunk, as the time to encode them grows with their area."""
 UNFINISHED = ".part"
 
 
@@ -25,14 +27,17 @@ class OverlayVideo:
         """Open the file.
 
         Args:
-            path: ends in .mp4. fps: 1/s. width, height: px, of the pictures; odd ones get a line more, black.
+            path: ends in .mp4. fps: 1/s. width, height: px, of the pictures; the video's are at most `LONGEST_EDGE` and
+                even, for which a black line is added.
 
         Raises:
             InputError: it cannot be written with any of the codecs.
         """
         self.path, self.pictures = path, 0
-        self._size = (width + width % 2, height + height % 2)
         self._expected = (height, width, 3)
+        share = min(1.0, LONGEST_EDGE / max(width, height))
+        self._shrunk = (max(round(width * share), 1), max(round(height * share), 1))
+        self._size = (self._shrunk[0] + self._shrunk[0] % 2, self._shrunk[1] + self._shrunk[1] % 2)
         # OpenCV chooses the container by the ending.
         self._partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}{UNFINISHED}{path.suffix}")
         for codec, plays in CODECS.items():
@@ -54,8 +59,10 @@ class OverlayVideo:
         """
         if picture.shape != self._expected or picture.dtype != np.uint8:
             raise InputError(f"video {self.path}: expected uint8 {self._expected}, got {picture.dtype} {picture.shape}")
+        if self._shrunk != (picture.shape[1], picture.shape[0]):
+            picture = cv2.resize(picture, self._shrunk, interpolation=cv2.INTER_AREA)
         framed = np.zeros((self._size[1], self._size[0], 3), np.uint8)
-        framed[: picture.shape[0], : picture.shape[1]] = picture[..., ::-1]
+        framed[: self._shrunk[1], : self._shrunk[0]] = picture[..., ::-1]
         self._writer.write(framed)
         self.pictures += 1
 

@@ -100,6 +100,19 @@ def test_a_video_holds_its_pictures_also_of_odd_size(tmp_path: Path) -> None:
     assert not reader.read()[0]
 
 
+def test_large_pictures_are_shrunk_and_not_distorted(tmp_path: Path) -> None:
+    video = OverlayVideo(tmp_path / "a.mp4", 10.0, 1080, 810)
+    picture = np.zeros((810, 1080, 3), np.uint8)
+    picture[:, 540:] = 200
+    video.write(picture)
+    video.close()
+    good, back = cv2.VideoCapture(str(tmp_path / "a.mp4")).read()
+    assert good
+    assert back.shape == (540, 720, 3)
+    assert back[:, 350].max() < 30
+    assert back[:, 370].min() > 170
+
+
 def test_a_picture_of_another_size_is_refused_and_a_discarded_video_leaves_nothing(tmp_path: Path) -> None:
     video = OverlayVideo(tmp_path / "a.mp4", 10.0, 64, 48)
     with pytest.raises(InputError, match="64"):
