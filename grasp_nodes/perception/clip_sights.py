@@ -57,7 +57,10 @@ def sight_of(frame: Frame, hands: Sequence[HandEvidence], raised: np.ndarray | N
     for hand in hands:
         drawn = draw_skeleton(hand, height, width).region
         drawing |= drawn
-        pixels |= drawn if hand.mask is None else hand.mask
+        if hand.mask is None:
+            pixels |= drawn | draw_forearm(hand, pixels_per_metre(hand), height, width)
+        else:
+            pixels |= hand.mask
     depth = None
     if frame.depth is not None and raised is not None:
         depth = DepthView(frame.depth, raised, float(frame.camera.camera_k[0, 0]))

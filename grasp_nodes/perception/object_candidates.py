@@ -36,6 +36,8 @@ HARD_EDGE = 12.0
 """Change of colour per pixel across an outline that no shadow has."""
 SURE_EDGES = 0.2
 """By how much a thing's outline has to have more than half of the edges of two images for full weight."""
+MAX_METRES = 0.5
+"""m; larger things, such as a wall, are not taken by a hand."""
 DEPTH_STEP = 0.04
 """Relative step of depth between neighbouring pixels that separates two things."""
 TYPICAL_EXTENT, SIZE_TOLERANCE = 0.6, 0.7
@@ -254,9 +256,12 @@ def _raised_parts(view: View, diameter: float | None) -> list[tuple[np.ndarray, 
     for label in range(1, count):
         if stats[label, cv2.CC_STAT_AREA] >= smallest:
             part = labels == label
+            metres = float(np.median(view.metres[part]))
+            if metres * max(stats[label, cv2.CC_STAT_WIDTH], stats[label, cv2.CC_STAT_HEIGHT]) > MAX_METRES:
+                continue
             fit = 1.0
             if diameter is not None:
-                extent = float(np.sqrt(part.sum())) * float(np.median(view.metres[part]))
+                extent = float(np.sqrt(part.sum())) * metres
                 fit = float(np.exp(-((np.log(extent / (TYPICAL_EXTENT * diameter)) / SIZE_TOLERANCE) ** 2)))
             parts.append((part, fit))
     return parts

@@ -52,7 +52,8 @@ def edge_weights(image: np.ndarray, smoothness: float) -> tuple[np.ndarray, np.n
     colors = image.astype(np.float32)
     across = ((colors[:, 1:] - colors[:, :-1]) ** 2).sum(axis=-1)
     below = ((colors[1:] - colors[:-1]) ** 2).sum(axis=-1)
-    scale = np.float32(2.0 * max((float(across.mean()) + float(below.mean())) / 2, 1.0))
+    count = max(across.size + below.size, 1)
+    scale = np.float32(2.0 * max(float(across.sum() + below.sum()) / count, 1.0))
     return (
         np.float32(smoothness) * (np.float32(FLOOR) + np.float32(1 - FLOOR) * np.exp(-across / scale)),
         np.float32(smoothness) * (np.float32(FLOOR) + np.float32(1 - FLOOR) * np.exp(-below / scale)),
