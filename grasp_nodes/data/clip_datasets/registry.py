@@ -1,0 +1,137 @@
+"""The data sets of recorded hand-object clips that can be read: where each comes from and how it must lie on the disk.
+
+The readers are imported when they are used. None of the data travels with the package, and none is downloaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grasp_nodes.errors import InputError, MissingFileError
+from grasp_nodes.hand.parameters import Side
+
+if TYPE_CHECKING:
+    from grasp_nodes.data.clip_datasets.recording import RecordingSource
+    from grasp_nodes.hand.model import HandModel
+
+_PACKAGE = "grasp_nodes.data.clip_datasets"
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class ClipDataset:
+    """One data set.
+
+    title: as its authors write it. home_page: where it is asked for. licence: in short. layout: the files that are
+    read, below the folder that the reader takes. sequence: what one is called. module: the reader, in this room, with
+    the functions ``list_sequences`` and ``open_sequence``.
+    """
+
+    title: str
+    home_page: str
+    licence: str
+    layout: str
+    sequence: str
+    module: str
+
+    def sequences(self, folder: str | Path) -> list[str]:
+        """The names of the sequences in a folder, in order.
+
+        Raises:
+            MissingFileError: a folder or file is not there; the message says where the data set comes from.
+        """
+        return list(importlib.import_module(f"{_PACKAGE}.{self.module}").list_sequences(Path(folder)))
+
+    def open(
+        self,
+        folder: str | Path,
+        sequence: str,
+        hands: Mapping[Side, HandModel] | None = None,
+        object_spec: str = "",
+        frames: int = 0,
+    ) -> RecordingSource:
+        """One sequence as a source of frames.
+
+        Args:
+            folder: of the data set. sequence: one of `sequences`.
+            hands: the models in whose terms the annotations are; None = the user's MANO, from the place that
+                GRASP_NODES_HAND_MODEL names. Without MANO the truth holds no hands, see `RecordingSource.keypoints`.
+            object_spec: mesh or shape to use instead of the data set's own. frames: only the first so many, 0 = all.
+
+        Raises:
+            MissingFileError: a file is not there; the message says where the data set comes from.
+            InputError: there is no such sequence, or a file is not what it should be.
+        """
+        if frames < 0:
+            raise InputError(f"frames: expected 0 or more, got {frames}")
+        module = importlib.import_module(f"{_PACKAGE}.{self.module}")
+        source: RecordingSource = module.open_sequence(Path(folder), sequence, hands, object_spec, frames)
+        return source
+
+
+DATASETS: Mapping[str, ClipDataset] = {
+    "ho3d": ClipDataset(
+        "HO-3D (version 2 or 3)",
+        "https://github.com/shreyashampali/ho3d",
+        "free for academic research; no redistribution",
+        "train/ABF10/{rgb/0000.png or .jpg,depth/0000.png,meta/0000.pkl}; evaluation/SM1/... likewise; evaluation.txt; "
+        "models/006_mustard_bottle/textured_simple.obj (The YCB-Video 3D Models, "
+        "https://rse-lab.cs.washington.edu/projects/posecnn)",
+        "train/ABF10",
+        "ho3d",
+    ),
+    "dexycb": ClipDataset(
+        "DexYCB",
+        "https://dex-ycb.github.io",
+        "CC BY-NC 4.0",
+        "20200709-subject-01/20200709_141754/{meta.yml,836212060125/{color_000000.jpg,"
+        "aligned_depth_to_color_000000.png,labels_000000.npz}}; "
+        "calibration/{intrinsics/836212060125_640x480.yml,mano_NAME/mano.yml}; "
+        "models/002_master_chef_can/textured_simple.obj",
+        "20200709-subject-01/20200709_141754/836212060125",
+        "dexycb",
+    ),
+}
+"""Name to data set."""
+
+
+def find_dataset(name: str) -> ClipDataset:
+    """The data set of that name.
+
+    Raises:
+        InputError: there is none; the message lists them.
+    """
+    if name not in DATASETS:
+        raise InputError(f"data set: unknown {name!r}; known: {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def require(name: str, path: Path, what: str = "file") -> Path:
+    """The path, if it is there.
+
+    Args:
+        name: of the data set. path: a file or folder of it. what: it is, for the message.
+
+    Raises:
+        MissingFileError: it is not there; the message says where the data set comes from and how it must lie.
+    """
+    if not path.exists():
+        source = DATASETS[name]
+        raise MissingFileError(
+            f"{path}: there is no such {what}. {source.title} comes from {source.home_page} ({source.licence}); "
+            f"unpack it so that its folder holds {source.layout}"
+        )
+    return path
+
+
+def unknown_sequence(name: str, folder: Path, sequence: str, known: list[str]) -> InputError:
+    """The error for a sequence that is not there."""
+    there = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
+    return InputError(
+        f"{folder}: {DATASETS[name].title} has no sequence {sequence!r} there; expected a name such as "
+        f"{DATASETS[name].sequence}; there are: {there or 'none'}"
+    )
