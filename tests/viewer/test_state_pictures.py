@@ -39,7 +39,8 @@ def at(place: tuple[float, float, float], scale: float = 1.0) -> HandObjectState
 def extent(picture: np.ndarray) -> tuple[int, int]:
     """Columns and rows that something was drawn in."""
     drawn = np.any(picture < 250, axis=2)
-    return int(np.ptp(np.flatnonzero(np.any(drawn, axis=0)))) + 1, int(np.ptp(np.flatnonzero(np.any(drawn, axis=1)))) + 1
+    columns, rows = (np.flatnonzero(np.any(drawn, axis=axis)) for axis in (0, 1))
+    return int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
 
 
 def test_the_side_view_sees_depth_and_not_breadth(rod: ObjectModel) -> None:
