@@ -64,7 +64,8 @@ def test_a_shift_of_hand_and_object_is_their_absolute_error_and_nothing_else(mod
     truths = far_truths(models, 1)
     estimate = state(0, [hand_at(models, [0.003, 0.004, 0.6])], [ball_at([0.4, 0, 0.612])])
     score = score_clip([estimate], truths, [1.0], ball, models)[0]
-    assert score.found and score.counts
+    assert score.found
+    assert score.counts
     assert score.hand_mpjpe == pytest.approx(0.005)
     assert score.hand_absolute == pytest.approx(0.005)
     assert score.object_vertex == pytest.approx(0.012)
@@ -120,7 +121,8 @@ def test_a_lost_frame_scores_the_last_answer_or_100_mm(models, ball) -> None:
     np.testing.assert_allclose([s.object_vertex for s in scores], [MISSING_ERROR, 0, 0.02, 0.04, 0.02], atol=1e-9)
     assert [s.found for s in scores] == [False, True, False, False, False]
     assert scores[0].f_5mm == 0
-    assert np.isnan(scores[0].contact) and np.isnan(scores[0].penetration)
+    assert np.isnan(scores[0].contact)
+    assert np.isnan(scores[0].penetration)
     summary = summarise(scores)
     assert summary["found_share"] == pytest.approx(0.2)
     assert summary["hand_mpjpe_mm"] == pytest.approx((100 + 0 + 10 + 20 + 10) / 5)
@@ -145,7 +147,8 @@ def test_a_hand_out_of_sight_does_not_count_but_the_object_does(models, ball) ->
     truths = far_truths(models, 2)
     scores = score_clip([truths[0]], truths, [0.05, 1.0], ball, models)
     assert [s.counts for s in scores] == [False, True]
-    assert np.isnan(scores[0].hand_mpjpe) and np.isnan(scores[0].true_contact)
+    assert np.isnan(scores[0].hand_mpjpe)
+    assert np.isnan(scores[0].true_contact)
     assert scores[0].object_add_s == 0.0
     assert summarise(scores)["frames"] == 1
 
@@ -176,9 +179,11 @@ def test_bad_clips_are_refused(models, ball) -> None:
 def test_scores_travel_as_rows() -> None:
     score = FrameScore(5, 0.5, True, False, hand_mpjpe=0.25)
     row = score.as_row()
-    assert row["hand_mpjpe"] == 0.25 and row["penetration"] is None
+    assert row["hand_mpjpe"] == 0.25
+    assert row["penetration"] is None
     back = FrameScore.of_row(row)
-    assert back.as_row() == row and np.isnan(back.penetration)
+    assert back.as_row() == row
+    assert np.isnan(back.penetration)
     with pytest.raises(InputError, match="expected the keys"):
         FrameScore.of_row({"stamp": 1})
 
