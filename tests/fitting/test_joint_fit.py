@@ -389,6 +389,19 @@ class TestJointFit:
         # The left hand begins inside the right one.
         assert apart(models, fit.hands) > apart(models, [right, left]) + 0.002
 
+    def test_without_any_term_nothing_moves(
+        self,
+        models: dict[Side, HandModel],
+        block: ObjectModel,
+        clip: tuple[list[ObservedFrame], HandTrack, ObjectTrack],
+    ) -> None:
+        frames, hand, item = clip
+        nothing = replace(FAST, iterations=(3, 3), **dict.fromkeys(TERMS, 0.0))  # type: ignore[arg-type]
+        fit = JointFitter(models, {"block": block}, nothing).fit(frames, [hand], [item])
+        assert set(fit.losses) == {"total"}
+        np.testing.assert_allclose(posed(models, fit.hands[0]), posed(models, hand), atol=2e-6)
+        np.testing.assert_allclose(fit.objects[0].T_camera_object, item.T_camera_object, atol=1e-6)
+
     def test_same_input_same_answer(
         self,
         models: dict[Side, HandModel],

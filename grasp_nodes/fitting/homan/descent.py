@@ -117,7 +117,7 @@ def _evaluate(state: Descent, terms: Terms) -> tuple[float, Tensor]:
     """Loss and gradient (N,) at the state; its terms are noted."""
     leaf = state.vector.requires_grad_(True)
     found = terms(leaf)
-    total = torch.stack(list(found.values())).sum()
+    total = torch.stack([*found.values(), 0 * leaf.sum()]).sum()  # there may be no term at all
     (gradient,) = torch.autograd.grad(total, leaf)
     state.vector = leaf.detach()
     for name, value in (*found.items(), ("total", total)):

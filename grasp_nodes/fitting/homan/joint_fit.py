@@ -165,7 +165,7 @@ class JointFitter:
 def _total(objective: Objective, vector: torch.Tensor) -> float:
     """The sum of all terms at a vector, with fresh matches."""
     objective.renew(vector)
-    return float(torch.stack(list(objective.terms(vector, True).values())).sum())
+    return sum(float(value) for value in objective.terms(vector, True).values())
 
 
 def _without_nan(track: Track) -> Track:
