@@ -20,12 +20,18 @@ MIN_CONTRAST = 36.0
 """Barrier (of 255 per channel) from which something stands out: shadows stay below."""
 KEPT_SHARE = 0.45
 """Share of a thing's own contrast down to which pixels belong to it."""
-MIN_SIZE, MAX_SIZE = 0.1, 3.0
+MIN_SIZE, MAX_SIZE = 0.06, 3.0
 """Square root of a thing's area over the hand's size."""
 REACH = 0.6
 """Sizes of the hand over which a thing beside it loses most of its weight."""
 SKIN_ODDS = 1.0
 """Log odds from which a colour is taken for skin."""
+FULL_SIZE = 0.25
+"""Size over the hand's from which a thing has its full weight."""
+BLIND, AT_BORDER = 0.3, 0.2
+"""Weights in an image in which the hand was missed, and of what the image's border cuts: most of it are arms."""
+DARKER = 0.93
+"""Brightness over that of another image from which there may be a shadow."""
 RESTING = 0.2
 """Weight of what stays where it is, against 1 more for what leaves its place."""
 MIN_ALIKE = 0.4
@@ -140,17 +146,14 @@ class _Changes:
         self._views = views
         self._open = [cv2.dilate(view.hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0 for view in views]
         self._slopes = [_slope(view.image) for view in views]
-        self._changed: dict[tuple[int, int], np.ndarray] = {}
+        self._differs: dict[tuple[int, int], np.ndarray] = {}
         self._shaded: dict[tuple[int, int], np.ndarray] = {}
+        brightness = [view.image.sum(axis=-1, dtype=np.int32) for view in views]
         for one, other in itertools.permutations(range(len(views)), 2):
             cost = scene_cost(views[one].image, views[other].image)
             both = self._open[one] & self._open[other]
-            darker = views[one].image.sum(axis=-1, dtype=np.int32) < 0.93 * views[other].image.sum(
-                axis=-1, dtype=np.int32
-            )
-            self._shaded[one, other] = (cost <= CHANGE) & darker & both
-            self._changed[one, other] = self._changed.get((one, other), False) | ((cost > CHANGE) & both)
-            self._changed[other, one] = self._changed.get((other, one), False) | self._changed[one, other]
+            self._differs[one, other] = (cost > CHANGE) & both
+            self._shaded[one, other] = (cost <= CHANGE) & (brightness[one] < DARKER * brightness[other]) & both
 
     def unlike_shadow(self, mask: np.ndarray, index: int) -> float:
         """1 for what no shadow explains, less the softer the outline is of what may be one."""
@@ -170,7 +173,10 @@ class _Changes:
             if other != index:
                 free = np.count_nonzero(mask & self._open[other] & self._open[index])
                 if free > 0.25 * area:
-                    most = max(most, np.count_nonzero(mask & self._changed[index, other]) / free)
+                    most = max(
+                        most,
+                        np.count_nonzero(mask & (self._differs[index, other] | self._differs[other, index])) / free,
+                    )
         return most
 
     def parts(self, smallest: Callable[[View], float]) -> list[tuple[int, np.ndarray, float]]:
@@ -180,8 +186,8 @@ class _Changes:
         """
         found: list[tuple[int, np.ndarray, float]] = []
         brush = np.ones((3, 3), np.uint8)
-        for one, other in itertools.combinations(range(len(self._views)), 2):
-            changed = cv2.morphologyEx(self._changed[one, other].astype(np.uint8), cv2.MORPH_OPEN, brush)
+        for one, other in itertools.permutations(range(len(self._views)), 2):
+            changed = cv2.morphologyEx(self._differs[one, other].astype(np.uint8), cv2.MORPH_OPEN, brush)
             count, labels, stats, _ = cv2.connectedComponentsWithStats(changed)
             for label in range(1, count):
                 if stats[label, cv2.CC_STAT_AREA] < smallest(self._views[one]):
@@ -224,10 +230,14 @@ def _rate_place(mask: np.ndarray, index: int, views: Sequence[View], changes: _C
     """
     moved = 1.0
     if changes is not None:
-        moved = (RESTING + changes.moved_share(mask, index)) * changes.unlike_shadow(mask, index)
+        moved = (RESTING + changes.moved_share(mask, index)) * changes.unlike_shadow(mask, index) ** 2
     sizes = [view.hand_size for view in views if len(view.points)]
     if not sizes:
         return moved
+    if not len(views[index].points):
+        moved *= BLIND
+    if np.concatenate([mask[[0, -1]].ravel(), mask[:, [0, -1]].ravel()]).any():
+        moved *= AT_BORDER
     size = float(np.sqrt(np.count_nonzero(mask))) / float(np.median(sizes))
     if not MIN_SIZE < size < MAX_SIZE:
         return 0.0
@@ -240,7 +250,7 @@ def _rate_place(mask: np.ndarray, index: int, views: Sequence[View], changes: _C
             places = np.clip(np.round(view.points).astype(int), 0, [width - 1, height - 1])
             gap = min(gap, float(away[places[:, 1], places[:, 0]].min()) / view.hand_size)
     near = float(np.exp(-((gap / REACH) ** 2))) + 1e-3
-    return near * min(size / 0.5, 1.0) * moved
+    return near * min(size / FULL_SIZE, 1.0) * moved
 
 
 def _raised_parts(view: View, diameter: float | None) -> list[tuple[np.ndarray, float]]:
