@@ -92,19 +92,16 @@ def evaluate_clips(request: Request) -> int:
 def _evaluate(request: Request, variants: Sequence[Variant], given: Sequence[Path]) -> int:
     try:
         clips = list(given) or _rendered(request)
-        paths = {
-            (clip, variant.name): result_path(request.output, clip, variant, request.seed, request.frames)
-            for clip in clips
-            for variant in variants
-        }
-        before = sum(read_result(path) is not None for path in paths.values())
+        jobs = [_task(request, clip, variants) for clip in clips]
+        paths = [path for job in jobs for path in job.results.values()]
+        before = sum(read_result(path) is not None for path in paths)
         if before:
             _say(f"{request.output}: {before} of {len(paths)} results of an earlier run are taken up again")
-        _measure(request, clips, [variant.name for variant in variants], list(paths.values()))
+        _measure(request, jobs, paths)
     except KeyboardInterrupt:
         _say(f"Stopped. What was measured is in {request.output}: the same command goes on from there.")
         return INTERRUPTED
-    results = [result for path in paths.values() if (result := read_result(path)) is not None]
+    results = [result for path in paths if (result := read_result(path)) is not None]
     if len(results) < len(paths):
         raise GraspNodesError(
             f"{len(paths) - len(results)} of {len(paths)} results are missing in {request.output}: were they deleted? "
@@ -130,8 +127,13 @@ def _rendered(request: Request) -> list[Path]:
         return benchmark_clips(request.count, request.frames, request.seed, progress, request.processes)
 
 
-def _measure(request: Request, clips: Sequence[Path], names: Sequence[str], paths: Sequence[Path]) -> None:
-    jobs = [work.ClipTask(clip, tuple(names), request.output, request.frames, request.seed) for clip in clips]
+def _task(request: Request, clip: Path, variants: Sequence[Variant]) -> work.ClipTask:
+    """The files are named once: workers that start later may find other code."""
+    names = {one.name: result_path(request.output, clip, one, request.seed, request.frames) for one in variants}
+    return work.ClipTask(clip, names, request.output, request.frames, request.seed)
+
+
+def _measure(request: Request, jobs: Sequence[work.ClipTask], paths: Sequence[Path]) -> None:
     if all(read_result(path) is not None for path in paths):
         return
     with _progress("clips x variants") as progress:

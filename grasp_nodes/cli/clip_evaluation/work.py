@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from grasp_nodes.cli.clip_evaluation.results import ClipResult, read_result, result_path, write_result
+from grasp_nodes.cli.clip_evaluation.results import ClipResult, read_result, write_result
 from grasp_nodes.cli.clip_evaluation.variants import VARIANTS, Evidence, Variant
 from grasp_nodes.cli.clip_evaluation.worst import draw_worst
 from grasp_nodes.contact.interaction import HandObjectState
@@ -46,10 +46,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipTask:
-    """folder: of the results. frames: of the clip at most, 0 = all."""
+    """results: file of each variant. folder: of all results. frames: of the clip at most, 0 = all."""
 
     clip: Path
-    variants: tuple[str, ...]
+    results: Mapping[str, Path]
     folder: Path
     frames: int
     seed: int
@@ -71,9 +71,8 @@ def evaluate_clip(task: ClipTask, done: Callable[[], None] = lambda: None) -> by
     truth = TrueEvidence(clip, models, object_model)
     observers: dict[Evidence, SharedObserver] = {}
     windows: dict[Evidence, SharedWindow] = {}
-    for name in task.variants:
+    for name, path in task.results.items():
         variant = VARIANTS[name]
-        path = result_path(task.folder, task.clip, variant, task.seed, task.frames)
         if read_result(path) is not None:
             continue
         if variant.evidence not in observers:
