@@ -40,7 +40,7 @@ from grasp_nodes.evaluation.penetration import hand_signed_distance, object_dept
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.rendering import RenderMesh
 from grasp_nodes.hand.anatomy import mirror_pose
-from grasp_nodes.hand.keypoints import closed_faces
+from grasp_nodes.hand.keypoints import WRIST_LOOP, closed_faces
 from grasp_nodes.hand.kinds import GraspKind
 from grasp_nodes.hand.preshapes import HandPreshapes, angles
 from grasp_nodes.objects.registry import TRAINING_FAMILIES
@@ -239,7 +239,15 @@ class _Finder:
         placed = plan.vertices @ objects[:, :3, :3].transpose(0, 2, 1) + objects[:, None, :3, 3]
         if (placed @ T_world_camera[2, :3] + T_world_camera[2, 3]).min() < -1e-6:
             return False
+        if self._ends_in_image(plan, skin[:, -len(WRIST_LOOP) :]):
+            return False
         return self._framed(plan, hand, placed) and self._free(skin, objects)
+
+    def _ends_in_image(self, plan: ClipPlan, elbow: np.ndarray) -> bool:
+        """Whether the cut at the arm's far end (T, V, 3), camera, could be seen."""
+        ahead = elbow[elbow[..., 2] > 0.01]
+        pixels = plan.camera.project(ahead)
+        return bool(((pixels > -1) & (pixels < [WIDTH, HEIGHT])).all(axis=1).any())
 
     def _framed(self, plan: ClipPlan, hand: np.ndarray, placed: np.ndarray) -> bool:
         size = np.array([WIDTH - 1, HEIGHT - 1])

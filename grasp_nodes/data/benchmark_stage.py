@@ -30,7 +30,7 @@ from grasp_nodes.evaluation.penetration import hand_signed_distance
 from grasp_nodes.evaluation.solid import Solid
 from grasp_nodes.geometry.rendering import RenderMesh
 
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 """Raised whenever the pictures or the truth change, so that cached clips are made again."""
 START_STAMP = 1_700_000_000_000_000_000
 CONTACT = 0.005
