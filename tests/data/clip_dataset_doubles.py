@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from grasp_nodes.hand.parameters import HandOutput, HandParams, Side
 SIDES: tuple[Side, ...] = ("right", "left")
 
 
+@cache
 def hand_models() -> dict[Side, HandModel]:
     return {side: load_hand_model(side, OPEN_HAND_FILE, torch.float64) for side in SIDES}
 

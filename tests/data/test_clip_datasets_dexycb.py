@@ -10,7 +10,7 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.data.clip_datasets.dexycb import DexYcbSource
-from grasp_nodes.data.clip_datasets.registry import find_dataset
+from grasp_nodes.data.clip_datasets.registry import ClipOptions, find_dataset
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.hand.parameters import Side
 from tests.data import clip_dataset_doubles as doubles
@@ -83,7 +83,7 @@ class Writer:
             poses[row, :, :3] = Rotation.random(random_state=row).as_matrix()
             poses[row, :, 3] = [0.1 * row, 0.0, 0.9]
         label = {
-            "seg": self.rng.choice(np.array([0, 2, 8, 21, 255], np.uint8), (480, 640)),
+            "seg": np.repeat(np.array([0, 2, 8, 21, 255], np.uint8), 61440).reshape(480, 640),
             "pose_y": poses,
             "pose_m": pose_m[None].astype(np.float32) if seen else np.zeros((1, 51), np.float32),
             "joint_3d": joints[None].astype(np.float32) if seen else np.full((1, 21, 3), -1, np.float32),
@@ -98,7 +98,7 @@ class Writer:
 
 
 def opened(root: Path, **options: Any) -> DexYcbSource:
-    source = find_dataset("dexycb").open(root, VIEW, doubles.hand_models(), **options)
+    source = find_dataset("dexycb").open(root, VIEW, ClipOptions(doubles.hand_models(), **options))
     assert isinstance(source, DexYcbSource)
     return source
 

@@ -12,7 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.data.clip_datasets.ho3d import Ho3dSource
-from grasp_nodes.data.clip_datasets.registry import find_dataset
+from grasp_nodes.data.clip_datasets.registry import ClipOptions, find_dataset
 from grasp_nodes.errors import InputError, MissingFileError
 from tests.data import clip_dataset_doubles as doubles
 
@@ -72,7 +72,7 @@ def empty_meta() -> dict[str, None]:
 
 
 def opened(root: Path, sequence: str = "ABF10", **options: Any) -> Ho3dSource:
-    source = find_dataset("ho3d").open(root, sequence, doubles.hand_models(), **options)
+    source = find_dataset("ho3d").open(root, sequence, ClipOptions(doubles.hand_models(), **options))
     assert isinstance(source, Ho3dSource)
     return source
 

@@ -17,7 +17,7 @@ The fingertips of ``joint_3d`` are other vertices than those of the hand model h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,12 +28,11 @@ import yaml
 from grasp_nodes.contact.interaction import HandState, ObjectState
 from grasp_nodes.data.clip_datasets.annotations import HandAnnotations, ManoAnnotation, object_state, pinhole
 from grasp_nodes.data.clip_datasets.recording import RecordingSource
-from grasp_nodes.data.clip_datasets.registry import DATASETS, require, unknown_sequence
+from grasp_nodes.data.clip_datasets.registry import DATASETS, ClipOptions, require, unknown_sequence
 from grasp_nodes.data.clip_files import read_depth
 from grasp_nodes.data.grasp_readers.pickles import field_of, numbers_of, read_object_npz, row_of
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import CameraModel
-from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS, NUM_KEYPOINTS, NUM_POSE, Side
 
 NAME = "dexycb"
@@ -64,18 +63,12 @@ def list_sequences(folder: Path) -> list[str]:
     ]
 
 
-def open_sequence(
-    folder: Path,
-    sequence: str,
-    hands: Mapping[Side, HandModel] | None = None,
-    object_spec: str = "",
-    frames: int = 0,
-) -> DexYcbSource:
+def open_sequence(folder: Path, sequence: str, options: ClipOptions) -> DexYcbSource:
     """A view, ``<subject>/<sequence>/<serial>``. See `ClipDataset.open`."""
     parts = Path(sequence).parts
     if len(parts) != 3 or ".." in parts or not (folder / sequence).is_dir():
         raise unknown_sequence(NAME, folder, sequence, list_sequences(folder))
-    return DexYcbSource(folder, sequence, hands, object_spec, frames)
+    return DexYcbSource(folder, sequence, options)
 
 
 class DexYcbSource(RecordingSource):
@@ -84,14 +77,7 @@ class DexYcbSource(RecordingSource):
     has_depth = True
     has_truth = True
 
-    def __init__(
-        self,
-        folder: Path,
-        sequence: str,
-        hands: Mapping[Side, HandModel] | None = None,
-        object_spec: str = "",
-        frames: int = 0,
-    ) -> None:
+    def __init__(self, folder: Path, sequence: str, options: ClipOptions) -> None:
         """See `ClipDataset.open`."""
         self._folder = folder / sequence
         path = require(NAME, self._folder.parent / "meta.yml")
@@ -109,14 +95,14 @@ class DexYcbSource(RecordingSource):
         side = str(_first(meta, path, "mano_sides"))
         if side not in ("right", "left"):
             raise InputError(f"{path}: mano_sides: expected 'right' or 'left', got {side!r}")
-        super().__init__(FPS, _camera(folder, self._folder.name), range(count), frames)
+        super().__init__(FPS, _camera(folder, self._folder.name), range(count), options.frames)
         self._grasped, self._objects = grasped, len(ids)
         self.object_id = OBJECTS[ids[grasped] - 1]
-        self.object_spec = object_spec or str(
+        self.object_spec = options.object_spec or str(
             require(NAME, folder / "models" / self.object_id / "textured_simple.obj", "object model")
         )
         self.side = cast(Side, side)
-        self._hands = HandAnnotations(DATASETS[NAME].title, self.side, hands)
+        self._hands = HandAnnotations(DATASETS[NAME].title, self.side, options.hands)
         calibration = require(NAME, folder / "calibration" / f"mano_{_first(meta, path, 'mano_calib')}" / "mano.yml")
         self._betas = row_of(_read_yaml(calibration), NUM_BETAS, calibration, "betas")
 

@@ -22,7 +22,7 @@ asked for these), and that the camera is the same in all frames of a sequence.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,14 @@ from grasp_nodes.data.clip_datasets.annotations import (
     turned,
 )
 from grasp_nodes.data.clip_datasets.recording import RecordingSource
-from grasp_nodes.data.clip_datasets.registry import DATASETS, require, unknown_sequence
+from grasp_nodes.data.clip_datasets.registry import DATASETS, ClipOptions, require, unknown_sequence
 from grasp_nodes.data.clip_files import read_color
 from grasp_nodes.data.grasp_readers.mano_hands import rotation_matrices
 from grasp_nodes.data.grasp_readers.pickles import field_of, numbers_of, read_pickle, row_of
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.keypoints import KEYPOINT_ORDER
-from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import NUM_BETAS, NUM_KEYPOINTS, Side
+from grasp_nodes.hand.parameters import NUM_BETAS, NUM_KEYPOINTS
 
 NAME = "ho3d"
 SPLITS = ("train", "evaluation")
@@ -70,19 +69,13 @@ def list_sequences(folder: Path) -> list[str]:
     return names
 
 
-def open_sequence(
-    folder: Path,
-    sequence: str,
-    hands: Mapping[Side, HandModel] | None = None,
-    object_spec: str = "",
-    frames: int = 0,
-) -> Ho3dSource:
+def open_sequence(folder: Path, sequence: str, options: ClipOptions) -> Ho3dSource:
     """A sequence, ``train/ABF10`` or, where the name is in one split only, ``ABF10``. See `ClipDataset.open`."""
     known = list_sequences(folder)
     found = [name for name in known if sequence in (name, name.split("/")[1])]
     if len(found) != 1:
         raise unknown_sequence(NAME, folder, sequence, known)
-    return Ho3dSource(folder, found[0], hands, object_spec, frames)
+    return Ho3dSource(folder, found[0], options)
 
 
 class Ho3dSource(RecordingSource):
@@ -91,14 +84,7 @@ class Ho3dSource(RecordingSource):
     has_depth = True
     has_truth = True
 
-    def __init__(
-        self,
-        folder: Path,
-        sequence: str,
-        hands: Mapping[Side, HandModel] | None = None,
-        object_spec: str = "",
-        frames: int = 0,
-    ) -> None:
+    def __init__(self, folder: Path, sequence: str, options: ClipOptions) -> None:
         """See `ClipDataset.open`; sequence: with its split."""
         self._root = folder
         self._sequence = sequence
@@ -110,12 +96,12 @@ class Ho3dSource(RecordingSource):
         size = read_color(next(iter(self._colors.values()))).shape
         path = self._meta_path(first)
         camera = CameraModel(numbers_of(self._meta(first), (3, 3), path, "camMat"), size[1], size[0])
-        super().__init__(FPS, camera, list(self._colors), frames)
+        super().__init__(FPS, camera, list(self._colors), options.frames)
         self.object_id = str(field_of(self._meta(first), "objName", path))
-        self.object_spec = object_spec or str(
+        self.object_spec = options.object_spec or str(
             require(NAME, folder / "models" / self.object_id / "textured_simple.obj", "object model")
         )
-        self._hands = HandAnnotations(DATASETS[NAME].title, "right", hands)
+        self._hands = HandAnnotations(DATASETS[NAME].title, "right", options.hands)
         self._listed = self._listed_keypoints()
 
     def _first_annotated(self) -> int:

@@ -23,6 +23,26 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True)
+class ClipOptions:
+    """How a sequence is opened.
+
+    hands: the models in whose terms the annotations are; None = the user's MANO, from the place that
+        GRASP_NODES_HAND_MODEL names. Without MANO the truth holds no hands, see `RecordingSource.keypoints`.
+    object_spec: mesh or shape to use instead of the data set's own. frames: only the first so many, 0 = all.
+    field_of_view: deg, horizontal, where the camera is not known; None = what is assumed of this data set.
+    """
+
+    hands: Mapping[Side, HandModel] | None = None
+    object_spec: str = ""
+    frames: int = 0
+    field_of_view: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames < 0:
+            raise InputError(f"frames: expected 0 or more, got {self.frames}")
+
+
+@dataclass(frozen=True)
 class ClipDataset:
     """One data set.
 
@@ -46,30 +66,18 @@ class ClipDataset:
         """
         return list(importlib.import_module(f"{_PACKAGE}.{self.module}").list_sequences(Path(folder)))
 
-    def open(
-        self,
-        folder: str | Path,
-        sequence: str,
-        hands: Mapping[Side, HandModel] | None = None,
-        object_spec: str = "",
-        frames: int = 0,
-    ) -> RecordingSource:
+    def open(self, folder: str | Path, sequence: str, options: ClipOptions | None = None) -> RecordingSource:
         """One sequence as a source of frames.
 
         Args:
             folder: of the data set. sequence: one of `sequences`.
-            hands: the models in whose terms the annotations are; None = the user's MANO, from the place that
-                GRASP_NODES_HAND_MODEL names. Without MANO the truth holds no hands, see `RecordingSource.keypoints`.
-            object_spec: mesh or shape to use instead of the data set's own. frames: only the first so many, 0 = all.
 
         Raises:
             MissingFileError: a file is not there; the message says where the data set comes from.
             InputError: there is no such sequence, or a file is not what it should be.
         """
-        if frames < 0:
-            raise InputError(f"frames: expected 0 or more, got {frames}")
         module = importlib.import_module(f"{_PACKAGE}.{self.module}")
-        source: RecordingSource = module.open_sequence(Path(folder), sequence, hands, object_spec, frames)
+        source: RecordingSource = module.open_sequence(Path(folder), sequence, options or ClipOptions())
         return source
 
 
@@ -94,6 +102,35 @@ DATASETS: Mapping[str, ClipDataset] = {
         "models/002_master_chef_can/textured_simple.obj",
         "20200709-subject-01/20200709_141754/836212060125",
         "dexycb",
+    ),
+    "fhb": ClipDataset(
+        "FHB (First-Person Hand Action Benchmark)",
+        "https://github.com/guiggh/hand_pose_action",
+        "free for academic research, asked for with a form; no redistribution",
+        "Video_files/Subject_1/put_salt/1/{color/color_0000.jpeg,depth/depth_0000.png}; "
+        "Hand_pose_annotation_v1/Subject_1/put_salt/1/skeleton.txt; "
+        "Object_6D_pose_annotation_v1/Subject_1/put_salt/1/object_pose.txt; Object_models/salt_model/salt_model.ply",
+        "Subject_1/put_salt/1",
+        "fhb",
+    ),
+    "core50": ClipDataset(
+        "CORe50",
+        "https://vlomonaco.github.io/core50",
+        "free to download; its home page has the terms",
+        "core50_350x350/s1/o1/C_01_01_000.png (or core50_128x128, or s1 itself); models/o1.obj, in m, if you have any: "
+        "the data set has no meshes",
+        "s1/o21",
+        "core50",
+    ),
+    "epic": ClipDataset(
+        "EPIC-KITCHENS-100",
+        "https://epic-kitchens.github.io",
+        "CC BY-NC 4.0",
+        "P01/rgb_frames/P01_01/frame_0000000001.jpg (unpacked from P01_01.tar); P01/hand-objects/P01_01.pkl; "
+        "EPIC_100_train.csv, EPIC_100_validation.csv and EPIC_100_video_info.csv of "
+        "https://github.com/epic-kitchens/epic-kitchens-100-annotations, there or in epic-kitchens-100-annotations",
+        "P01_01_0",
+        "epic",
     ),
 }
 """Name to data set."""
