@@ -28,6 +28,8 @@ SKIN_ODDS = 1.0
 """Log odds from which a colour is taken for skin."""
 FULL_SIZE = 0.25
 """Size over the hand's from which a thing has its full weight."""
+SKIN_LOSS = 0.75
+"""Weight that a thing loses if all its colours are skin's."""
 BLIND, AT_BORDER = 0.3, 0.2
 """Weights in an image in which the hand was missed, and of what the image's border cuts: most of it are arms."""
 DARKER = 0.93
@@ -228,29 +230,36 @@ def _rate_place(mask: np.ndarray, index: int, views: Sequence[View], changes: _C
     Args:
         mask: (H, W) bool, in image `index`. views: all images. changes: of a camera at rest.
     """
-    moved = 1.0
-    if changes is not None:
-        moved = (RESTING + changes.moved_share(mask, index)) * changes.unlike_shadow(mask, index) ** 2
     sizes = [view.hand_size for view in views if len(view.points)]
-    if not sizes:
-        return moved
-    if not len(views[index].points):
-        moved *= BLIND
+    moved, weight = 0.0, 1.0
+    if changes is not None:
+        moved = changes.moved_share(mask, index)
+        weight = (RESTING + moved) * changes.unlike_shadow(mask, index) ** 2
     if np.concatenate([mask[[0, -1]].ravel(), mask[:, [0, -1]].ravel()]).any():
-        moved *= AT_BORDER
+        weight *= AT_BORDER
+    if not sizes:
+        return weight
     size = float(np.sqrt(np.count_nonzero(mask))) / float(np.median(sizes))
     if not MIN_SIZE < size < MAX_SIZE:
         return 0.0
+    if not len(views[index].points):
+        weight *= BLIND
+    # With a camera at rest, a thing may wait in its place until the hand comes; what stays there must always be near.
+    near = _nearness(mask, views if changes is not None else [views[index]])
+    return weight * min(size / FULL_SIZE, 1.0) * (float(near.mean()) + moved * float(near.max() - near.mean()) + 1e-3)
+
+
+def _nearness(mask: np.ndarray, views: Sequence[View]) -> np.ndarray:
+    """(N,) in [0, 1]: how near hands come to a place in each view that shows hands; a zero where none does."""
     away = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
-    gap = np.inf
     height, width = mask.shape
-    # With a camera at rest, a thing may wait in its place until the hand comes.
-    for view in views if changes is not None else [views[index]]:
+    near = [0.0]
+    for view in views:
         if len(view.points):
             places = np.clip(np.round(view.points).astype(int), 0, [width - 1, height - 1])
-            gap = min(gap, float(away[places[:, 1], places[:, 0]].min()) / view.hand_size)
-    near = float(np.exp(-((gap / REACH) ** 2))) + 1e-3
-    return near * min(size / FULL_SIZE, 1.0) * moved
+            gap = float(away[places[:, 1], places[:, 0]].min()) / view.hand_size
+            near.append(float(np.exp(-((gap / REACH) ** 2))))
+    return np.array(near[1:] or near)
 
 
 def _raised_parts(view: View, diameter: float | None) -> list[tuple[np.ndarray, float]]:
@@ -316,7 +325,7 @@ def _unlike_arm(mask: np.ndarray, view: View, skin: ColorModel) -> float:
     others.learn(cells[~view.hidden & ~mask])
     own = cells[mask]
     alike = float((skin.log_likelihood(own) - others.log_likelihood(own) > SKIN_ODDS).mean())
-    return (elsewhere * (1.0 - alike)) ** 2
+    return elsewhere**2 * (1.0 - SKIN_LOSS * alike)
 
 
 def _weighted_lab(image: np.ndarray) -> np.ndarray:
