@@ -16,7 +16,7 @@ from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.boxes import box_of_mask, box_of_points
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence
 
-HAND_LABEL, OBJECT_LABEL = 1, 2
+HAND_LABEL, OBJECT_LABEL, FOREARM_LABEL = 1, 2, 3
 
 
 class TrueEvidence:
@@ -64,6 +64,11 @@ class TrueEvidence:
     def hand_mask(self, stamp: int) -> np.ndarray:
         """(H, W) bool: visible pixels of the hand, without the forearm."""
         return self._labels(stamp) == HAND_LABEL
+
+    def arm_mask(self, stamp: int) -> np.ndarray:
+        """(H, W) bool: visible pixels of the hand and of the forearm."""
+        labels = self._labels(stamp)
+        return np.asarray((labels == HAND_LABEL) | (labels == FOREARM_LABEL))
 
     def object_mask(self, stamp: int) -> np.ndarray:
         """(H, W) bool: visible pixels of the object."""

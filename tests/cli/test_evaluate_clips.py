@@ -75,7 +75,7 @@ def write_clip(folder: Path, view: str, family: str) -> Path:
         write_image(folder / "color" / name, np.full((60, 80, 3), 90, np.uint8))
         write_image(folder / "depth" / name, np.full((60, 80), 500, np.uint16))
         labels = np.zeros((60, 80), np.uint8)
-        labels[10:30, 20:40], labels[30:50, 20:40] = 1, 2
+        labels[10:30, 20:40], labels[30:50, 20:40], labels[50:, 20:40] = 1, 2, 3
         write_image(folder / "labels" / name, labels)
     write_truth(
         folder,
@@ -99,7 +99,7 @@ def write_clip(folder: Path, view: str, family: str) -> Path:
 
 
 class FakeObserver:
-    """Sees exactly the true boxes, and masks that are half of the true ones."""
+    """Sees exactly the true boxes and object, and every second row of the hand."""
 
     calls = 0
 
@@ -213,7 +213,7 @@ class TestRun:
             assert row["contact_accuracy"] == 1.0
             assert row["fps"] == pytest.approx(FRAMES / 0.6, rel=0.2)
         by = {row["variant"]: row for row in said["rows"]}
-        assert by["rgb"]["mask_iou"] == {"hand": pytest.approx(0.5), "object": 1.0}
+        assert by["rgb"]["mask_iou"] == {"hand": 0.5, "arm": pytest.approx(1 / 3), "object": 1.0}
         assert by["rgb"]["detection_ap"] == {"hand": {"without": 1, "with": 1}, "object": {"without": 1, "with": 1}}
         page = (output / "evaluation.md").read_text()
         for title in ("Table 1", "Table 2", "Table 3", "Table 4", "Table A.1", "Table A.2", "By the side"):

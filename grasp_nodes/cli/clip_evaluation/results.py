@@ -44,7 +44,8 @@ class ClipResult:
     """One clip by one variant.
 
     view, family: as the clip says. unseen: the object is held out. seconds: per stage. boxes: of ``hand`` and
-    ``object``, ``with`` and ``without`` tracking, one entry per frame. mask_iou: of ``hand`` and ``object``, per frame.
+    ``object``, ``with`` and ``without`` tracking, one entry per frame. mask_iou: of ``hand`` and
+    ``object``, and of the hand's mask with hand and forearm (``arm``), per frame.
     error: why the reconstruction ended early; the frames that are missing count as lost.
     """
 

@@ -54,7 +54,7 @@ def variant_row(variant: str, results: Sequence[ClipResult], seed: int) -> Row:
     row["detection_ap"] = _detection(results)
     row["mask_iou"] = {
         kind: _number(float(np.nanmean(overlaps)))
-        for kind in ("hand", "object")
+        for kind in ("hand", "arm", "object")
         if (overlaps := [value for result in results for value in result.mask_iou.get(kind, [])])
         and np.isfinite(overlaps).any()
     }

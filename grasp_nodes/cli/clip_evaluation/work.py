@@ -282,11 +282,13 @@ def _with_perception(
             alone += observer.observer.perceive([frame])
         for kind, by in boxes.items():
             by["without"] = _boxes(alone, frames, truth, kind)
-    overlaps: dict[str, list[float]] = {"hand": [], "object": []}
+    overlaps: dict[str, list[float]] = {"hand": [], "arm": [], "object": []}
     for stamp, observed in zip(frames, seen, strict=True):
         hands = () if observed is None else observed.evidence.hands
         objects = () if observed is None else observed.evidence.objects
-        overlaps["hand"].append(mask_iou(hands[0].mask if hands else None, truth.hand_mask(stamp)))
+        hand_mask = hands[0].mask if hands else None
+        overlaps["hand"].append(mask_iou(hand_mask, truth.hand_mask(stamp)))
+        overlaps["arm"].append(mask_iou(hand_mask, truth.arm_mask(stamp)))
         overlaps["object"].append(mask_iou(objects[0].mask if objects else None, truth.object_mask(stamp)))
     return replace(result, boxes=boxes, mask_iou=overlaps)
 
