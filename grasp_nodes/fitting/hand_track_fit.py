@@ -31,6 +31,8 @@ from grasp_nodes.fitting.hand_views import HandView
 
 NO_LANDMARKS_COST = 12.0
 """Cost of a frame whose landmarks are not believed; landmarks that cost more are wrong."""
+NO_LANDMARKS_COST_WITHOUT_DEPTH = 40.0
+"""The same where landmarks are all there is: there they weigh more."""
 JUMP_COST = 25.0
 """Cost of a hand that is found anew although it was followed."""
 OUTSIDE_COST, UNCOVERED_COST = 150.0, 40.0
@@ -311,7 +313,9 @@ class HandTrackFitter:
         """What the solution leaves unexplained must not make it look better."""
         configuration = solution.configuration
         skin = match_skin(self.skeleton, configuration, observation, SKIN_REACHES[-1])
-        cost = solution.cost + skin.missed * MISSED_COST + (NO_LANDMARKS_COST if choice < 0 else 0.0)
+        cost = solution.cost + skin.missed * MISSED_COST
+        if choice < 0:
+            cost += NO_LANDMARKS_COST if observation.has_depth else NO_LANDMARKS_COST_WITHOUT_DEPTH
         matched = len(skin.planes.vertices)
         supported = matched >= 30 and matched >= VISIBLE_SKIN * (matched + skin.missed)
         if view.outline is not None:

@@ -200,7 +200,6 @@ def test_without_depth_the_size_of_the_model_tells_the_distance():
     assert float(track.params.scale[0]) == 1.0
     # The posture that the prior expects is not this hand's: a tenth of the distance is what can be asked for.
     assert errors_mm(track, truth).max() < 70.0
-    assert (track.params.transl[:, 2] / 0.65).median() == pytest.approx(1.0, abs=0.1)
 
 
 def test_depth_is_ignored_where_it_shall_be():
