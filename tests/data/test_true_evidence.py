@@ -1,0 +1,44 @@
+"""The truth's boxes and masks beside the labels of the rendered clip, which were made from pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from grasp_nodes.data.clip_readers import open_clip
+from grasp_nodes.data.rendered_clips import default_clip
+from grasp_nodes.data.true_evidence import TrueEvidence
+from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.objects.loading import load_object
+from grasp_nodes.perception.boxes import box_of_mask
+
+
+@pytest.fixture(scope="module")
+def truth():
+    clip = open_clip(default_clip(frames=4))
+    models = {"right": load_hand_model("right")}
+    return clip, TrueEvidence(clip, models, load_object(clip.object_spec, clip.object_id))
+
+
+def test_boxes_of_what_nothing_hides_are_those_of_the_pixels(truth) -> None:
+    clip, evidence = truth
+    for frame in clip:
+        hand, item = evidence.hand_box(frame), evidence.object_box(frame)
+        # The hand's label begins at the wrist, where skin and forearm meet; the skin is a subdivided mesh.
+        np.testing.assert_allclose(hand, box_of_mask(evidence.hand_mask(frame.stamp)), atol=12)
+        np.testing.assert_allclose(item, box_of_mask(evidence.object_mask(frame.stamp)), atol=2)
+        (given,) = evidence.boxes(frame, ())
+        np.testing.assert_allclose(given.box, item, atol=1e-3)
+        (seen,) = evidence.object_evidence(frame.stamp)
+        assert seen.object_id == clip.object_id
+        assert seen.mask.sum() == evidence.object_mask(frame.stamp).sum()
+
+
+def test_masks_are_apart_and_the_arm_holds_the_hand(truth) -> None:
+    clip, evidence = truth
+    stamp = clip.first_stamp
+    hand, item, arm = evidence.hand_mask(stamp), evidence.object_mask(stamp), evidence.arm_mask(stamp)
+    assert hand.any()
+    assert not (hand & item).any()
+    assert not (arm & item).any()
+    assert (arm & hand).sum() == hand.sum() < arm.sum()
