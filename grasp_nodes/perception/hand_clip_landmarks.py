@@ -37,6 +37,8 @@ SURE_PRESENCE, SURE_SIDE = 0.85, 0.8
 CLEAR_SIDE = 0.8
 """Share of the votes from which a track's side is believed more than a single frame's."""
 PALM_THRESHOLD = 0.3
+UNDETECTED_TRACK = 0
+"""Id of a hand that the landmarker never reported; its own ids begin at 1."""
 JUMP = 0.25
 """Mean way of the landmarks from frame to frame that is expected at most, as a share of the region's size."""
 GROWTH = 0.5
@@ -124,6 +126,9 @@ class ClipHands:
         """Hands of each frame of the next window, without masks, best first."""
         detections = [self._detect(frame) for frame in frames]
         tracks = self._tracks(detections)
+        if not tracks and self._pointed is not None:
+            # Palms that the landmarker thinks too faint are all there is to begin with.
+            tracks = [_Track(UNDETECTED_TRACK, {})]
         found: list[list[HandEvidence]] = [[] for _ in frames]
         for track in tracks:
             hands = self._complete(frames, track)
@@ -206,9 +211,9 @@ class ClipHands:
     def _complete(self, frames: Sequence[Frame], track: _Track) -> dict[int, HandEvidence]:
         """The hand in all frames in which it was seen or can be predicted."""
         if self._pointed is None:
-            side: Side = "right" if self._right(track) >= 0.5 else "left"
+            voted: Side = "right" if self._right(track) >= 0.5 else "left"
             named = {
-                index: hand if hand.side == "unknown" else replace(hand, side=side, track_id=track.track_id)
+                index: hand if hand.side == "unknown" else replace(hand, side=voted, track_id=track.track_id)
                 for index, hand in track.seen.items()
             }
             return self._predicted(len(frames), track, named, {})
@@ -239,6 +244,12 @@ class ClipHands:
                 hands[index] = self._evidence(track, best, right)
                 near, gap = hands[index], 0
         hands = _without_strays(hands)
+        if not track.seen and not track.votes and len(set(self.options.sides)) != 1:
+            right = _right_of([reading for index in hands for reading in choices[index]])
+            side: Side = "right" if right >= 0.5 else "left"
+            hands = {
+                index: replace(hand, side=side, side_score=max(right, 1.0 - right)) for index, hand in hands.items()
+            }
         hands = {index: self._with_choices(hand, choices[index], right) for index, hand in hands.items()}
         return self._predicted(len(frames), track, hands, choices)
 
@@ -347,6 +358,13 @@ class ClipHands:
 
 def _region(hand: HandEvidence) -> Region:
     return region_of_landmarks(hand.keypoints.astype(np.float64) + PIXEL_CENTER)
+
+
+def _right_of(readings: Sequence[Reading]) -> float:
+    """Share of a right hand in these readings, weighted by their scores; one half where there are none."""
+    weights = [reading.score for reading in readings]
+    shares = [reading.landmarks.right for reading in readings]
+    return float(np.average(shares, weights=weights)) if sum(weights) > 0 else 0.5
 
 
 def _as_look(hand: HandEvidence) -> Landmarks:
