@@ -242,7 +242,11 @@ def markdown_page(
     if failures:
         lines += ["## Clips that ended early", "", *(f"- {text}" for text in failures), ""]
     if pictures:
-        lines += ["## Worst frames", "", "The answer left, the truth right; worst first."]
+        lines += [
+            "## Worst frames",
+            "",
+            "The answer left, the truth right; worst first. Hand: 21 keypoints, absolute / with the wrists together.",
+        ]
         for name in pictures:
             lines += ["", f"![{name}]({name})"]
         lines += [""]

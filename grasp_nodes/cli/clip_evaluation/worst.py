@@ -74,10 +74,9 @@ def draw_worst(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(path, np.hstack(cells))
         view = clip.info.extra.get("view", "")
-        caption = (
-            f"{clip_path.name} {view} #{row}: hand {1e3 * score.hand_mpjpe:.0f}, from wrist "
-            f"{1e3 * score.hand_root_aligned_mpjpe:.0f}, ADD-S {1e3 * score.object_add_s:.0f} mm"
-        )
+        hand, from_wrist = 1e3 * score.hand_mpjpe, 1e3 * score.hand_root_aligned_mpjpe
+        errors = f"hand {hand:.0f}/{from_wrist:.0f}, ADD-S {1e3 * score.object_add_s:.0f} mm"
+        caption = f"{clip_path.name} {view} #{row}: {errors}"
         result.append(WorstFrame(score.stamp, frame_error(score, variant.use_depth), caption, name))
     return result
 
