@@ -183,9 +183,18 @@ def reconstruct(
         tuple[Path, Path] | None,
         typer.Option(metavar="ENCODER DECODER", help="Network in the layout of SAM, two ONNX files, for the masks."),
     ] = None,
-    fov: Annotated[float, typer.Option(help="Horizontal field of view, deg, where the camera is not known.")] = 60.0,
+    fov: Annotated[
+        float | None, typer.Option(help="Horizontal field of view, deg, where the camera is not known; usually 60.")
+    ] = None,
     images: Annotated[bool, typer.Option("--images", help="Put the pictures into the bag, too.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what is in DIR and begin anew.")] = False,
+    dataset: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="CLIP is the folder of ho3d, dexycb, fhb, core50 or epic; see --sequence."),
+    ] = "",
+    sequence: Annotated[
+        str, typer.Option(metavar="NAME", help="Sequence of the data set; a wrong name lists those that are there.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Turn a clip into a trajectory of hands, objects and contact; Ctrl-C stops it, the same command goes on."""
@@ -209,6 +218,8 @@ def reconstruct(
         images,
         restart,
         json,
+        dataset,
+        sequence,
     )
     raise typer.Exit(work(request))
 

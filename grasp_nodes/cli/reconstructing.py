@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ def reconstruct(request: Request) -> int:
     try:
         settings = settings_of(request, inputs)
         hindrance = why_no_bag()
-        _say_what_is_missing(console, request, inputs, hindrance)
+        _say_what_is_missing(console, inputs, hindrance)
         with folder.opened(settings, request.restart), _shown(console, len(inputs.source)) as clock:
             try:
                 _fit(folder, request, inputs, clock)
@@ -113,11 +114,13 @@ def _keep_what_is_done(folder: TrajectoryFolder, request: Request, inputs: Input
         write_trajectory_file(folder, request, inputs, settings, complete=False)
 
 
-def _say_what_is_missing(console: Console, request: Request, inputs: Inputs, hindrance: str) -> None:
-    if not inputs.source.camera.is_metric:
+def _say_what_is_missing(console: Console, inputs: Inputs, hindrance: str) -> None:
+    camera = inputs.source.camera
+    if not camera.is_metric:
+        field_of_view = 2 * math.degrees(math.atan(camera.width / 2 / camera.camera_k[0, 0]))
         _say(
             console,
-            f"The focal length is not known: {request.field_of_view:g} degrees are assumed (--fov). Positions are "
+            f"The focal length is not known: {field_of_view:.3g} degrees are assumed (--fov). Positions are "
             "right up to scale only, and is_metric is false in everything that is written.",
         )
     if not inputs.objects:

@@ -103,18 +103,21 @@ def test_depth_is_registered_to_the_colour_image(tmp_path: Path) -> None:
     normal = T_COLOR_DEPTH[:3, 2]
     offset = normal @ T_COLOR_DEPTH[:3, 3] + 0.8
     rows, columns = np.nonzero(frame.depth)
+    rows, columns = rows[::7], columns[::7]
     rays = COLOR_CAMERA.unproject(np.stack([columns, rows], -1).astype(float), np.ones(len(rows)))
     assert np.abs(frame.depth[rows, columns] - offset / (rays @ normal)).max() < 0.8 * 2e-5 + 1e-5
     # Every colour pixel whose ray meets the wall well inside the depth image has a depth: no holes.
-    grid = np.stack(np.meshgrid(np.arange(1920), np.arange(1080)), -1).reshape(-1, 2).astype(float)
+    rng = np.random.default_rng(8)
+    grid = np.column_stack([rng.integers(0, 1920, 200_000), rng.integers(0, 1080, 200_000)]).astype(float)
     rays = COLOR_CAMERA.unproject(grid, np.ones(len(grid)))
     hits = rays * (offset / (rays @ normal))[:, None]
     seen = DEPTH_CAMERA.project((hits - T_COLOR_DEPTH[:3, 3]) @ T_COLOR_DEPTH[:3, :3])
     inside = ((seen > 1) & (seen < [638, 478])).all(1)
     outside = ((seen < -1.5) | (seen > [640.5, 480.5])).any(1)
-    assert (frame.depth.reshape(-1)[inside] > 0).all()
-    assert (frame.depth.reshape(-1)[outside] == 0).all()
-    assert inside.sum() > 1_000_000
+    found = frame.depth[grid[:, 1].astype(int), grid[:, 0].astype(int)]
+    assert (found[inside] > 0).all()
+    assert (found[outside] == 0).all()
+    assert inside.sum() > 100_000
 
 
 def test_the_nearer_surface_hides_the_farther() -> None:

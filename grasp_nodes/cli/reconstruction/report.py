@@ -142,6 +142,8 @@ def make_report(
 def measure_accuracy(inputs: Inputs, states: Sequence[HandObjectState]) -> dict[str, Any] | None:
     """The errors beside the clip's own truth, where it has one and the object is the clip's.
 
+    Frames in which the truth lacks the hand or the object, as annotations do, are not scored.
+
     Args:
         states: of all frames.
 
@@ -151,12 +153,15 @@ def measure_accuracy(inputs: Inputs, states: Sequence[HandObjectState]) -> dict[
     source = inputs.source
     if not source.has_truth:
         return None
-    truths = [truth for state in states if (truth := source.truth(state.stamp)) is not None]
-    names = {found.object_id for truth in truths for found in truth.objects}
+    known = [(row, truth) for row, state in enumerate(states) if (truth := source.truth(state.stamp)) is not None]
+    names = {found.object_id for _, truth in known for found in truth.objects}
     models = [model for name, model in inputs.objects.items() if name in names]
-    if not truths or len(models) != 1:
+    if not known or len(models) != 1:
         return {"error": f"the truth is of {sorted(names)}, the objects here are {sorted(inputs.objects)}"}
-    visible = [_visible(source, row) for row, state in enumerate(states) if source.truth(state.stamp) is not None]
+    rows = [(row, truth) for row, truth in known if len(truth.hands) == len(truth.objects) == 1]
+    if not rows:
+        return {"error": "the truth has no frame with one hand and one object"}
+    truths, visible = [truth for _, truth in rows], [_visible(source, row) for row, _ in rows]
     try:
         return dict(summarise(score_clip(states, truths, visible, models[0], inputs.hands)))
     except InputError as error:

@@ -13,6 +13,8 @@ import numpy as np
 
 import grasp_nodes
 from grasp_nodes.contact.interaction import HandObjectState
+from grasp_nodes.data.clip_datasets.recording import RecordingSource
+from grasp_nodes.data.clip_datasets.registry import DATASETS, ClipOptions, find_dataset
 from grasp_nodes.data.clip_readers import ClipSource
 from grasp_nodes.data.frame_source import DEFAULT_FIELD_OF_VIEW, FrameSource
 from grasp_nodes.data.sources import open_source
@@ -40,6 +42,7 @@ class Request:
     """What the user asked for; see the command's help.
 
     boxes: of the objects in the first frame, px, in the objects' order. segmenter: encoder and decoder.
+    field_of_view: deg; None = what is usual. dataset: the clip is the folder of this one. sequence: of it.
     """
 
     clip: str
@@ -54,10 +57,12 @@ class Request:
     boxes: tuple[str, ...] = ()
     detector: Path | None = None
     segmenter: tuple[Path, Path] | None = None
-    field_of_view: float = DEFAULT_FIELD_OF_VIEW
+    field_of_view: float | None = None
     images: bool = False
     restart: bool = False
     as_json: bool = False
+    dataset: str = ""
+    sequence: str = ""
 
 
 class Reconstructor(Protocol):
@@ -88,9 +93,9 @@ def open_inputs(request: Request) -> Inputs:
     Raises:
         InputError, MissingFileError: something cannot be used; the message names it.
     """
-    source = open_source(
-        request.clip, next(iter(request.objects), ""), request.frames, request.seed, request.field_of_view
-    )
+    hand_model = None if request.hand_model is None else str(request.hand_model)
+    hands = {side: load_hand_model(side, hand_model) for side in SIDES}
+    source = _open_source(request, hands)
     if source.is_live:
         raise InputError(
             f"clip {request.clip!r}: a camera has no end; expected a recording. For a camera: grasp-nodes demo "
@@ -98,8 +103,20 @@ def open_inputs(request: Request) -> Inputs:
         )
     if len(request.boxes) > max(len(request.objects), 1):
         raise InputError(f"--object-box: {len(request.boxes)} boxes for {max(len(request.objects), 1)} objects")
-    hand_model = None if request.hand_model is None else str(request.hand_model)
-    return Inputs(source, _load_objects(request, source), {side: load_hand_model(side, hand_model) for side in SIDES})
+    return Inputs(source, _load_objects(request, source), hands)
+
+
+def _open_source(request: Request, hands: Mapping[Side, HandModel]) -> FrameSource:
+    """The clip, or the sequence of a data set; its annotated hands are in the terms of `hands` where these are MANO."""
+    object_spec = next(iter(request.objects), "")
+    if request.dataset:
+        is_mano = all(model.model_id == "mano" for model in hands.values())
+        options = ClipOptions(hands if is_mano else None, object_spec, request.frames, request.field_of_view)
+        return find_dataset(request.dataset).open(Path(request.clip).expanduser(), request.sequence, options)
+    if request.sequence:
+        raise InputError(f"--sequence {request.sequence}: of which data set? Add --dataset ({', '.join(DATASETS)})")
+    field_of_view = DEFAULT_FIELD_OF_VIEW if request.field_of_view is None else request.field_of_view
+    return open_source(request.clip, object_spec, request.frames, request.seed, field_of_view)
 
 
 def _load_objects(request: Request, source: FrameSource) -> dict[str, ObjectModel]:
@@ -147,6 +164,7 @@ def settings_of(request: Request, inputs: Inputs) -> dict[str, Any]:
         "rgb_only": request.rgb_only,
         "version": grasp_nodes.__version__,
         "format_version": FORMAT_VERSION,
+        **({"dataset": request.dataset, "sequence": request.sequence} if request.dataset else {}),
         **_flat("fit", asdict(reconstruction_settings(request))),
     }
 
@@ -283,7 +301,7 @@ def _box_around(camera: CameraModel, points: np.ndarray) -> np.ndarray | None:
 def clip_frames(inputs: Inputs, first: int = 0, use_depth: bool = True) -> Iterator[Frame]:
     """The frames from number `first` on, read as they are asked for."""
     source = inputs.source
-    if isinstance(source, ClipSource):
+    if isinstance(source, (ClipSource, RecordingSource)):
         frames: Iterator[Frame] = (source.frame(index) for index in range(first, len(source)))
     else:
         frames = islice(iter(source), first, None)

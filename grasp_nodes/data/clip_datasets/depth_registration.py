@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from grasp_nodes.geometry.camera import CameraModel
 
 _CORNERS = np.array([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]])
-_LARGEST_FOOTPRINT = 8
-"""px of the other camera, along each axis, that one pixel of depth covers at most."""
 
 
 def register_depth(
@@ -39,10 +38,15 @@ def register_depth(
     good = (distance > 0) & np.isfinite(corners).all((0, 2))
     corners, distance = corners[:, good], distance[good]
     low, high = np.ceil(corners.min(0)).astype(np.int64), np.ceil(corners.max(0)).astype(np.int64)
-    seen = np.full(camera.height * camera.width, np.inf)
-    extent = np.minimum(high - low, _LARGEST_FOOTPRINT)
-    for step in np.ndindex(tuple(extent.max(0, initial=0)) if len(extent) else (0, 0)):
-        pixel = low + step
-        covered = (step < extent).all(1) & (pixel >= 0).all(1) & (pixel < [camera.width, camera.height]).all(1)
-        np.minimum.at(seen, pixel[covered, 1] * camera.width + pixel[covered, 0], distance[covered])
-    return np.where(np.isfinite(seen), seen, 0.0).reshape(camera.height, camera.width).astype(np.float32)
+    seen = np.full((camera.height, camera.width), np.inf)
+    _cover(np.maximum(low, 0), np.minimum(high, [camera.width, camera.height]), distance, seen)
+    return np.where(np.isfinite(seen), seen, 0.0).astype(np.float32)
+
+
+@njit(cache=True)
+def _cover(low: np.ndarray, high: np.ndarray, distance: np.ndarray, seen: np.ndarray) -> None:
+    """Lower `seen` (H, W) to the distance (N,) of every box of pixels from low to below high, (N, 2) column and row."""
+    for box in range(len(distance)):
+        for row in range(low[box, 1], high[box, 1]):
+            for column in range(low[box, 0], high[box, 0]):
+                seen[row, column] = min(seen[row, column], distance[box])

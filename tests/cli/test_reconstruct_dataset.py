@@ -1,0 +1,121 @@
+"""``grasp-nodes reconstruct --dataset``: the sequences of data sets as clips."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grasp_nodes.cli import app as app_module
+from grasp_nodes.cli.reconstruction import setup
+from grasp_nodes.cli.reconstruction.setup import Request, open_inputs
+from grasp_nodes.contact.interaction import FitStatus, HandObjectState
+from grasp_nodes.data.trajectory_files import read_trajectory
+from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.reconstruction import WindowResult
+from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.hand.files import load_hand_arrays, mano_entries, save_npz
+from tests.data import clip_dataset_doubles as doubles
+from tests.data.test_clip_datasets_ho3d import OBJECT, Writer, empty_meta
+from tests.data.test_clip_datasets_videos import write_core50
+
+
+@pytest.fixture
+def mano(tmp_path: Path) -> Path:
+    """A folder of hand models that say they are MANO."""
+    folder = tmp_path / "mano"
+    folder.mkdir()
+    for side in doubles.SIDES:
+        entries = {**mano_entries(load_hand_arrays(side)), "model_id": np.array("mano")}
+        del entries["fingerprint"]
+        save_npz(folder / f"MANO_{side.upper()}.npz", entries)
+    return folder
+
+
+class Oracle:
+    """Answers with the truth; a frame without one is lost."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def reconstruct(self, frames: Iterable[Frame], first: int = 0) -> Iterator[WindowResult]:
+        states = []
+        for frame in frames:
+            assert frame.depth is not None
+            known = self.source.truth(frame.stamp)
+            lost = HandObjectState(frame.stamp, frame.camera.frame_id, status=FitStatus.NOTHING)
+            states.append(known if known is not None else lost)
+        yield WindowResult(first, states, {"rotation_ambiguity_rad": {}})
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["grasp-nodes", "reconstruct", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        app_module.main()
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out, printed.err
+
+
+def test_a_sequence_is_reconstructed_beside_its_annotations(
+    tmp_path: Path, mano: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = Writer(tmp_path / "HO3D")
+    for number in range(4):
+        writer.frame("train/ABF10", number, **(empty_meta() if number == 2 else {}))
+    monkeypatch.setattr(setup, "make_reconstructor", lambda _request, inputs, _boxes: Oracle(inputs.source))
+    out = tmp_path / "out"
+    options = ("--dataset", "ho3d", "--sequence", "ABF10", "--hand-model", mano, "-o", out, "--json")
+    code, printed, said = run(monkeypatch, capsys, tmp_path / "HO3D", *options)
+    assert code == 0, said
+    row = json.loads(printed.splitlines()[-1])
+    assert row["frames_out"] == 4
+    assert row["hand_mpjpe_mm"] == pytest.approx(0.0, abs=1e-4)
+    assert row["object_add_s_mm"] == pytest.approx(0.0, abs=1e-4)
+    back = read_trajectory(out / "trajectory.npz")
+    assert [len(state.hands) for state in back.trajectory.states] == [1, 1, 0, 1]
+    settings = json.loads((out / "report.json").read_text())["settings"]
+    assert (settings["dataset"], settings["sequence"]) == ("ho3d", "ABF10")
+
+
+def test_an_object_of_the_users_own_needs_no_model_of_the_data_set(tmp_path: Path, mano: Path) -> None:
+    Writer(tmp_path).frame("train/ABF10", 0)
+    request = Request(str(tmp_path), tmp_path / "out", hand_model=mano, dataset="ho3d", sequence="ABF10")
+    assert list(open_inputs(request).objects) == [OBJECT]
+    (tmp_path / "models" / OBJECT / "textured_simple.obj").unlink()
+    own = Request(str(tmp_path), tmp_path / "out", ("sphere:0.05",), dataset="ho3d", sequence="ABF10")
+    inputs = open_inputs(own)
+    assert list(inputs.objects) == ["sphere"]
+    truth = inputs.source.truth(0)
+    assert truth is not None
+    assert not truth.hands  # the open hand cannot say what MANO's parameters mean
+
+
+def test_the_assumed_field_of_view_is_the_data_sets_or_the_users(tmp_path: Path) -> None:
+    write_core50(tmp_path, 1, 21)
+    request = Request(str(tmp_path), tmp_path / "out", dataset="core50", sequence="s1/o21")
+    assert open_inputs(request).source.camera.camera_k[0, 0] == pytest.approx(480)
+    asked = Request(str(tmp_path), tmp_path / "out", field_of_view=60.0, dataset="core50", sequence="s1/o21")
+    assert open_inputs(asked).source.camera.camera_k[0, 0] == pytest.approx(175 * np.sqrt(3))
+
+
+def test_wrong_names_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_core50(tmp_path, 1, 21)
+    for words, expected in (
+        (("--dataset", "coco"), "unknown 'coco'; known: ho3d"),
+        (("--dataset", "core50"), "no sequence '' there; expected a name such as s1/o21; there are: s1/o21"),
+        (("--sequence", "s1/o21"), "of which data set? Add --dataset"),
+        (("--dataset", "epic", "--sequence", "P01_01_0"), "EPIC-KITCHENS-100 comes from"),
+    ):
+        code, _, said = run(monkeypatch, capsys, tmp_path, *words, "-o", tmp_path / "out")
+        assert code != 0
+        assert expected in said
+        assert "Traceback" not in said
+    with pytest.raises(InputError, match=r"--object-box: 2 boxes"):
+        open_inputs(Request(str(tmp_path), tmp_path, boxes=("1", "2"), dataset="core50", sequence="s1/o21"))
