@@ -1,7 +1,8 @@
 """A clip of ten frames from images to trajectory, its parts, and the stream, on frames in which the hand lifts a mug.
 
 The baselines are our own implementation of HOMan's procedure where it differs from ours: 50 rotations searched in every
-frame instead of followed from frame to frame, and 200 steps in each pass of the joint fit whatever is still gained.
+frame instead of followed from frame to frame, and 200 steps in each pass of the joint fit whatever is still gained; for
+the whole clip these two take the place of ours in its time.
 Everything is compiled by a first run that is not timed. The paper, on a V100: 120 to 180 s for ten frames, 250 ms per
 step with all terms, 10 s per frame for the object; other hardware and code, hence no ratio.
 """
