@@ -343,6 +343,12 @@ def evaluate_clips(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the tables as a page there.")
     ] = None,
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="--clips is the folder of ho3d or dexycb; see --sequence.")
+    ] = "",
+    sequence: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Sequence of the data set; several times.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Judge reconstructed clips beside their exact truth, by variants; Ctrl-C stops it, the same command goes on."""
@@ -350,6 +356,10 @@ def evaluate_clips(
     from grasp_nodes.cli.evaluating_clips import evaluate_clips as judge
 
     named = tuple(clips or ())
+    if dataset or sequence:
+        from grasp_nodes.cli.clip_evaluation.sequences import sequence_clips
+
+        named = sequence_clips(dataset, named, tuple(sequence or ()), frames)
     raise typer.Exit(judge(Request(variants, named, output, count, frames, seed, processes, worst, markdown, json)))
 
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from grasp_nodes.cli import app as app_module
+from grasp_nodes.cli.clip_evaluation.sequences import sequence_clips
 from grasp_nodes.cli.reconstruction import setup
 from grasp_nodes.cli.reconstruction.setup import Request, open_inputs
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState
+from grasp_nodes.data.clip_readers import open_clip
 from grasp_nodes.data.trajectory_files import read_trajectory
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.reconstruction import WindowResult
@@ -119,3 +121,30 @@ def test_wrong_names_are_one_line(
         assert "Traceback" not in said
     with pytest.raises(InputError, match=r"--object-box: 2 boxes"):
         open_inputs(Request(str(tmp_path), tmp_path, boxes=("1", "2"), dataset="core50", sequence="s1/o21"))
+
+
+def test_sequences_can_be_judged_as_clips(tmp_path: Path, mano: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRASP_NODES_HAND_MODEL", str(mano))
+    monkeypatch.setenv("GRASP_NODES_CACHE", str(tmp_path / "cache"))
+    writer = Writer(tmp_path)
+    for number in range(3):
+        writer.frame("train/ABF10", number)
+    found: list[Any] = []
+    monkeypatch.setattr("grasp_nodes.cli.evaluating_clips.evaluate_clips", lambda request: found.append(request) or 0)
+    words = ("evaluate-clips", "--dataset", "ho3d", "--clips", tmp_path, "--sequence", "ABF10", "--frames", "2")
+    monkeypatch.setattr(sys, "argv", ["grasp-nodes", *map(str, words), "-o", str(tmp_path / "out")])
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            app_module.main()
+        assert not ended.value.code
+    (clip,) = found[0].clips
+    assert found[1].clips == found[0].clips
+    opened = open_clip(clip)
+    assert (len(opened), opened.object_id, opened.has_truth) == (2, OBJECT, True)
+    for folders, sequences, expected in (
+        ([], ["ABF10"], "expected one folder of HO-3D"),
+        ([tmp_path], [], "name a sequence with --sequence, such as train/ABF10"),
+        ([tmp_path], ["ABF99"], "ho3d ABF99: .* no sequence 'ABF99' there"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            sequence_clips("ho3d", folders, sequences, 2)

@@ -30,6 +30,11 @@ class RecordingSource(FrameSourceBase):
         self._stamps = np.round(np.array(self.numbers, np.float64) * (1e9 / fps)).astype(np.int64)
         self.first_stamp = int(self._stamps[0])
 
+    @property
+    def stamps(self) -> list[int]:
+        """Of all frames, ns."""
+        return [int(stamp) for stamp in self._stamps]
+
     def __len__(self) -> int:
         return len(self.numbers)
 
