@@ -77,6 +77,7 @@ class ClipPerceiver:
                     tuple(found),
                 ),
                 frame.depth,
+                frame.color,
             )
             for frame, seen, found in zip(frames, masked, objects, strict=True)
         ]

@@ -59,14 +59,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ObservedFrame:
-    """Evidence of one frame and the depth that goes with it.
+    """Evidence of one frame and the images that go with it.
 
     depth: (H, W) float32, m, along the optical axis, registered to the evidence's camera, 0 or NaN = no measurement;
-    None = colour camera.
+    None = colour camera. color: (H, W, 3) uint8, RGB, or None where it is no longer at hand.
     """
 
     evidence: Evidence
     depth: np.ndarray | None = None
+    color: np.ndarray | None = None
 
 
 class HandLandmarker(Protocol):
