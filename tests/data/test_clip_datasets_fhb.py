@@ -48,7 +48,7 @@ def write(root: Path, frames: int = 2) -> tuple[np.ndarray, np.ndarray]:
         doubles.write_image(video / "depth" / f"depth_{number:04d}.png", np.full((480, 640), 800, np.uint16))
     skeletons = root / "Hand_pose_annotation_v1" / SEQUENCE / "skeleton.txt"
     skeletons.parent.mkdir(parents=True)
-    np.savetxt(skeletons, np.column_stack([np.arange(frames), points.reshape(frames, 63)]), fmt="%.6f")
+    np.savetxt(skeletons, np.column_stack([np.arange(frames) + 1, points.reshape(frames, 63)]), fmt="%.6f")
     objects = root / "Object_6D_pose_annotation_v1" / SEQUENCE / "object_pose.txt"
     objects.parent.mkdir(parents=True)
     columns = poses.transpose(0, 2, 1).reshape(frames, 16)  # M11 M21 M31 M41 M12 ...

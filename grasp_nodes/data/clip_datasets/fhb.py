@@ -5,10 +5,10 @@ Garcia-Hernando et al., CVPR 2018. Certain, from the authors' README and scripts
 
 * ``Video_files/<subject>/<action>/<repetition>/color/color_0000.jpeg`` (1920x1080) and ``depth/depth_0000.png``
   (640x480, 16 bits), each with the calibration given there.
-* ``Hand_pose_annotation_v1[_1]/.../skeleton.txt``: on each line the frame's number and 21 points in mm, first the
-  wrist, then the five knuckles, then three points of each finger from thumb to little finger. They are in the depth
-  camera's frame: the authors project them into its images without moving them.
-* ``Object_6D_pose_annotation_v1[_1]/.../object_pose.txt``: the frame's number and a matrix column by column, object
+* ``Hand_pose_annotation_v1[_1]/.../skeleton.txt``: the n-th line, counted from 0, is of frame n; a number, then 21
+  points in mm: the wrist, the five knuckles, then three points of each finger from thumb to little finger. They are in
+  the depth camera's frame: the authors project them into its images without moving them.
+* ``Object_6D_pose_annotation_v1[_1]/.../object_pose.txt``: likewise a number and a matrix column by column, object
   frame to depth camera frame, mm; the models in ``Object_models/<name>_model/<name>_model.ply`` are in m.
 * The extrinsics (mm) take the depth camera's frame to the colour camera's.
 
@@ -127,7 +127,7 @@ def _annotation(folder: Path, kind: str, sequence: str, name: str) -> Path | Non
 
 
 def _rows(path: Path | None, width: int) -> dict[int, np.ndarray]:
-    """The numbers of each line by the frame's number."""
+    """The numbers of each line by the frame's number; the one that a line begins with is not looked at."""
     if path is None:
         return {}
     try:
@@ -136,4 +136,4 @@ def _rows(path: Path | None, width: int) -> dict[int, np.ndarray]:
         raise InputError(f"{path}: expected lines of {1 + width} numbers ({error})") from error
     if table.shape[1] != 1 + width or not np.isfinite(table).all():
         raise InputError(f"{path}: expected lines of {1 + width} finite numbers, got {table.shape[1]} on each")
-    return {int(row[0]): row[1:] for row in table}
+    return dict(enumerate(table[:, 1:]))

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from grasp_nodes.data.clip_datasets.splits import dexycb_split, fhb_split
+from grasp_nodes.errors import InputError
+
+SUBJECTS = ("20200709-subject-01", "20200813-subject-02", "20200820-subject-03", "20200928-subject-07")
+LATE = ("20201002-subject-08",)
+
+
+@pytest.fixture(scope="module")
+def dexycb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("dexycb")
+    for subject in (*SUBJECTS, *LATE):
+        for sequence in range(100):
+            folder = root / subject / f"2020_{sequence:06d}"
+            for view in range(8):
+                (folder / f"83621206012{view}").mkdir(parents=True)
+            (folder / "meta.yml").touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("setup", "train", "val", "test"),
+    [
+        # 80 of 100 sequences train; the others of subjects 1 and 2 validate, of the rest test
+        ("s0", 5 * 80 * 8, 2 * 20 * 8, 3 * 20 * 8),
+        ("s1", 3 * 800, 800, 800),
+        ("s2", 5 * 600, 500, 500),
+        ("s3", 5 * 75 * 8, 5 * 10 * 8, 5 * 15 * 8),
+    ],
+)
+def test_dexycb_is_divided_as_published(dexycb: Path, setup: str, train: int, val: int, test: int) -> None:
+    parts = {part: dexycb_split(dexycb, part, setup) for part in ("train", "val", "test")}
+    assert {part: len(names) for part, names in parts.items()} == {"train": train, "val": val, "test": test}
+    assert len({name for names in parts.values() for name in names}) == 5 * 800
+    if setup == "s1":
+        assert {name.split("/")[0] for name in parts["val"]} == {SUBJECTS[3]}
+        assert {name.split("/")[0] for name in parts["test"]} == set(LATE)
+    if setup == "s2":
+        assert {name[-1] for name in parts["test"]} == {"7"}
+    if setup == "s3":
+        assert {int(name.split("/")[1][-2:]) // 5 for name in parts["test"]} == {7, 11, 15}
+
+
+def test_a_part_of_dexycb_cannot_be_divided(dexycb: Path, tmp_path: Path) -> None:
+    folder = tmp_path / SUBJECTS[0] / "2020_000000"
+    (folder / "836212060120").mkdir(parents=True)
+    (folder / "meta.yml").touch()
+    with pytest.raises(InputError, match=r"subject-01 has 1 sequences of \[1\] views; expected 100 of 8"):
+        dexycb_split(tmp_path, "train")
+    with pytest.raises(InputError, match=r"expected s0, s1, s2 or s3"):
+        dexycb_split(dexycb, "train", "s4")
+
+
+def test_fhb_is_divided_by_subject(tmp_path: Path) -> None:
+    for subject in range(1, 7):
+        (tmp_path / "Video_files" / f"Subject_{subject}" / "put_salt/1/color").mkdir(parents=True)
+    assert fhb_split(tmp_path, "train") == [f"Subject_{k}/put_salt/1" for k in (1, 3, 4)]
+    assert fhb_split(tmp_path, "test") == [f"Subject_{k}/put_salt/1" for k in (2, 5, 6)]
+    with pytest.raises(InputError, match=r"FHB has train and test"):
+        fhb_split(tmp_path, "val")
