@@ -73,7 +73,7 @@ class ClipPerceiver:
                 Evidence(
                     frame.stamp,
                     frame.camera,
-                    tuple(_without_objects(hand, found) for hand in seen),
+                    tuple(_without_object(hand, found) for hand in seen),
                     tuple(found),
                 ),
                 frame.depth,
@@ -104,9 +104,8 @@ class ClipPerceiver:
         return drawn if foreground is None else drawn | self._masker.mask_in_box(frame, hand, foreground)
 
 
-def _without_objects(hand: HandEvidence, objects: Sequence[ObjectEvidence]) -> HandEvidence:
-    """A pixel shows one thing: what the segmenter gave to an object is not the hand's."""
-    masks = [found.mask for found in objects if found.mask is not None]
-    if hand.mask is None or not masks:
+def _without_object(hand: HandEvidence, objects: Sequence[ObjectEvidence]) -> HandEvidence:
+    """A pixel shows one thing: what the segmenter gave to the best object is not the hand's; others are guesses."""
+    if hand.mask is None or not objects or objects[0].mask is None:
         return hand
-    return replace(hand, mask=hand.mask & ~np.logical_or.reduce(masks))
+    return replace(hand, mask=hand.mask & ~objects[0].mask)

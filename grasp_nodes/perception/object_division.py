@@ -67,11 +67,7 @@ class ObjectDivider:
 
     def learn_skin(self, sights: Sequence[Sight]) -> None:
         """Take in the colours along the fingers, but not where the object was found."""
-        for sight in spread(sights, SKIN_VIEWS):
-            for hand in sight.hands:
-                bones = draw_bones(hand, pixels_per_metre(hand), *sight.hand.shape) & ~sight.found
-                if bones.any():
-                    self.skin.learn(color_cells(sight.color[bones][None])[0])
+        _learn_skin(self.skin, sights)
 
     def learn_background(self, sights: Sequence[Sight]) -> None:
         """Take in what the images show where neither hands nor object are; for a camera at rest."""
@@ -180,6 +176,21 @@ class ObjectDivider:
         seen = np.exp(-scene_cost(image, filled(scene, known), noise))
         likelihood[..., BEHIND] = trust * seen + (1.0 - trust) * likelihood[..., BEHIND]
         return likelihood
+
+
+def skin_of(sights: Sequence[Sight]) -> ColorModel:
+    """The colours along the fingers."""
+    skin = ColorModel()
+    _learn_skin(skin, sights)
+    return skin
+
+
+def _learn_skin(skin: ColorModel, sights: Sequence[Sight]) -> None:
+    for sight in spread(sights, SKIN_VIEWS):
+        for hand in sight.hands:
+            bones = draw_bones(hand, pixels_per_metre(hand), *sight.hand.shape) & ~sight.found
+            if bones.any():
+                skin.learn(color_cells(sight.color[bones][None])[0])
 
 
 def _costs(
