@@ -159,6 +159,19 @@ def test_the_evaluation_part_knows_wrist_box_and_object(tmp_path: Path) -> None:
     (tmp_path / "evaluation.txt").write_text("SM1/0001\n")
     with pytest.raises(InputError, match=r"evaluation_xyz.json: expected shape \(1, 21, 3\)"):
         opened(tmp_path, "SM1")
+    (tmp_path / "evaluation.txt").write_text("SM1/0001\nSM1\n")
+    with pytest.raises(InputError, match=r"evaluation.txt: expected lines such as SM1/0000, got 'SM1'"):
+        opened(tmp_path, "SM1")
+
+
+def test_numbers_that_are_not_finite_are_no_annotation(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    writer.frame("train/ABF10", 0, objTrans=np.array([0.0, np.nan, 0.5]))
+    writer.frame("train/ABF10", 1, handTrans=np.array([np.nan, 0.0, 0.5]))
+    source = opened(tmp_path)
+    first, second = (source.truth(stamp) for stamp in source.stamps)
+    assert (len(first.hands), len(first.objects)) == (1, 0)
+    assert (len(second.hands), len(second.objects)) == (0, 1)
 
 
 def test_without_mano_the_truth_has_the_object_alone(

@@ -98,13 +98,15 @@ class HandAnnotations:
         return state
 
 
-def object_state(object_id: str, T_camera_object: np.ndarray, mesh: str) -> ObjectState:
-    """An annotated object.
+def object_states(object_id: str, T_camera_object: np.ndarray, mesh: str) -> tuple[ObjectState, ...]:
+    """An annotated object; none where a number is not finite.
 
     Args:
         object_id: its name. T_camera_object: (4, 4), object frame to camera frame, m. mesh: its file, '' = unknown.
     """
-    return ObjectState(object_id, T_camera_object, score=1.0, mesh_resource=mesh, is_metric=True)
+    if not np.isfinite(T_camera_object).all():
+        return ()
+    return (ObjectState(object_id, T_camera_object, score=1.0, mesh_resource=mesh, is_metric=True),)
 
 
 def pinhole(fx: float, fy: float, cx: float, cy: float, size: tuple[int, int]) -> CameraModel:

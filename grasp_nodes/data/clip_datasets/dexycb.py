@@ -26,7 +26,7 @@ import torch
 import yaml
 
 from grasp_nodes.contact.interaction import HandState, ObjectState
-from grasp_nodes.data.clip_datasets.annotations import HandAnnotations, ManoAnnotation, object_state, pinhole
+from grasp_nodes.data.clip_datasets.annotations import HandAnnotations, ManoAnnotation, object_states, pinhole
 from grasp_nodes.data.clip_datasets.recording import RecordingSource
 from grasp_nodes.data.clip_datasets.registry import DATASETS, ClipOptions, require, unknown_sequence
 from grasp_nodes.data.clip_files import read_depth
@@ -121,10 +121,10 @@ class DexYcbSource(RecordingSource):
         path = self._label_path(number)
         label = _read_label(path)
         poses = numbers_of(label, (self._objects, 3, 4), path, "pose_y")
-        objects: list[ObjectState] = []
+        objects: tuple[ObjectState, ...] = ()
         if poses[self._grasped].any():
             T_camera_object = np.vstack([poses[self._grasped], [0.0, 0.0, 0.0, 1.0]])
-            objects = [object_state(self.object_id, T_camera_object, self.object_spec)]
+            objects = object_states(self.object_id, T_camera_object, self.object_spec)
         hand = numbers_of(label, (1, 6 + NUM_POSE), path, "pose_m")[0]
         if self._hands.model is None or not hand.any():
             return [], objects

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from grasp_nodes.contact.interaction import HandState, ObjectState
-from grasp_nodes.data.clip_datasets.annotations import numbered_files, object_state, pinhole
+from grasp_nodes.data.clip_datasets.annotations import numbered_files, object_states, pinhole
 from grasp_nodes.data.clip_datasets.depth_registration import register_depth
 from grasp_nodes.data.clip_datasets.recording import RecordingSource
 from grasp_nodes.data.clip_datasets.registry import ClipOptions, require, unknown_sequence
@@ -110,7 +110,7 @@ class FhbSource(RecordingSource):
             return (), ()
         T_depth_object = pose.reshape(4, 4).T.copy()
         T_depth_object[:3, 3] *= MILLIMETRE
-        return (), (object_state(self.object_id, T_COLOR_DEPTH @ T_depth_object, self.object_spec),)
+        return (), object_states(self.object_id, T_COLOR_DEPTH @ T_depth_object, self.object_spec)
 
     def _keypoints(self, number: int) -> np.ndarray | None:
         row = self._skeletons.get(number)

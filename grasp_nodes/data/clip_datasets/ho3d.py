@@ -33,7 +33,7 @@ from grasp_nodes.data.clip_datasets.annotations import (
     HandAnnotations,
     ManoAnnotation,
     numbered_files,
-    object_state,
+    object_states,
     turned,
 )
 from grasp_nodes.data.clip_datasets.recording import RecordingSource
@@ -135,7 +135,7 @@ class Ho3dSource(RecordingSource):
         T_camera_object = np.eye(4)
         T_camera_object[:3, :3] = AXES @ rotation_matrices(row_of(meta, 3, path, "objRot"))
         T_camera_object[:3, 3] = AXES @ row_of(meta, 3, path, "objTrans")
-        return hands, [object_state(str(field_of(meta, "objName", path)), T_camera_object, self.object_spec)]
+        return hands, object_states(str(field_of(meta, "objName", path)), T_camera_object, self.object_spec)
 
     def _keypoints(self, number: int) -> np.ndarray | None:
         listed = self._listed.get(number)
@@ -150,10 +150,12 @@ class Ho3dSource(RecordingSource):
     def wrist(self, stamp: int) -> np.ndarray | None:
         """(3,) m, camera frame: the annotated wrist, which is all that the evaluation part says of its hands."""
         number = self._number_at(stamp)
-        if number is None or self._meta(number).get("handJoints3D") is None:
+        meta = {} if number is None else self._meta(number)
+        joints = meta.get("handJoints3D")
+        if number is None or joints is None:
             return None
-        joints = np.asarray(field_of(self._meta(number), "handJoints3D", self._meta_path(number)), np.float64)
-        return AXES @ joints.reshape(-1, 3)[0]
+        count = 1 if np.size(joints) == 3 else NUM_KEYPOINTS
+        return AXES @ row_of(meta, 3 * count, self._meta_path(number), "handJoints3D")[:3]
 
     def hand_box(self, stamp: int) -> np.ndarray | None:
         """(4,) px: left, top, right, bottom of the hand as the evaluation part has it, None elsewhere."""
@@ -183,7 +185,13 @@ class Ho3dSource(RecordingSource):
             raise InputError(
                 f"{table}: expected shape ({len(lines)}, 21, 3), one for each line of {order.name}, got {values.shape}"
             )
-        rows = {int(line.split("/")[1]): row for row, line in enumerate(lines) if line.split("/")[0] == name}
+        rows = {}
+        for row, line in enumerate(lines):
+            sequence, _, number = line.partition("/")
+            if not (number.isascii() and number.isdigit()):
+                raise InputError(f"{order}: expected lines such as SM1/0000, got {line!r}")
+            if sequence == name:
+                rows[int(number)] = row
         return {number: values[row][list(KEYPOINT_ORDER)] @ AXES for number, row in rows.items()}
 
 

@@ -66,8 +66,9 @@ class RecordingSource(FrameSourceBase):
         hands, objects = self._annotations(number)
         if not hands and not objects:
             return None
-        text = "annotated"
-        return HandObjectState(stamp, self.camera.frame_id, hands, objects, status=FitStatus.OK, status_text=text)
+        return HandObjectState(
+            stamp, self.camera.frame_id, hands, objects, status=FitStatus.OK, status_text="annotated"
+        )
 
     def keypoints(self, stamp: int) -> np.ndarray | None:
         """The annotated keypoints of the hand in the frame with this stamp (ns), None where there are none.

@@ -1,7 +1,7 @@
 """The published divisions of the recorded data sets into training, validation and test.
 
-HO-3D's are its folders. DexYCB's: the authors' toolkit (https://github.com/NVlabs/dex-ycb-toolkit). FHB's for hand poses:
-the authors' README (https://github.com/guiggh/hand_pose_action).
+HO-3D's are its folders. DexYCB's: the authors' toolkit (https://github.com/NVlabs/dex-ycb-toolkit). FHB's, for hand
+poses: the authors' README (https://github.com/guiggh/hand_pose_action).
 """
 
 from __future__ import annotations
