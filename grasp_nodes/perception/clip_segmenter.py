@@ -18,17 +18,19 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.perception.boxes import box_of_mask
 from grasp_nodes.perception.clip_sights import Sight, sight_of, spread, spread_indices, view_of
+from grasp_nodes.perception.depth_background import VIEWS, DepthBackground
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence, ObjectSegmenter
 from grasp_nodes.perception.foreground import ForegroundFinder
 from grasp_nodes.perception.object_boxes import ObjectBoxSource
-from grasp_nodes.perception.object_candidates import find_candidates, merged, object_in_box
+from grasp_nodes.perception.object_candidates import find_candidates, find_moving, merged, object_in_box
 from grasp_nodes.perception.object_division import MIN_PIXELS, skin_of
 from grasp_nodes.perception.static_background import camera_is_still
 from grasp_nodes.perception.thing_tracker import ThingTracker
 
 SEARCH_WIDTH = 256
 """px; width of the images in which the object is looked for."""
-SEARCH_VIEWS = 5
+SEARCH_VIEWS, MOTION_VIEWS = 5, 12
+"""Images of a window in which the object is looked for, without and with depth that tells what moves."""
 MAX_THINGS = 3
 """Things that are followed at the same time."""
 MAX_CANDIDATES = 12
@@ -92,6 +94,7 @@ class ClipObjectSegmenter:
     def reset(self) -> None:
         """Forget the clip."""
         self._foreground.reset()
+        self._behind = DepthBackground()
         self._things: list[ThingTracker] = []
         self._started = 0
         self._size: tuple[int, ...] | None = None
@@ -123,6 +126,7 @@ class ClipObjectSegmenter:
         self._size = size
         sights = [self._sight(frame, seen) for frame, seen in zip(frames, hands, strict=True)]
         still = _is_still(sights)
+        self._see_motion(sights, still)
         self._things = [thing for thing in self._things if not thing.is_lost]
         found: list[tuple[ThingTracker, list[Sight]]] = []
         if self._things:
@@ -149,6 +153,18 @@ class ClipObjectSegmenter:
             return sight_of(frame, hands)
         return sight_of(frame, hands, self._foreground(frame).mask)
 
+    def _see_motion(self, sights: Sequence[Sight], still: bool) -> None:
+        """Put into the sights what depth tells about motion."""
+        depths = [sight.depth.depth for sight in sights if sight.depth is not None]
+        if not still or len(depths) < len(sights):
+            self._behind.reset()
+            return
+        self._behind.learn(spread(depths, VIEWS))
+        for sight in sights:
+            assert sight.depth is not None
+            moving = sight.depth.raised & self._behind.before(sight.depth.depth)
+            sight.depth = replace(sight.depth, moving=moving)
+
     # ------------------------------------------------------------------ which thing it is
 
     def _find(self, frames: Sequence[Frame], sights: Sequence[Sight], still: bool) -> list[tuple[int, np.ndarray]]:
@@ -161,10 +177,14 @@ class ClipObjectSegmenter:
                     if mask is not None:
                         return [(index, mask)]
             return []
-        picks = spread_indices(len(sights), SEARCH_VIEWS)
         scale = min(1.0, SEARCH_WIDTH / sights[0].hand.shape[1])
-        views = [view_of(sights[pick], scale) for pick in picks]
-        candidates = find_candidates(views, skin_of(sights), still, self._diameter)
+        skin = skin_of(sights)
+        if all(sight.depth is not None and sight.depth.moving is not None for sight in sights):
+            picks = spread_indices(len(sights), MOTION_VIEWS)
+            candidates = find_moving([view_of(sights[pick], scale) for pick in picks], skin, self._diameter)
+        else:
+            picks = spread_indices(len(sights), SEARCH_VIEWS)
+            candidates = find_candidates([view_of(sights[pick], scale) for pick in picks], skin, still, self._diameter)
         height, width = sights[0].hand.shape
         found: list[tuple[int, np.ndarray]] = []
         while candidates and len(found) < MAX_CANDIDATES:

@@ -21,12 +21,14 @@ T = TypeVar("T")
 class DepthView:
     """What depth says about each pixel.
 
-    depth: (H, W) float32, m, 0 or NaN = not measured. raised: (H, W) bool, off the table. focal: px.
+    depth: (H, W) float32, m, 0 = not measured. raised: (H, W) bool, off the table. focal: px.
+    moving: (H, W) bool, those of the raised pixels before which something else was seen to be; None = not known.
     """
 
     depth: np.ndarray
     raised: np.ndarray
     focal: float
+    moving: np.ndarray | None = None
 
 
 @dataclass
@@ -63,7 +65,8 @@ def sight_of(frame: Frame, hands: Sequence[HandEvidence], raised: np.ndarray | N
             pixels |= hand.mask
     depth = None
     if frame.depth is not None and raised is not None:
-        depth = DepthView(frame.depth, raised, float(frame.camera.camera_k[0, 0]))
+        measured = np.nan_to_num(frame.depth, nan=0.0, posinf=0.0, neginf=0.0)
+        depth = DepthView(measured, raised, float(frame.camera.camera_k[0, 0]))
     return Sight(frame.color, pixels, drawing, hands, depth=depth)
 
 
@@ -75,15 +78,28 @@ def view_of(sight: Sight, scale: float) -> View:
     for hand in sight.hands:
         scaled = replace(hand, keypoints=(hand.keypoints + np.float32(0.5)) * np.float32(scale) - np.float32(0.5))
         arms |= draw_forearm(scaled, pixels_per_metre(scaled), height, width)
+        if sight.depth is not None and sight.depth.moving is not None:
+            arms |= _behind_wrist(scaled, height, width)
         points = np.concatenate([points, scaled.keypoints[1:]])
         size = max(size, float(np.ptp(scaled.keypoints, axis=0).max()))
     image = cv2.resize(sight.color, (width, height), interpolation=cv2.INTER_AREA)
     raised, distance = None, None
     if sight.depth is not None:
-        raised = resized(sight.depth.raised, (width, height))
+        raised = resized(sight.depth.raised if sight.depth.moving is None else sight.depth.moving, (width, height))
         distance = cv2.resize(sight.depth.depth, (width, height), interpolation=cv2.INTER_NEAREST)
         distance = distance / np.float32(sight.depth.focal * scale)
     return View(image, resized(sight.hand, (width, height)), arms, points, size, raised, distance)
+
+
+def _behind_wrist(hand: HandEvidence, height: int, width: int) -> np.ndarray:
+    """(H, W) bool: everything within 60 degrees of the direction in which the arm leaves the hand."""
+    wrist = hand.keypoints[0]
+    away = wrist - hand.keypoints[[5, 9, 13, 17]].mean(axis=0)
+    columns = np.arange(width, dtype=np.float32)[None] - wrist[0]
+    rows = np.arange(height, dtype=np.float32)[:, None] - wrist[1]
+    length = np.hypot(columns, rows) * np.float32(max(float(np.linalg.norm(away)), 1e-6))
+    behind: np.ndarray = columns * away[0] + rows * away[1] > 0.5 * length
+    return behind
 
 
 def resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

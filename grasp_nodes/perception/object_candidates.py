@@ -141,6 +141,32 @@ def merged(candidates: Sequence[Candidate]) -> Candidate:
     return replace(best, mask=mask)
 
 
+def find_moving(views: Sequence[View], skin: ColorModel, diameter: float | None = None) -> list[Candidate]:
+    """Things among what moves, best first: the object rests, free on all sides, before it is taken or afterwards.
+
+    Args:
+        views: many images of the clip by a camera at rest, with `raised` the pixels that move. skin: see
+            `find_candidates`. diameter: m, of the object.
+    """
+    found = find_candidates(views, skin, still=False, diameter=diameter)
+    masks = [(each.index, each.mask) for each in found]
+    rated = []
+    for each in found:
+        area = np.count_nonzero(each.mask)
+        rests = {
+            index
+            for index, mask in masks
+            if index != each.index and 2 * np.count_nonzero(mask & each.mask) > np.count_nonzero(mask | each.mask)
+        }
+        around = cv2.dilate(each.mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        around &= ~each.mask
+        raised = views[each.index].raised
+        assert raised is not None
+        free = 1.0 - np.count_nonzero(around & (views[each.index].hidden | raised)) / np.count_nonzero(around)
+        rated.append(replace(each, score=each.score * free**2 * (RESTING + len(rests) / len(views)) * np.sqrt(area)))
+    return sorted(rated, key=lambda candidate: -candidate.score)
+
+
 class _Changes:
     """What differs between the images of a camera at rest, light shadows apart."""
 

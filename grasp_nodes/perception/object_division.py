@@ -41,6 +41,10 @@ OTHER_PART = 0.06
 """Prior of the object where a part of it may look out behind the hand."""
 RAISED_BEHIND, FLAT_OBJECT, FAR_OBJECT = 0.03, 0.3, 0.01
 """Factors by depth: scenery that is raised, object that is flat on the table (its foot), object out of reach."""
+MOVING_BEHIND, STILL_OBJECT = 0.002, 0.3
+"""Factors where depth tells what moves: scenery that does, object or hand that do not."""
+HAND_MOVING = 0.15
+"""Prior of the hand where something moves outside of its mask: an arm, a sleeve."""
 MAX_RADIUS, DEPTH_MARGIN = 1.2, 0.02
 """Reach in depth: share of the object's visible size, and m besides."""
 SMALL_PART = 0.006
@@ -66,8 +70,8 @@ class ObjectDivider:
         self._object, self._around = ColorModel(), ColorModel()
 
     def learn_skin(self, sights: Sequence[Sight]) -> None:
-        """Take in the colours along the fingers, but not where the object was found."""
-        _learn_skin(self.skin, sights)
+        """Take in the colours along the fingers, but not where the object was found or what looks like it."""
+        _learn_skin(self.skin, sights, self._object)
 
     def learn_background(self, sights: Sequence[Sight]) -> None:
         """Take in what the images show where neither hands nor object are; for a camera at rest."""
@@ -99,10 +103,10 @@ class ObjectDivider:
         found = [sight for sight in sights if sight.mask is not None]
         if found:
             self.forget_object()
-            self.skin = ColorModel()
-            self.learn_skin(sights)
             for sight in spread(found, COLOR_VIEWS):
                 self.learn_colors(sight)
+            self.skin = ColorModel()
+            self.learn_skin(sights)
 
     def learn_colors(self, sight: Sight) -> None:
         """Take in the object's colours from inside of its mask and those of its surroundings from around it."""
@@ -181,16 +185,25 @@ class ObjectDivider:
 def skin_of(sights: Sequence[Sight]) -> ColorModel:
     """The colours along the fingers."""
     skin = ColorModel()
-    _learn_skin(skin, sights)
+    _learn_skin(skin, sights, ColorModel())
     return skin
 
 
-def _learn_skin(skin: ColorModel, sights: Sequence[Sight]) -> None:
+def _learn_skin(skin: ColorModel, sights: Sequence[Sight], other: ColorModel) -> None:
+    """Take in skin, and where it is known what moves the whole arm; not what has the colours of something other."""
     for sight in spread(sights, SKIN_VIEWS):
+        if sight.depth is not None and sight.depth.moving is not None and sight.mask is not None:
+            # What else moves is the arm, whatever it wears.
+            apart = cv2.dilate(sight.mask.astype(np.uint8), np.ones((15, 15), np.uint8)) == 0
+            others = cv2.erode((sight.depth.moving & apart).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+            skin.learn(color_cells(sight.color[others][None])[0])
         for hand in sight.hands:
             bones = draw_bones(hand, pixels_per_metre(hand), *sight.hand.shape) & ~sight.found
             if bones.any():
-                skin.learn(color_cells(sight.color[bones][None])[0])
+                cells = color_cells(sight.color[bones][None])[0]
+                if skin.is_known and other.is_known:
+                    cells = cells[skin.log_likelihood(cells) >= other.log_likelihood(cells)]
+                skin.learn(cells)
 
 
 def _costs(
@@ -202,11 +215,16 @@ def _costs(
     extent: float,
 ) -> np.ndarray:
     """(h, w, 3) float32: negative log of likelihoods (h, w, 3) times the priors; the rest at that size as well."""
-    inside = resized(sight.drawing[window] | sight.hand[window], (weights.shape[1], weights.shape[0]))
+    size = (weights.shape[1], weights.shape[0])
+    inside = resized(sight.drawing[window] | sight.hand[window], size)
     beside = cv2.dilate(inside.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     hand = np.where(inside, HAND_INSIDE, np.where(beside, HAND_BORDER, HAND_AWAY)).astype(np.float32)
     if not sight.hands:
         hand[:] = HAND_AWAY / 10
+    if sight.depth is not None and sight.depth.moving is not None:
+        # The hand's mask may hold the object as well; its drawing does not know the fingers' width.
+        hand[inside & ~resized(sight.drawing[window], size)] = HAND_BORDER
+        hand = np.where(resized(sight.depth.moving[window], size), np.maximum(hand, HAND_MOVING), hand)
     here = _place_prior(expected, reach, extent)
     weights[..., HAND] *= hand
     weights[..., OBJECT] *= (1.0 - hand) * here
@@ -229,10 +247,12 @@ def _weigh_depth(weights: np.ndarray, sight: Sight, window: tuple[slice, slice],
     assert sight.depth is not None
     size = (weights.shape[1], weights.shape[0])
     depth = cv2.resize(sight.depth.depth[window], size, interpolation=cv2.INTER_NEAREST)
-    raised = resized(sight.depth.raised[window], size)
+    moves = sight.depth.moving is not None
+    raised = resized((sight.depth.raised if sight.depth.moving is None else sight.depth.moving)[window], size)
     measured = depth > 0
-    weights[raised, BEHIND] *= RAISED_BEHIND
-    weights[measured & ~raised, OBJECT] *= FLAT_OBJECT
+    weights[raised, BEHIND] *= MOVING_BEHIND if moves else RAISED_BEHIND
+    weights[measured & ~raised, OBJECT] *= STILL_OBJECT if moves else FLAT_OBJECT
+    weights[measured & ~raised, HAND] *= STILL_OBJECT if moves else 1.0
     own = sight.depth.depth[expected & sight.depth.raised & ~sight.hand]
     if len(own) >= MIN_PIXELS:
         middle = float(np.median(own))

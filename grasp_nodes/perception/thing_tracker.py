@@ -71,11 +71,13 @@ class ThingTracker:
             sights: of a window; their masks are replaced. still: whether the camera is at rest.
             start: the image that the first mask belongs to; None = go on from the last window.
         """
-        self._divider.learn_skin(sights)
         if not still:
             self._divider.background.reset()
         if start is not None:
-            self._divider.learn_colors(replace(sights[start], mask=self._seen.mask))
+            first = replace(sights[start], mask=self._seen.mask)
+            self._divider.learn_colors(first)
+            self._divider.learn_skin([first])
+        self._divider.learn_skin(sights)
         self._follow(sights, start or 0)
         if still:
             self._divider.learn_background(sights)

@@ -97,13 +97,11 @@ def hand_evidence(frames: Sequence[ObservedFrame], track: HandTrack) -> list[Han
 def object_evidence(
     frames: Sequence[ObservedFrame], track: ObjectTrack, only_object: bool
 ) -> list[ObjectEvidence | None]:
-    """The evidence of one object track in every frame: that of its name; of an only object also the best nameless."""
-    found: list[ObjectEvidence | None] = []
-    for frame in frames:
-        named = [item for item in frame.evidence.objects if item.object_id == track.object_id]
-        candidates = named or (list(frame.evidence.objects) if only_object else [])
-        found.append(candidates[0] if candidates else None)
-    return found
+    """Evidence of one object track in every frame: that of its name; of an only object that no frame names, the best."""
+    named = [[item for item in frame.evidence.objects if item.object_id == track.object_id] for frame in frames]
+    if only_object and not any(named):
+        named = [list(frame.evidence.objects) for frame in frames]
+    return [candidates[0] if candidates else None for candidates in named]
 
 
 def hidden_pixels(frames: Sequence[ObservedFrame]) -> list[np.ndarray | None]:

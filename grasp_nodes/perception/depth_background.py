@@ -1,0 +1,51 @@
+"""What a depth camera at rest sees behind everything that moves: the farthest surface of each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from grasp_nodes.errors import InputError
+
+VIEWS = 12
+RANK = 2
+"""Of the views from the farthest on: one view alone may be a flying pixel."""
+MARGIN = 0.008
+"""m before the background, at 0.6 m distance, from which there is something else; grows with the distance squared."""
+
+
+class DepthBackground:
+    """The scene behind hands and moved things, learned window after window; for a camera at rest."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the scene."""
+        self._farthest: np.ndarray | None = None
+
+    def learn(self, depths: Sequence[np.ndarray]) -> None:
+        """Take in some images of a window; what moves must have left each place in `RANK` of them.
+
+        Args:
+            depths: N >= 1 of (H, W) float32, m, 0 = not measured.
+
+        Raises:
+            InputError: sizes that differ from each other or from earlier ones.
+        """
+        shapes = {depth.shape for depth in depths}
+        if self._farthest is not None:
+            shapes.add(self._farthest.shape)
+        if len(shapes) != 1:
+            raise InputError(f"depth background: expected images of one size, got {sorted(shapes)}")
+        place = max(len(depths) - RANK, 0)
+        farthest: np.ndarray = np.partition(np.stack(depths), place, axis=0)[place]
+        self._farthest = farthest if self._farthest is None else np.maximum(farthest, self._farthest)
+
+    def before(self, depth: np.ndarray) -> np.ndarray:
+        """(H, W) bool: measured pixels of (H, W) m before the background, or where there is none known."""
+        assert self._farthest is not None
+        margin = MARGIN * np.maximum(depth / np.float32(0.6), np.float32(0.6)) ** 2
+        front: np.ndarray = (depth > 0) & ((depth < self._farthest - margin) | (self._farthest <= 0))
+        return front
