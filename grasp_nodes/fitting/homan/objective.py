@@ -24,6 +24,7 @@ from grasp_nodes.fitting.homan.depth_term import (
     see_through_loss,
 )
 from grasp_nodes.fitting.homan.hand_pairs import HandPairMatch, hand_pair_distances, match_hands
+from grasp_nodes.fitting.homan.holding import holding_loss, moving_frames
 from grasp_nodes.fitting.homan.observation import (
     ClipImages,
     depth_points,
@@ -85,13 +86,17 @@ class _HandTerms:
 
 @dataclass
 class _ObjectTerms:
-    """Constants of one object track; what was looked through is renewed. rows: frames whose mask is compared."""
+    """Constants of one object track; what was looked through is renewed.
+
+    rows: frames whose mask is compared. moving: (T,) bool, frames in which the object moves.
+    """
 
     proxy: ObjectProxy
     silhouette: SilhouetteLoss | None
     rows: Tensor
     intrinsics: Tensor
     measured: DepthPoints | None
+    moving: Tensor
     seen_through: SeenThrough | None = None
 
 
@@ -281,6 +286,8 @@ class Objective:
             error = losses.centroid_loss(center, middle, overlap, weights.scale_free)
             found.setdefault("centroid", []).append(error)
         rows = overlap.nonzero()[:, 0]
+        if contact and weights.holding:
+            found.setdefault("holding", []).append(self._holding(k, j, posed, overlap))
         if not contact or not len(rows) or not (weights.local or weights.collision):
             return
         proxy, share = self._objects[j].proxy, len(rows) / self._num_frames
@@ -291,6 +298,22 @@ class Objective:
             found.setdefault("local", []).append(share * losses.local_contact_loss(distances, self._hands[k].zones))
         if weights.collision:
             found.setdefault("collision", []).append(share * losses.collision_loss(distances, proxy.collision_unit))
+
+    def _holding(self, k: int, j: int, posed: PosedClip, overlap: Tensor) -> Tensor:
+        terms, hand, item = self._objects[j], posed.hands[k], posed.objects[j]
+        rows = (overlap & terms.moving).nonzero()[:, 0]
+        apart = holding_loss(
+            posed.local[k][rows],
+            hand.scale,
+            hand.rotation[rows],
+            hand.translation[rows],
+            self._hands[k].zones,
+            terms.proxy.signed_distance,
+            item.rotation[rows],
+            item.translation[rows],
+            item.scale,
+        )
+        return apart * (len(rows) / self._num_frames)
 
     def _add_collisions_among_equals(self, found: dict[str, list[Tensor]], posed: PosedClip) -> None:
         """Hand in hand and object in object, each mesh's vertices in the other."""
@@ -364,7 +387,10 @@ class Objective:
         measured = None
         if self._images.depth is not None and self._settings.depth:
             measured = self._measured([None if item is None else item.mask for item in evidence], active)
-        return _ObjectTerms(proxy, silhouette, rows, windows.intrinsics[rows], measured)
+        corners = proxy.vertices[[int(k) for k in (*proxy.vertices.argmin(0), *proxy.vertices.argmax(0))]]
+        moving = moving_frames(np.asarray(track.T_camera_object, np.float64), corners.double().numpy() * track.scale)
+        moving &= ~np.asarray(track.lost, bool)
+        return _ObjectTerms(proxy, silhouette, rows, windows.intrinsics[rows], measured, torch.from_numpy(moving))
 
     def _measured(
         self, masks: Sequence[np.ndarray | None], active: np.ndarray, boxes: Sequence[np.ndarray] | None = None

@@ -15,8 +15,9 @@ class JointFitSettings:
     The paper's weights are those of clips without depth; see `depth` for the term that the paper does not have.
     """
 
-    obj: float = WEIGHTS["obj"]
-    """Object silhouettes against masks, pixels of hands not counted."""
+    obj: float = 30 * WEIGHTS["obj"]
+    """Object silhouettes against masks, pixels of hands not counted. Thirty times the paper's: its objects start roughly
+    placed, ours within millimetres, which `smooth` and `centroid` would undo."""
     v2d: float = WEIGHTS["v2d"]
     """Projected hand vertices stay where the initial ones were."""
     pca: float = WEIGHTS["pca"]
@@ -35,6 +36,8 @@ class JointFitSettings:
     hand whose distance colour alone tells badly stays a centimetre from what it holds."""
     collision: float = 50 * WEIGHTS["col"]
     """No vertex inside another mesh (second pass). Fifty times the paper's, whose fits keep 3 mm of penetration."""
+    holding: float = 10.0
+    """1/m; what moves in front of a hand is touched by it (second pass), see `holding`. Not in the paper."""
     anatomy: float = 1.0
     """1/rad^2; finger angles stay within what a hand can do. Not in the paper."""
     depth: float = 1e4
