@@ -14,6 +14,7 @@ from grasp_nodes.contact.computation import CONTACT_THRESHOLD, compute_contact_m
 from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandState, ObjectState
 from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.given_poses import GivenPoses, starts_of
 from grasp_nodes.fitting.hand_contact import ObjectSurface
 from grasp_nodes.fitting.hand_fit import HandFit, HandFitOptions, HandFitter
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
@@ -22,7 +23,7 @@ from grasp_nodes.fitting.object_fit import ObjectPoseEstimate, ObjectPoseFitter
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import Side
+from grasp_nodes.hand.parameters import HandParams, Side
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence
 
@@ -118,12 +119,15 @@ class FrameFitter:
             self.update(evidence, depth)
         self.reset()
 
-    def update(self, evidence: Evidence, depth: np.ndarray | None = None) -> HandObjectState:
+    def update(
+        self, evidence: Evidence, depth: np.ndarray | None = None, given: GivenPoses | None = None
+    ) -> HandObjectState:
         """The state of one frame.
 
         Args:
             evidence: what was seen; a stamp before the last one starts anew.
             depth: (H, W) float32, m, registered to the evidence's camera, 0 or NaN = no measurement; None = colour.
+            given: poses from elsewhere, from which the fit starts.
 
         Returns:
             OK: something was seen and nothing had to be repeated for lack of it. HELD: the last answer is repeated for
@@ -136,10 +140,15 @@ class FrameFitter:
             self.reset()
         self._stamp = evidence.stamp
         residuals: dict[str, float] = {}
-        estimate = self._fit_object(evidence, depth, residuals)
+        given = given or GivenPoses()
+        estimate = self._fit_object(evidence, depth, residuals, given.T_camera_object)
         seen = [hand for hand in evidence.hands if hand.score >= self.options.min_hand_score]
-        fresh = {self._fit_hand(hand, evidence, depth, estimate, residuals) for hand in seen} - {None}
+        fresh = {
+            self._fit_hand(hand, evidence, depth, estimate, residuals, start)
+            for hand, start in starts_of(seen, given.hands, evidence.camera, self._models)
+        } - {None}
         held = self._hold_hands(fresh, evidence.stamp)
+        self._after_hands(estimate is not None, fresh)
         hands = [followed.state for followed in self._hands.values() if followed.state is not None]
         objects = [] if self._object is None else [self._object]
         status, text = self._status(bool(fresh), held, estimate)
@@ -157,7 +166,11 @@ class FrameFitter:
     # -- object
 
     def _fit_object(
-        self, evidence: Evidence, depth: np.ndarray | None, residuals: dict[str, float]
+        self,
+        evidence: Evidence,
+        depth: np.ndarray | None,
+        residuals: dict[str, float],
+        start: np.ndarray | None,
     ) -> ObjectPoseEstimate | None:
         """The object's pose where it was seen in this frame; keeps or repeats its state."""
         if self._object_fitter is None or self._object_model is None:
@@ -165,7 +178,9 @@ class FrameFitter:
         seen = _object_evidence(evidence, self._object_model.object_id)
         masks = [hand.mask for hand in evidence.hands if hand.mask is not None]
         occluder = np.logical_or.reduce(masks) if masks else None
-        estimate = self._object_fitter.update(evidence.camera, None if seen is None else seen.mask, depth, occluder)
+        estimate = self._object_fitter.update(
+            evidence.camera, None if seen is None else seen.mask, depth, occluder, start
+        )
         if estimate is None or estimate.is_held:
             self._hold_object(evidence.stamp)
             return None
@@ -201,6 +216,7 @@ class FrameFitter:
         depth: np.ndarray | None,
         estimate: ObjectPoseEstimate | None,
         residuals: dict[str, float],
+        start: HandParams | None,
     ) -> tuple[int, Side] | None:
         side: Side = "left" if hand.side == "left" else "right"
         model = self._models.get(side)
@@ -212,7 +228,7 @@ class FrameFitter:
             followed = _FollowedHand(HandFitter(model, self.options.hand), evidence.stamp)
             self._forget_other_side(key)
         try:
-            fit = followed.fitter.update(evidence.camera, hand, depth, evidence.stamp, self._surface(estimate))
+            fit = followed.fitter.update(evidence.camera, hand, depth, evidence.stamp, self._surface(estimate), start)
         except UnexplainedHandError as error:
             # A false hit of the landmark network must not cost the object and the other hand their answer.
             logger.info("hand %d (%s) left out: %s", hand.track_id, side, error)
@@ -270,6 +286,13 @@ class FrameFitter:
                 followed.state = replace(followed.state, score=followed.state.score * self.options.held_decay)
                 held = True
         return held
+
+    def _after_hands(self, object_seen: bool, fresh: set[tuple[int, Side] | None]) -> None:
+        """For what hands and object say of each other in this frame.
+
+        Args:
+            object_seen: the object's pose is of this frame. fresh: hands that were fitted in this frame.
+        """
 
     # -- contact and status
 

@@ -7,6 +7,7 @@ track, from its first frames, and then kept.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.hand_configuration import configurations_of
 from grasp_nodes.fitting.hand_contact import ObjectSurface, contact_terms
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
 from grasp_nodes.fitting.hand_observation import (
@@ -44,6 +46,10 @@ MISSED_COST = 1.5
 CANDIDATES = 3
 """Poses that explain the landmarks best and are tried on the skin."""
 FRAME_TIME = 1.0 / 30.0
+SLOPE_FADE = 0.7
+"""Weight of an answer relative to that of the next one, when their motion is estimated."""
+GIVEN_TURN_ERROR, GIVEN_ANGLE_ERROR = 0.2, 0.15
+"""rad; standard deviations of a pose that is given from elsewhere."""
 MAX_GAP = 0.5
 """s without the hand after which it is looked for anew."""
 
@@ -66,6 +72,8 @@ class HandFitOptions:
     """Standard deviation of the hand's size relative to the model; 0 = the model's size is the hand's."""
     size_frames: int = 15
     """Frames with depth after which the size is kept."""
+    window: int = 2
+    """Answers from which the motion that goes on is estimated."""
     worst_cost: float = 70.0
     """Cost above which a followed hand is looked for anew."""
 
@@ -75,6 +83,8 @@ class HandFitOptions:
                 raise InputError(f"{name}: expected a positive number, got {getattr(self, name)}")
         if self.size_spread < 0 or self.size_frames < 1:
             raise InputError(f"size_spread, size_frames: expected >= 0 and >= 1, got {self}")
+        if self.window < 2:
+            raise InputError(f"window: expected at least 2 answers, got {self.window}")
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class HandFitter:
     def reset(self) -> None:
         """Forget the hand, its size included."""
         self._last: HandConfiguration | None = None
-        self._previous: HandConfiguration | None = None
+        self._past: deque[tuple[int, HandConfiguration]] = deque(maxlen=self.options.window)
         self._stamp, self._step = 0, FRAME_TIME
         self._sizes: list[float] = []
         self._size: float | None = None if self.options.size_spread > 0 else 1.0
@@ -136,6 +146,7 @@ class HandFitter:
         depth: np.ndarray | None = None,
         stamp: int = 0,
         surface: ObjectSurface | None = None,
+        start: HandParams | None = None,
     ) -> HandFit:
         """The hand in the next frame.
 
@@ -145,6 +156,7 @@ class HandFitter:
             depth: (H, W) float32, m, 0 or NaN = no measurement; None = colour camera.
             stamp: ns, of the image.
             surface: the object that the hand may touch, where its pose is known.
+            start: pose that is likely, from elsewhere; its turn and fingers are expected, its place is only tried.
 
         Raises:
             UnexplainedHandError: no hand can have these landmarks.
@@ -156,12 +168,18 @@ class HandFitter:
         if self._last is not None and 0.0 <= gap <= MAX_GAP:
             self._step = gap if gap > 0 else FRAME_TIME
             solution = self._follow(observation, surface)
+        if start is not None:
+            given = self._from_elsewhere(observation, start, surface)
+            if solution is None or given.cost < solution.cost:
+                is_initial, solution = solution is None, given
         if solution is None or solution.cost > self.options.worst_cost:
             searched = self._search(observation, surface)
             if solution is None or searched.cost < 0.8 * solution.cost:
                 solution, is_initial = searched, True
         self._observation, self._stamp = observation, stamp
-        self._previous = None if is_initial else self._last
+        if is_initial:
+            self._past.clear()
+        self._past.append((stamp, solution.configuration))
         self._last = solution.configuration
         self._learn_size(observation)
         return self._result(solution.configuration, hand.score, is_initial, camera.is_metric)
@@ -184,17 +202,40 @@ class HandFitter:
         return self._rounds(observation, expected, prior, surface, (4, 3, 3))
 
     def _expected(self) -> HandConfiguration:
+        """Where the motion of the last answers leads to."""
         assert self._last is not None
-        last, previous = self._last, self._previous
+        last = self._last
         size = self._size if self._size is not None else last.scale
-        if previous is None:
+        if len(self._past) < 2:
             return last._replace(scale=size)
-        share = self.options.velocity_share
-        turn = Rotation.from_matrix(last.rotation @ previous.rotation.T).as_rotvec()
-        rotation = Rotation.from_rotvec(share * turn).as_matrix() @ last.rotation
-        wrist = last.wrist + share * (last.wrist - previous.wrist)
-        angles = last.angles + 0.5 * share * (last.angles - previous.angles)
-        return HandConfiguration(rotation, wrist, angles, size)
+        times = np.array([stamp - self._stamp for stamp, _ in self._past]) * 1e-9
+        turns = np.stack([Rotation.from_matrix(one.rotation @ last.rotation.T).as_rotvec() for _, one in self._past])
+        wrists, angles = (np.stack([one[k] for _, one in self._past]) for k in (1, 2))
+        share = self.options.velocity_share * self._step
+        return HandConfiguration(
+            Rotation.from_rotvec(share * _slope(times, turns)).as_matrix() @ last.rotation,
+            last.wrist + share * _slope(times, wrists),
+            last.angles + 0.5 * share * _slope(times, angles),
+            size,
+        )
+
+    def _from_elsewhere(
+        self, observation: HandObservation, start: HandParams, surface: ObjectSurface | None
+    ) -> HandSolution:
+        """Start from a given pose, near the depth that was measured."""
+        (given,) = configurations_of(self.skeleton, start)
+        measured = observation.depth[observation.depth > 0]
+        if len(measured):
+            given = given._replace(wrist=given.wrist * (np.median(measured) / max(given.wrist[2], 0.05)))
+        options = self.options
+        prior = self._prior_at(
+            given._replace(scale=self._known_size()),
+            rotation=1.0 / GIVEN_TURN_ERROR,
+            wrist=np.zeros(3),
+            angles=1.0 / GIVEN_ANGLE_ERROR,
+            size_is_open=self._size is None and observation.has_depth and options.size_spread > 0,
+        )
+        return self._rounds(observation, prior.expected, prior, surface, (6, 4, 4))
 
     def _search(self, observation: HandObservation, surface: ObjectSurface | None) -> HandSolution:
         """Several postures and directions by the landmarks alone; the best go on to the skin."""
@@ -296,6 +337,14 @@ class HandFitter:
             scale=torch.tensor([configuration.scale], dtype=torch.float32),
         )
         return HandFit(configuration, params, landmark_error, skin_error, score, is_initial, is_metric)
+
+
+def _slope(times: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(N,): change per second of (T, N) values at (T,) times; what is older counts less."""
+    weights = SLOPE_FADE ** np.arange(len(times))[::-1]
+    apart = times - np.average(times, weights=weights)
+    spread = float(weights @ apart**2)
+    return (weights * apart) @ values / max(spread, 1e-12)
 
 
 def _row(values: np.ndarray) -> torch.Tensor:

@@ -122,6 +122,7 @@ class ObjectPoseFitter:
         mask: np.ndarray | None,
         depth: np.ndarray | None = None,
         occluder: np.ndarray | None = None,
+        start: np.ndarray | None = None,
     ) -> ObjectPoseEstimate | None:
         """The pose in the next frame.
 
@@ -130,6 +131,7 @@ class ObjectPoseFitter:
             mask: (H, W) bool, visible pixels of the object; None or empty where it was not seen.
             depth: (H, W) float32, m, 0 or NaN = no measurement; None = colour camera.
             occluder: (H, W) bool, pixels that may hide the object (a hand), or None.
+            start: (4, 4), object to camera, m; a pose that is likely, from elsewhere.
 
         Returns:
             The estimate; the last one, marked as held, where the object was not seen; None before it was ever seen.
@@ -156,7 +158,12 @@ class ObjectPoseFitter:
         )
         if coarse is None:
             return self._hold()
-        estimate = None if self._pose is None else self._follow(fine)
+        likely = None if start is None else (start[:3, :3], start[:3, :3] @ self._mesh.centre + start[:3, 3])
+        estimate = None
+        if self._pose is not None:
+            estimate = self._follow(fine, likely)
+        elif likely is not None:
+            estimate = self._restart(*likely, fine, 0.0)
         if estimate is None or estimate.iou < LOST_OVERLAP or estimate.score < LOST_SHARE * self._usual_score:
             estimate = self._search(coarse, fine, estimate)
         else:
@@ -171,14 +178,18 @@ class ObjectPoseFitter:
         self._previous = self._pose
         return None if self._last is None else replace(self._last, score=0.0, is_held=True, is_initial=False)
 
-    def _follow(self, observation: ObjectObservation) -> ObjectPoseEstimate:
-        """Start from the better of the last pose and the one that the last motion leads to."""
+    def _follow(
+        self, observation: ObjectObservation, likely: tuple[np.ndarray, np.ndarray] | None
+    ) -> ObjectPoseEstimate:
+        """Start from the best of the last pose, the one that the last motion leads to, and what is likely otherwise."""
         assert self._pose is not None
         rotation, centre = self._pose
         starts = [self._pose]
         if self._previous is not None:
             turn = rotation_matrix(_VELOCITY_SHARE * rotation_vector(rotation @ self._previous[0].T))
             starts.append((turn @ rotation, centre + _VELOCITY_SHARE * (centre - self._previous[1])))
+        if likely is not None:
+            starts.append(likely)
         problem = PoseProblem(self._mesh, observation.image)
         weights = [
             solver_weights(observation, contour_scale, depth_scale)
