@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from grasp_msgs.msg import ContactMap, Evidence, HandModelInfo, HandObjectState, HandPoseArray, ObjectPose
@@ -21,7 +22,8 @@ from grasp_nodes.nodes.worker import InferenceWorker
 
 if TYPE_CHECKING:
     from grasp_nodes.contact.interaction import HandObjectState as HandObjectNoun
-    from grasp_nodes.fitting.frame_fitter import FrameFitter
+    from grasp_nodes.fitting.given_poses import GivenPoses
+    from grasp_nodes.fitting.streaming import StreamingFitter
     from grasp_nodes.hand.model import HandModel
     from grasp_nodes.hand.parameters import Side
     from grasp_nodes.objects.model import ObjectModel
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 EVIDENCE = "evidence"
 STATE, HANDS, OBJECTS, CONTACT = "hand_object/state", "hands", "objects/pose", "contact_map"
+GIVEN_HANDS, GIVEN_OBJECT = "hand_poses_in", "object_pose_in"
 MARKERS, MODEL_INFO = "markers", "hand_model_info"
 TF_QOS = QoSProfile(depth=100)
 
@@ -39,7 +42,7 @@ class FittingNode(GraspNode[FittingParameters]):
     def __init__(self, **node_options: Any) -> None:
         super().__init__("fitting_node", FittingParameters, **node_options)
         settings = self.settings
-        self._fitter: FrameFitter | None = None
+        self._fitter: StreamingFitter | None = None
         self._hand_models: dict[Side, HandModel] = {}
         self._poser: HandPoser | None = None
         self._object_model: ObjectModel | None = None
@@ -57,6 +60,14 @@ class FittingNode(GraspNode[FittingParameters]):
         )
         self.subscribe(Evidence, EVIDENCE, self._on_evidence)
         self._depth = DepthInput(self, settings.use_depth, self._add)
+        self._given = []
+        for wanted, kind, topic in (
+            (settings.hand_poses_backend, HandPoseArray, GIVEN_HANDS),
+            (settings.object_pose_backend, ObjectPose, GIVEN_OBJECT),
+        ):
+            if wanted == "topic":
+                self._given.append(topic)
+                self.subscribe(kind, topic, partial(self._on_given, topic))
         self._worker.start()
         watch_object(self, self._on_object)
 
@@ -66,10 +77,14 @@ class FittingNode(GraspNode[FittingParameters]):
             return "the hand model and the fit are being loaded"
         if EVIDENCE not in self.statistics.inputs:
             return f"no message on {EVIDENCE} ({self.publishers_of(EVIDENCE)} publishers)"
+        for topic in self._given:
+            if topic not in self.statistics.inputs:
+                return f"no message on {topic} ({self.publishers_of(topic)} publishers)"
         if self._pairing.waiting(EVIDENCE):
+            others = [*self._given, *([DEPTH] if self._depth.wanted else [])]
             return (
-                f"no depth on {DEPTH} within sync_slop_s = {self.settings.sync_slop_s} s of the evidence; "
-                "colour alone: use_depth:=never"
+                f"no message on {' or '.join(others)} within sync_slop_s = {self.settings.sync_slop_s} s of the "
+                "evidence; without depth: use_depth:=never"
             )
         return "evidence stopped coming"
 
@@ -90,9 +105,12 @@ class FittingNode(GraspNode[FittingParameters]):
     def _on_evidence(self, message: Evidence) -> None:
         self._add(EVIDENCE, self.checked_stamp(EVIDENCE, message.header), message)
 
+    def _on_given(self, topic: str, message: Any) -> None:
+        self._add(topic, self.stamp_of(message.header), message)
+
     def _add(self, topic: str, stamp: int, message: Any) -> None:
         self._pairing.add(topic, stamp, message)
-        for group in self._pairing.take([DEPTH] if self._depth.wanted else []):
+        for group in self._pairing.take([*self._given, *([DEPTH] if self._depth.wanted else [])]):
             group["arrived"] = time.monotonic()
             if self._worker.submit(group) is not None:
                 self.statistics.dropped("newer evidence came")
@@ -141,17 +159,18 @@ class FittingNode(GraspNode[FittingParameters]):
             f"object {self._object_model.object_id} from {spec} is ready after {time.monotonic() - started:.1f} s"
         )
 
-    def _make_fitter(self) -> FrameFitter:
-        from grasp_nodes.fitting.frame_fitter import FrameFitter, FrameFitterOptions
+    def _make_fitter(self) -> StreamingFitter:
+        from grasp_nodes.fitting.frame_fitter import FrameFitterOptions
+        from grasp_nodes.fitting.streaming import StreamingFitter, StreamingOptions
 
         settings = self.settings
-        options = FrameFitterOptions(
+        frame = FrameFitterOptions(
             min_hand_score=settings.min_hand_score,
             contact_threshold=settings.contact_threshold,
             hold_time=settings.hold_time_s,
             seed=settings.seed,
         )
-        fitter = FrameFitter(self._object_model, self._hand_models, options)
+        fitter = StreamingFitter(self._object_model, self._hand_models, StreamingOptions(frame, settings.window))
         fitter.warm_up()
         return fitter
 
@@ -181,10 +200,27 @@ class FittingNode(GraspNode[FittingParameters]):
             return
         evidence = from_evidence(group[EVIDENCE])
         depth = self._depth.read(group.get(DEPTH), evidence.camera.width, evidence.camera.height)
-        state = self._fitter.update(evidence, depth)
+        state = self._fitter.update(evidence, depth, self._read_given(group))
         self._publish_state(state)
         self.statistics.latency(time.monotonic() - group["arrived"])
         self.useful("" if state.status == 0 else state.status_text or "neither a hand nor an object was fitted")
+
+    def _read_given(self, group: dict[str, Any]) -> GivenPoses:
+        """Poses from elsewhere; those that cannot be used are reported and counted, and the fit goes on without."""
+        from grasp_nodes.fitting.given_poses import GivenPoses
+        from grasp_nodes.nodes.conversions.given_poses import read_given_hands, read_given_object
+
+        found: dict[str, Any] = {}
+        for topic, field, read in (
+            (GIVEN_HANDS, "hands", read_given_hands),
+            (GIVEN_OBJECT, "T_camera_object", read_given_object),
+        ):
+            if topic in group:
+                try:
+                    found[field] = read(group[topic])
+                except InputError as error:
+                    self.drop(topic, f"bad {topic}", f"{error}; the fit starts without it")
+        return GivenPoses(**found)
 
     def _publish_state(self, state: HandObjectNoun) -> None:
         from grasp_nodes.nodes.conversions.hands import to_hand_pose_array

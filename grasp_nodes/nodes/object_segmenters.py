@@ -52,9 +52,13 @@ def choose_backend(choice: str, has_depth: bool, has_box: bool) -> str:
 
 
 def make_segmenter(
-    backend: str, settings: PerceptionParameters, hint: ObjectHint, foreground: ForegroundFinder
+    backend: str,
+    settings: PerceptionParameters,
+    hint: ObjectHint,
+    foreground: ForegroundFinder,
+    given: ObjectSegmenter | None = None,
 ) -> ObjectSegmenter | None:
-    """The segmenter of a back end; None for the back end `none`.
+    """The segmenter of a back end; None for the back end `none`, `given` for the back end `evidence`.
 
     Raises:
         InputError: grabcut or onnx without a box to start from, or a bad model file.
@@ -68,6 +72,8 @@ def make_segmenter(
         from grasp_nodes.perception.object_mask import MaskObjectSegmenter
 
         return MaskObjectSegmenter(hint.object_id)
+    if backend == "evidence":
+        return given
     if backend == "none":
         return None
     if hint.box is None:

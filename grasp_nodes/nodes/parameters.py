@@ -138,12 +138,18 @@ class PerceptionParameters(ObjectParameters, OutputParameters):
     min_hand_score: float = parameter(
         0.5, "Score below which a hand does not count as seen.", minimum=0.01, maximum=0.99
     )
+    hand_backend: str = parameter(
+        "network",
+        "Finder of hands; network: the one that comes with the package; evidence: landmarks (and masks, where there "
+        "are any) from hand_evidence.",
+        choices=("network", "evidence"),
+    )
     object_backend: str = parameter(
         "auto",
         "Finder of the object's pixels; depth: what stands off the table; grabcut: colour, from a box; onnx: a network "
-        "of yours, from a box; topic: masks from object_mask; auto: depth where there is depth, else grabcut where "
-        "there is a box.",
-        choices=("auto", "depth", "grabcut", "onnx", "topic", "none"),
+        "of yours, from a box; topic: masks from object_mask; evidence: masks from hand_evidence; auto: depth where "
+        "there is depth, else grabcut where there is a box.",
+        choices=("auto", "depth", "grabcut", "onnx", "topic", "evidence", "none"),
     )
     object_box: str = parameter(
         "", "x_min,y_min,x_max,y_max in px of the object in the first image; '' = from object_detections, or found."
@@ -156,7 +162,7 @@ class PerceptionParameters(ObjectParameters, OutputParameters):
         "auto", "Wait for depth of each image; auto: when somebody publishes it.", choices=("auto", "always", "never")
     )
     sync_slop_s: float = parameter(
-        0.01, "s by which stamps of colour, depth and camera_info may differ.", minimum=0.0, maximum=1.0
+        0.01, "s by which stamps of colour and all that goes with it may differ.", minimum=0.0, maximum=1.0
     )
     camera_is_metric: bool = parameter(
         True, "False: the focal length in camera_info is a guess, so that positions are right up to scale only."
@@ -177,12 +183,24 @@ class FittingParameters(ObjectParameters, OutputParameters):
     hold_time_s: float = parameter(
         1.0, "s for which the last answer is repeated while nothing is seen.", minimum=0.0, maximum=3600.0
     )
+    window: int = parameter(
+        10,
+        "Frames on which the newest answer rests; 1 = each frame by itself, after the one before.",
+        minimum=1,
+        maximum=100,
+    )
+    hand_poses_backend: str = parameter(
+        "own", "Where the fit of hands starts; topic: poses from hand_poses_in.", choices=("own", "topic")
+    )
+    object_pose_backend: str = parameter(
+        "own", "Where the fit of the object starts; topic: the pose from object_pose_in.", choices=("own", "topic")
+    )
     seed: int = parameter(0, "Seed of the search for the object's pose.", minimum=0, maximum=2**31 - 1)
     use_depth: str = parameter(
         "auto", "Wait for depth of each image; auto: when somebody publishes it.", choices=("auto", "always", "never")
     )
     sync_slop_s: float = parameter(
-        0.01, "s by which stamps of evidence and depth may differ.", minimum=0.0, maximum=1.0
+        0.01, "s by which stamps of evidence, depth and given poses may differ.", minimum=0.0, maximum=1.0
     )
     publish_tf: bool = parameter(True, "Publish the frames hand_right, hand_left and object_<id> on /tf.")
     publish_markers: bool = parameter(True, "Publish markers while somebody subscribes to them.")

@@ -28,10 +28,11 @@ except ImportError:
 if TYPE_CHECKING:
     from grasp_nodes.geometry.camera import Frame
     from grasp_nodes.perception.evidence import HandLandmarker, ObjectSegmenter
+    from grasp_nodes.perception.given_evidence import GivenEvidence
     from grasp_nodes.perception.perceiver import Perceiver
 
 COLOR, COLOR_INFO = "camera/color/image_raw", "camera/color/camera_info"
-OBJECT_MASK, OBJECT_DETECTIONS = "object_mask", "object_detections"
+OBJECT_MASK, OBJECT_DETECTIONS, GIVEN = "object_mask", "object_detections", "hand_evidence"
 EVIDENCE = "evidence"
 
 
@@ -44,6 +45,7 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         self._landmarker: HandLandmarker
         self._perceiver: Perceiver | None = None
         self._segmenter: ObjectSegmenter | None = None
+        self._given: GivenEvidence | None = None
         self._hint = ObjectHint(box=parse_box(settings.object_box))
         self._has_depth = False
         self._is_metric = settings.camera_is_metric
@@ -61,6 +63,9 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         self._masked = settings.object_backend == "topic"
         if self._masked:
             self.subscribe(Image, OBJECT_MASK, self._on_mask)
+        self._is_given = "evidence" in (settings.hand_backend, settings.object_backend)
+        if self._is_given:
+            self.subscribe(Evidence, GIVEN, self._on_given)
         if Detection2DArray is not None:
             self.subscribe(Detection2DArray, OBJECT_DETECTIONS, self._on_detections)
         self._worker.start()
@@ -77,8 +82,12 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
                 return f"no message on {topic} ({self.publishers_of(topic)} publishers)"
         if self._depth.wanted and DEPTH not in inputs:
             return f"no message on {DEPTH} ({self.publishers_of(DEPTH)} publishers); colour alone: use_depth:=never"
+        for topic in self._from_others():
+            if topic not in inputs:
+                return f"no message on {topic} ({self.publishers_of(topic)} publishers)"
         if self._pairing.waiting(COLOR):
-            return "stamps of image, camera_info and depth differ by more than sync_slop_s"
+            others = "".join(f", {topic}" for topic in self._from_others())
+            return f"stamps of image, camera_info, depth{others} differ by more than sync_slop_s"
         return "images stopped coming"
 
     def on_reset(self, stamp: int | None = None) -> None:
@@ -104,6 +113,13 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
     def _on_mask(self, message: Image) -> None:
         self._add(OBJECT_MASK, self.stamp_of(message.header), message)
 
+    def _on_given(self, message: Evidence) -> None:
+        self._add(GIVEN, self.stamp_of(message.header), message)
+
+    def _from_others(self) -> list[str]:
+        """Topics of other programs that have to say something about every image."""
+        return [topic for topic, wanted in ((OBJECT_MASK, self._masked), (GIVEN, self._is_given)) if wanted]
+
     def _on_detections(self, message: Any) -> None:
         """The best box starts the search for the object, unless one is known already."""
         scored = [
@@ -122,9 +138,7 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         wanted = [COLOR_INFO]
         if self._depth.wanted:
             wanted.append(DEPTH)
-        if self._masked:
-            wanted.append(OBJECT_MASK)
-        for group in self._pairing.take(wanted):
+        for group in self._pairing.take([*wanted, *self._from_others()]):
             group["arrived"] = time.monotonic()
             if self._worker.submit(group) is not None:
                 self.statistics.dropped("newer image came")
@@ -136,23 +150,34 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         import grasp_nodes.objects.loading
         import grasp_nodes.perception.depth_segmenter
         import grasp_nodes.perception.perceiver  # noqa: F401
+        from grasp_nodes.perception.given_evidence import GivenEvidence
+
+        started, settings = time.monotonic(), self.settings
+        self._given = GivenEvidence() if self._is_given else None
+        self.facts["device"] = "cpu"
+        if settings.hand_backend == "evidence":
+            assert self._given is not None
+            self._landmarker = self._given
+        else:
+            self._load_landmarker()
+        hands = self.facts.get("hand model", GIVEN)
+        self.get_logger().info(
+            f"ready after {time.monotonic() - started:.1f} s: hands by {hands}, object by {settings.object_backend}, "
+            f"depth {settings.use_depth}, device cpu, "
+            f"{'working' if self.enabled else 'disabled: call ~/enable'}"
+        )
+
+    def _load_landmarker(self) -> None:
         from grasp_nodes.perception.hand_landmarks import LandmarkerOptions, LitertHandLandmarker
         from grasp_nodes.perception.model_files import LANDMARK_MODEL, SHA256, fetch_hand_models
 
-        started, settings = time.monotonic(), self.settings
+        settings = self.settings
         options = LandmarkerOptions(
             max_hands=settings.max_hands, hand_threshold=settings.min_hand_score, threads=settings.threads
         )
         files = fetch_hand_models()
         self._landmarker = LitertHandLandmarker(options, files)
-        self.facts.update(
-            {"hand model": str(files.landmark), "hand model sha256": SHA256[LANDMARK_MODEL], "device": "cpu"}
-        )
-        self.get_logger().info(
-            f"ready after {time.monotonic() - started:.1f} s: hands by {files.landmark.name}, object by "
-            f"{settings.object_backend}, depth {settings.use_depth}, device cpu, "
-            f"{'working' if self.enabled else 'disabled: call ~/enable'}"
-        )
+        self.facts |= {"hand model": str(files.landmark), "hand model sha256": SHA256[LANDMARK_MODEL]}
 
     def _on_object(self, spec: str, object_id: str, scale: float) -> None:
         self._worker.call(lambda: self.guard("object", self._learn_object, spec, object_id, scale))
@@ -183,7 +208,7 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         backend = choose_backend(self.settings.object_backend, self._has_depth, self._hint.box is not None)
         if self._perceiver is None or self.facts.get("object backend") != backend:
             foreground = ForegroundFinder()
-            self._segmenter = make_segmenter(backend, self.settings, self._hint, foreground)
+            self._segmenter = make_segmenter(backend, self.settings, self._hint, foreground, self._given)
             self._perceiver = Perceiver(self._landmarker, self._segmenter, foreground)
             self.facts["object backend"] = backend
         return self._perceiver
@@ -192,7 +217,7 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         self.guard(COLOR, self._perceive, group)
 
     def _perceive(self, group: dict[str, Any]) -> None:
-        from grasp_nodes.nodes.conversions.evidence import to_evidence
+        from grasp_nodes.nodes.conversions.evidence import from_evidence, to_evidence
         from grasp_nodes.nodes.conversions.images import image_to_mask
         from grasp_nodes.perception.object_mask import MaskObjectSegmenter
 
@@ -200,6 +225,8 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         perceiver = self._perceiver_for(frame.depth is not None)
         if isinstance(self._segmenter, MaskObjectSegmenter):
             self._segmenter.set_mask(image_to_mask(group[OBJECT_MASK]), frame.stamp)
+        if self._given is not None:
+            self._given.give(from_evidence(group[GIVEN]))
         evidence = perceiver.perceive(frame)
         self.publish(self._publisher, EVIDENCE, to_evidence(evidence))
         self.statistics.latency(time.monotonic() - group["arrived"])

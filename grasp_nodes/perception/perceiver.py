@@ -42,7 +42,7 @@ class Perceiver:
             self._segmenter.reset()
 
     def perceive(self, frame: Frame) -> Evidence:
-        """Hands with masks and the object of a frame."""
+        """Hands with masks and the object of a frame; a mask that the landmarker gives is kept."""
         hands = self._masked(frame, self._landmarker.detect(frame))
         objects: Sequence[ObjectEvidence] = ()
         if self._segmenter is not None:
@@ -57,7 +57,10 @@ class Perceiver:
         if not hands:
             return []
         foreground = None if frame.depth is None else self._foreground(frame).mask
-        return [replace(hand, mask=self._masker.mask(frame, hand, foreground)) for hand in hands]
+        return [
+            replace(hand, mask=self._masker.mask(frame, hand, foreground)) if hand.mask is None else hand
+            for hand in hands
+        ]
 
     @staticmethod
     def _without_objects(hand: HandEvidence, objects: Sequence[ObjectEvidence]) -> HandEvidence:

@@ -6,21 +6,22 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from grasp_msgs.msg import Evidence, HandModelInfo, HandObjectState, HandPoseArray, ObjectPose
+from grasp_msgs.msg import Evidence, HandModelInfo, HandObjectState, HandPose, HandPoseArray, ObjectPose
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
 from grasp_nodes.contact.interaction import FitStatus, HandState, ObjectState
 from grasp_nodes.contact.interaction import HandObjectState as State
-from grasp_nodes.fitting import frame_fitter
+from grasp_nodes.fitting import streaming
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.nodes.conversions.evidence import to_evidence
-from grasp_nodes.nodes.conversions.fields import from_time, set_array
+from grasp_nodes.nodes.conversions.fields import from_time, set_array, to_header
 from grasp_nodes.nodes.conversions.hands import from_hand_pose
 from grasp_nodes.nodes.conversions.images import to_image
+from grasp_nodes.nodes.conversions.objects import to_object_pose
 from grasp_nodes.nodes.fitting_node import FittingNode
 from grasp_nodes.nodes.node_base import latched
 from grasp_nodes.nodes.source_status import SourceStatus, to_message
@@ -53,8 +54,9 @@ class Fitter:
         resource = self.object_model.mesh_resource
         return ObjectState(self.object_model.object_id, PLACE, score=0.8, mesh_resource=resource)
 
-    def update(self, evidence, depth=None):
+    def update(self, evidence, depth=None, given=None):
         self.asked.append((evidence, depth))
+        self.given = given
         params = HandParams.zeros()
         params.transl[:] = torch.tensor([0.0, 0.0, 0.6])
         with torch.no_grad():
@@ -86,7 +88,7 @@ class Fitter:
 @pytest.fixture
 def start(bench, monkeypatch):
     Fitter.made = []
-    monkeypatch.setattr(frame_fitter, "FrameFitter", Fitter)
+    monkeypatch.setattr(streaming, "StreamingFitter", Fitter)
 
     def make(**parameters):
         options = {"input_reliability": "reliable", "input_depth": 20, "queue_size": 20, "use_depth": "never"}
@@ -190,6 +192,86 @@ def test_depth_of_the_same_stamp_reaches_the_fit(bench, start):
     bench.publish(seen(START), EVIDENCE)
     bench.wait(lambda: len(states) == 1, "the answer")
     np.testing.assert_allclose(Fitter.made[-1].asked[-1][1], 0.4)
+
+
+def given_hands(stamp, turn=0.5):
+    """What another network says of one hand, as MANO's parameters alone."""
+    hand = HandPose(side=HandPose.SIDE_LEFT, model_id="mano", scale=1.0, score=0.7)
+    set_array(hand, "global_orient", np.array([turn, 0, 0]))
+    set_array(hand, "translation", np.array([0.0, 0.1, 0.6]))
+    return HandPoseArray(header=to_header(stamp, CAMERA.frame_id), hands=[hand])
+
+
+def given_object(stamp, score=0.9):
+    return to_object_pose(ObjectState("ball", PLACE, score=score), to_header(stamp, CAMERA.frame_id))
+
+
+def test_poses_of_other_networks_are_where_the_fit_starts(bench, start):
+    start(hand_poses_backend="topic", object_pose_backend="topic", sync_slop_s=0.01)
+    states = bench.collect(HandObjectState, STATE)
+    bench.publish(seen(START), EVIDENCE)
+    bench.publish(given_hands(START + 5_000_000), "hand_poses_in")
+    bench.publish(given_object(START + STEP), "object_pose_in")
+    bench.wait(lambda: bench.values(NODE).get("in object_pose_in total") == "1", "the pose to arrive")
+    assert not states  # the object's pose of that image is still to come
+    bench.publish(given_object(START - 5_000_000), "object_pose_in")
+    bench.wait(lambda: len(states) == 1, "the answer")
+    given = Fitter.made[-1].given
+    np.testing.assert_allclose(given.T_camera_object, PLACE, atol=1e-9)
+    assert [hand.side for hand in given.hands] == ["left"]
+    np.testing.assert_allclose(given.hands[0].global_orient, [[0.5, 0, 0]])
+    np.testing.assert_allclose(given.hands[0].transl, [[0, 0.1, 0.6]], atol=1e-6)
+
+
+def test_given_poses_that_are_none_leave_the_fit_to_itself(bench, start, capfd):
+    start(hand_poses_backend="topic", object_pose_backend="topic")
+    states = bench.collect(HandObjectState, STATE)
+    bench.publish(seen(START), EVIDENCE)
+    bench.publish(given_hands(START, turn=np.nan), "hand_poses_in")
+    bench.publish(given_object(START, score=0.0), "object_pose_in")  # not seen in this image
+    bench.wait(lambda: len(states) == 1, "the answer")
+    given = Fitter.made[-1].given
+    assert not given.hands
+    assert given.T_camera_object is None
+    bench.wait(lambda: bench.dropped(NODE, "bad hand_poses_in") == 1, "the count")
+    assert "HandPose.global_orient" in "".join(capfd.readouterr())
+    assert bench.dropped(NODE, "bad object_pose_in") == 0
+
+
+def test_given_poses_that_do_not_come_are_the_reason_for_silence(bench, start):
+    start(object_pose_backend="topic")
+    bench.publish(seen(START), EVIDENCE)
+    bench.wait(lambda: f"/{NODE}" in bench.statuses, "diagnostics")
+    bench.wait(lambda: "no message on object_pose_in" in bench.statuses[f"/{NODE}"].message, "the reason")
+
+
+def test_late_frames_are_dropped_and_counted_never_queued(bench, start, monkeypatch):
+    answered, busy, go_on = [], threading.Event(), threading.Event()
+    update = Fitter.update
+
+    def slow(self, evidence, depth=None, given=None):
+        busy.set()
+        assert go_on.wait(30)
+        answered.append(evidence.stamp)
+        return update(self, evidence, depth, given)
+
+    monkeypatch.setattr(Fitter, "update", slow)
+    start(queue_size=1)
+    states = bench.collect(HandObjectState, STATE)
+    bench.publish(seen(START), EVIDENCE)
+    assert busy.wait(30)
+    for index in range(1, 6):
+        bench.publish(seen(START + index * STEP), EVIDENCE)
+    bench.wait(lambda: bench.dropped(NODE, "newer evidence came") == 4, "the count")
+    go_on.set()
+    bench.wait(lambda: len(states) == 2, "the answers")
+    assert answered == [START, START + 5 * STEP]
+
+
+def test_window_is_a_parameter(bench, start):
+    start(window=1)
+    bench.wait(lambda: Fitter.made, "the fitter")
+    assert Fitter.made[-1].options.window == 1
 
 
 def test_answers_are_offered_only_when_the_fit_is_warm(bench, start, monkeypatch):

@@ -8,11 +8,13 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
 from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.nodes.conversions.evidence import from_evidence, to_evidence
 from grasp_nodes.nodes.conversions.fields import from_time, set_array, to_header
 from grasp_nodes.nodes.conversions.images import to_camera_info, to_image
 from grasp_nodes.nodes.perception_node import PerceptionNode
 from grasp_nodes.perception import hand_landmarks, model_files
-from grasp_nodes.perception.evidence import HandEvidence
+from grasp_nodes.perception.evidence import Evidence as SeenEvidence
+from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence
 
 COLOR, INFO, DEPTH = "camera/color/image_raw", "camera/color/camera_info", "camera/depth/image_raw"
 CAMERA = CameraModel(np.array([[60.0, 0, 31.5], [0, 60, 23.5], [0, 0, 1]]), 64, 48)
@@ -225,6 +227,67 @@ def test_mask_from_a_topic_is_the_object(bench, node):
     bench.wait(lambda: len(answers) == 1, "the answer")
     found = answers[0].objects[0].mask
     assert (found.x_offset, found.y_offset, found.width, found.height) == (30, 10, 14, 10)
+
+
+def given(stamp, size=(64, 48)):
+    """What another network says of an image."""
+    camera = CameraModel(CAMERA.camera_k, *size)
+    mask = np.zeros((size[1], size[0]), bool)
+    mask[10:20, 30:44] = True
+    keypoints = np.linspace((5, 6), (25, 30), 21).astype(np.float32)
+    hand = HandEvidence("left", 0.8, 0.7, np.array([5, 6, 25, 30], np.float32), keypoints, mask=~mask, track_id=4)
+    found = ObjectEvidence("mug", 0.6, np.array([30, 10, 43, 19], np.float32), mask, 2)
+    return to_evidence(SeenEvidence(stamp, camera, (hand,), (found,)))
+
+
+def test_evidence_of_another_network_replaces_ours(bench, node, monkeypatch):
+    monkeypatch.setattr(model_files, "fetch_hand_models", lambda: pytest.fail("the package's networks are not needed"))
+    node(hand_backend="evidence", object_backend="evidence", sync_slop_s=0.01)
+    answers = bench.collect(Evidence, "evidence")
+    bench.publish(given(START + STEP), "hand_evidence")
+    send(bench, START)
+    bench.wait(lambda: bench.values(NODE).get(f"in {COLOR} total") == "1", "the image to arrive")
+    assert not answers  # its evidence is still to come
+    bench.publish(given(START + 3_000_000), "hand_evidence")
+    bench.wait(lambda: len(answers) == 1, "the answer")
+    seen, want = from_evidence(answers[0]), from_evidence(given(START))
+    assert from_time(answers[0].header.stamp) == START
+    (hand,), (found,) = seen.hands, seen.objects
+    assert (hand.side, hand.track_id) == ("left", 4)
+    np.testing.assert_array_equal(hand.keypoints, want.hands[0].keypoints)
+    np.testing.assert_array_equal(hand.mask, want.hands[0].mask)
+    assert found.object_id == "mug"
+    np.testing.assert_array_equal(found.mask, want.objects[0].mask)
+
+
+def test_own_hands_go_with_objects_of_another_network(bench, node):
+    node(object_backend="evidence")
+    answers = bench.collect(Evidence, "evidence")
+    bench.publish(given(START), "hand_evidence")
+    send(bench, START)
+    bench.wait(lambda: len(answers) == 1, "the answer")
+    assert [hand.track_id for hand in answers[0].hands] == [1]
+    assert [found.object_id for found in answers[0].objects] == ["mug"]
+
+
+def test_evidence_of_another_size_is_named_and_counted(bench, node, capfd):
+    node(hand_backend="evidence")
+    answers = bench.collect(Evidence, "evidence")
+    bench.publish(given(START, (128, 96)), "hand_evidence")
+    send(bench, START)
+    bench.publish(given(START + STEP), "hand_evidence")
+    send(bench, START + STEP)
+    bench.wait(lambda: len(answers) == 1, "the answer to the good one")
+    assert from_time(answers[0].header.stamp) == START + STEP
+    bench.wait(lambda: bench.dropped(NODE, f"bad {COLOR}") == 1, "the count")
+    assert "expected that of an image of 64x48, got 128x96" in "".join(capfd.readouterr())
+
+
+def test_evidence_that_does_not_come_is_the_reason_for_silence(bench, node):
+    node(hand_backend="evidence")
+    send(bench, START)
+    bench.wait(lambda: f"/{NODE}" in bench.statuses, "diagnostics")
+    bench.wait(lambda: "no message on hand_evidence" in bench.statuses[f"/{NODE}"].message, "the reason")
 
 
 def test_missing_models_end_the_node_with_one_message(bench, monkeypatch, capfd):
