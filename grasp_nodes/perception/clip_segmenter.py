@@ -18,7 +18,7 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.perception.boxes import box_of_mask
 from grasp_nodes.perception.clip_sights import Sight, sight_of, spread, spread_indices, view_of
-from grasp_nodes.perception.depth_background import VIEWS, DepthBackground
+from grasp_nodes.perception.depth_background import VIEWS, DepthBackground, free_parts
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence, ObjectSegmenter
 from grasp_nodes.perception.foreground import ForegroundFinder
 from grasp_nodes.perception.object_boxes import ObjectBoxSource
@@ -163,7 +163,8 @@ class ClipObjectSegmenter:
         for sight in sights:
             assert sight.depth is not None
             moving = sight.depth.raised & self._behind.before(sight.depth.depth)
-            sight.depth = replace(sight.depth, moving=moving)
+            free = free_parts(moving, sight.depth.depth, sight.drawing)
+            sight.depth = replace(sight.depth, moving=moving, free=free)
 
     # ------------------------------------------------------------------ which thing it is
 

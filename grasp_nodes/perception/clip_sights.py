@@ -23,12 +23,14 @@ class DepthView:
 
     depth: (H, W) float32, m, 0 = not measured. raised: (H, W) bool, off the table. focal: px.
     moving: (H, W) bool, those of the raised pixels before which something else was seen to be; None = not known.
+    free: (H, W) bool, those of the moving pixels that hang together with no hand; known together with `moving`.
     """
 
     depth: np.ndarray
     raised: np.ndarray
     focal: float
     moving: np.ndarray | None = None
+    free: np.ndarray | None = None
 
 
 @dataclass

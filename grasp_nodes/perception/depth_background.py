@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from grasp_nodes.errors import InputError
@@ -13,6 +14,10 @@ RANK = 2
 """Of the views from the farthest on: one view alone may be a flying pixel."""
 MARGIN = 0.008
 """m before the background, at 0.6 m distance, from which there is something else; grows with the distance squared."""
+STEP = 0.03
+"""Relative step of depth between neighbouring pixels that separates two things."""
+DRAWN_SHARE = 0.25
+"""Share of a part's pixels where landmarks put the hand, from which the part may be the hand's."""
 
 
 class DepthBackground:
@@ -49,3 +54,24 @@ class DepthBackground:
         margin = MARGIN * np.maximum(depth / np.float32(0.6), np.float32(0.6)) ** 2
         front: np.ndarray = (depth > 0) & ((depth < self._farthest - margin) | (self._farthest <= 0))
         return front
+
+
+def free_parts(moving: np.ndarray, depth: np.ndarray, drawing: np.ndarray) -> np.ndarray:
+    """What moves and hangs together neither with the hand nor with the image's border, where arms come from.
+
+    Args:
+        moving: (H, W) bool. depth: (H, W), m. drawing: (H, W) bool, where landmarks put hands.
+
+    Returns:
+        (H, W) bool, part of `moving`.
+    """
+    brush = np.ones((3, 3), np.uint8)
+    nearest = cv2.erode(np.where(moving, depth, np.float32(1e6)), brush)
+    step = cv2.dilate(depth, brush) > np.float32(1.0 + STEP) * nearest
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((moving & ~step).astype(np.uint8), connectivity=4)
+    drawn = np.bincount(labels[drawing], minlength=count)
+    free = drawn < DRAWN_SHARE * stats[:, cv2.CC_STAT_AREA]
+    free[np.unique(np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()]))] = False
+    free[0] = False
+    result: np.ndarray = (cv2.dilate(free[labels].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & moving
+    return result & ((labels == 0) | free[labels])

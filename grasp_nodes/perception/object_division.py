@@ -14,11 +14,13 @@ import numpy as np
 
 from grasp_nodes.perception.boxes import box_of_mask, clip_box
 from grasp_nodes.perception.clip_sights import Sight, resized, spread
-from grasp_nodes.perception.color_model import UNIFORM, ColorModel, color_cells
+from grasp_nodes.perception.color_model import BINS, FINE_BINS, UNIFORM, ColorModel, color_cells
 from grasp_nodes.perception.hand_mask import draw_bones, pixels_per_metre
 from grasp_nodes.perception.pixel_labels import label_pixels
 from grasp_nodes.perception.static_background import NOISE, StaticBackground, filled, scene_cost
 
+MIN_FREE, FREE_SHARE = 2, 0.7
+"""Images that show the object apart from the hands, from which on no others teach colours; and what makes one."""
 SKIN_VIEWS, COLOR_VIEWS, BACKGROUND_VIEWS = 5, 12, 12
 """Images of a window from which skin, colours and background are learned."""
 MAX_EDGE = 256
@@ -43,8 +45,8 @@ RAISED_BEHIND, FLAT_OBJECT, FAR_OBJECT = 0.03, 0.3, 0.01
 """Factors by depth: scenery that is raised, object that is flat on the table (its foot), object out of reach."""
 MOVING_BEHIND, STILL_OBJECT = 0.002, 0.3
 """Factors where depth tells what moves: scenery that does, object or hand that do not."""
-HAND_MOVING = 0.15
-"""Prior of the hand where something moves outside of its mask: an arm, a sleeve."""
+HAND_MOVING, HAND_FREE = 0.15, 0.002
+"""Prior of the hand where something moves outside of its mask: an arm, a sleeve; and where it is away from hands."""
 MAX_RADIUS, DEPTH_MARGIN = 1.2, 0.02
 """Reach in depth: share of the object's visible size, and m besides."""
 SMALL_PART = 0.006
@@ -55,23 +57,23 @@ class ObjectDivider:
     """Learns from a clip what object, hands and scenery look like, and finds the object's pixels."""
 
     def __init__(self) -> None:
-        self.skin = ColorModel()
+        self.skin = _model()
         self.background = StaticBackground()
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self.skin = ColorModel()
+        self.skin = _model()
         self.background.reset()
         self.forget_object()
 
     def forget_object(self) -> None:
         """Forget what object and surroundings look like."""
-        self._object, self._around = ColorModel(), ColorModel()
+        self._object, self._around = _model(), _model()
 
     def learn_skin(self, sights: Sequence[Sight]) -> None:
         """Take in the colours along the fingers, but not where the object was found or what looks like it."""
-        _learn_skin(self.skin, sights, self._object)
+        _learn_skin(self.skin, sights, self._object, FINE_BINS)
 
     def learn_background(self, sights: Sequence[Sight]) -> None:
         """Take in what the images show where neither hands nor object are; for a camera at rest."""
@@ -90,7 +92,7 @@ class ObjectDivider:
         box = box_of_mask(sight.found)
         if box is not None:
             window = _window(box, float((box[2:] - box[:2]).max()), more.shape)
-            more[window] = self._is_alike(color_cells(sight.color[window]))
+            more[window] = self._is_alike(_cells(sight.color[window]))
         return more
 
     def _is_alike(self, cells: np.ndarray) -> np.ndarray:
@@ -99,14 +101,16 @@ class ObjectDivider:
         return alike & self._object.is_known
 
     def learn_window(self, sights: Sequence[Sight]) -> None:
-        """Learn the colours anew from all images in which the object is found."""
+        """Learn the colours anew from all images in which the object is found, or found apart from the hands."""
         found = [sight for sight in sights if sight.mask is not None]
-        if found:
-            self.forget_object()
-            for sight in spread(found, COLOR_VIEWS):
-                self.learn_colors(sight)
-            self.skin = ColorModel()
-            self.learn_skin(sights)
+        if not found:
+            return
+        sure = [sight for sight in found if _is_free(sight)]
+        self.forget_object()
+        for sight in spread(sure if len(sure) >= MIN_FREE else found, COLOR_VIEWS):
+            self.learn_colors(sight)
+        self.skin = _model()
+        self.learn_skin(sure if len(sure) >= MIN_FREE else sights)
 
     def learn_colors(self, sight: Sight) -> None:
         """Take in the object's colours from inside of its mask and those of its surroundings from around it."""
@@ -115,11 +119,11 @@ class ObjectDivider:
             return
         border = 0.4 * float((box[2:] - box[:2]).max()) + 6
         window = _window(box, border, sight.hand.shape)
-        cells, own = color_cells(sight.color[window]), sight.found[window].astype(np.uint8)
+        cells, own = _cells(sight.color[window]), sight.found[window].astype(np.uint8)
         self._object.learn(cells[cv2.erode(own, np.ones((3, 3), np.uint8)) > 0])
         covered = own | sight.hand[window].astype(np.uint8)
         ring = cells[cv2.dilate(covered, np.ones((7, 7), np.uint8)) == 0]
-        around = ColorModel()
+        around = _model()
         around.learn(ring)
         # What is commoner in the object than around it may be a part of the object that was not found.
         self._around.learn(ring[self._object.log_likelihood(ring) <= around.log_likelihood(ring)])
@@ -161,7 +165,7 @@ class ObjectDivider:
 
     def _likelihoods(self, image: np.ndarray, window: tuple[slice, slice], covered: np.ndarray) -> np.ndarray:
         """(h, w, 3) float32: of the colours of (h, w, 3) under each label; covered: (h, w) bool, by hand or object."""
-        cells = color_cells(image)
+        cells = _cells(image)
         likelihood = np.empty((*cells.shape, 3), np.float32)
         likelihood[..., BEHIND] = _mixed(self._around, cells, RARE_COLORS)
         likelihood[..., HAND] = _mixed(self.skin, cells, RARE_COLORS)
@@ -182,25 +186,42 @@ class ObjectDivider:
         return likelihood
 
 
+def _is_free(sight: Sight) -> bool:
+    """Whether depth says that what was found hangs together with no hand."""
+    if sight.depth is None or sight.depth.free is None:
+        return False
+    return bool(np.count_nonzero(sight.found & sight.depth.free) > FREE_SHARE * np.count_nonzero(sight.found))
+
+
 def skin_of(sights: Sequence[Sight]) -> ColorModel:
     """The colours along the fingers."""
     skin = ColorModel()
-    _learn_skin(skin, sights, ColorModel())
+    _learn_skin(skin, sights, ColorModel(), BINS)
     return skin
 
 
-def _learn_skin(skin: ColorModel, sights: Sequence[Sight], other: ColorModel) -> None:
+def _model() -> ColorModel:
+    return ColorModel(bins=FINE_BINS)
+
+
+def _cells(image: np.ndarray) -> np.ndarray:
+    return color_cells(image, FINE_BINS)
+
+
+def _learn_skin(
+    skin: ColorModel, sights: Sequence[Sight], other: ColorModel, bins: tuple[int, int, int]
+) -> None:
     """Take in skin, and where it is known what moves the whole arm; not what has the colours of something other."""
     for sight in spread(sights, SKIN_VIEWS):
         if sight.depth is not None and sight.depth.moving is not None and sight.mask is not None:
             # What else moves is the arm, whatever it wears.
             apart = cv2.dilate(sight.mask.astype(np.uint8), np.ones((15, 15), np.uint8)) == 0
             others = cv2.erode((sight.depth.moving & apart).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-            skin.learn(color_cells(sight.color[others][None])[0])
-        for hand in sight.hands:
+            skin.learn(color_cells(sight.color[others][None], bins)[0])
+        for hand in () if _is_free(sight) else sight.hands:
             bones = draw_bones(hand, pixels_per_metre(hand), *sight.hand.shape) & ~sight.found
             if bones.any():
-                cells = color_cells(sight.color[bones][None])[0]
+                cells = color_cells(sight.color[bones][None], bins)[0]
                 if skin.is_known and other.is_known:
                     cells = cells[skin.log_likelihood(cells) >= other.log_likelihood(cells)]
                 skin.learn(cells)
@@ -225,6 +246,8 @@ def _costs(
         # The hand's mask may hold the object as well; its drawing does not know the fingers' width.
         hand[inside & ~resized(sight.drawing[window], size)] = HAND_BORDER
         hand = np.where(resized(sight.depth.moving[window], size), np.maximum(hand, HAND_MOVING), hand)
+        if sight.depth.free is not None:
+            hand[resized(sight.depth.free[window], size)] = HAND_FREE
     here = _place_prior(expected, reach, extent)
     weights[..., HAND] *= hand
     weights[..., OBJECT] *= (1.0 - hand) * here
