@@ -21,10 +21,10 @@ from benchmarks.report import Row
 from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.data.clip_readers import open_clip
 from grasp_nodes.data.rendered_clips import default_clip
-from grasp_nodes.fitting.frame_fitter import FrameFitter
 from grasp_nodes.fitting.homan.joint_fit import JointFitSettings, JointFitter
 from grasp_nodes.fitting.object_clip import initialise_object
 from grasp_nodes.fitting.reconstruction import ClipReconstructor, InitialWindow, ReconstructionSettings
+from grasp_nodes.fitting.streaming import StreamingFitter
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
@@ -87,7 +87,7 @@ def rows() -> list[Row]:
 
 def make_stream_fitter(item: ObjectModel, hands: dict[Side, HandModel]) -> StreamFitter:
     """The fitter of the fitting node."""
-    return FrameFitter(item, hands)
+    return StreamingFitter(item, hands)
 
 
 def _scene() -> _Scene:
