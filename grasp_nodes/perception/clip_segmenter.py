@@ -17,12 +17,12 @@ import numpy as np
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.perception.boxes import box_of_mask
-from grasp_nodes.perception.clip_sights import Sight, sight_of, spread, spread_indices, view_of
+from grasp_nodes.perception.clip_sights import Sight, resized, sight_of, spread, spread_indices, view_of
 from grasp_nodes.perception.depth_background import VIEWS, DepthBackground, free_parts
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence, ObjectSegmenter
 from grasp_nodes.perception.foreground import ForegroundFinder
 from grasp_nodes.perception.object_boxes import ObjectBoxSource
-from grasp_nodes.perception.object_candidates import find_candidates, find_moving, merged, object_in_box
+from grasp_nodes.perception.object_candidates import View, find_candidates, find_moving, merged, object_in_box
 from grasp_nodes.perception.object_division import MIN_PIXELS, skin_of
 from grasp_nodes.perception.static_background import camera_is_still
 from grasp_nodes.perception.thing_tracker import ThingTracker
@@ -34,6 +34,8 @@ SEARCH_VIEWS, MOTION_VIEWS = 5, 12
 MAX_THINGS = 3
 """Things that are followed at the same time."""
 MAX_CANDIDATES = 12
+FREE_GAIN = 4.0
+"""Weight of a thing that depth sees apart from hands and border."""
 OTHER_SCORE = 0.6
 """Score of each further thing over that of the one before it."""
 SAME_THING = 0.4
@@ -182,7 +184,13 @@ class ClipObjectSegmenter:
         skin = skin_of(sights)
         if all(sight.depth is not None and sight.depth.moving is not None for sight in sights):
             picks = spread_indices(len(sights), MOTION_VIEWS)
-            candidates = find_moving([view_of(sights[pick], scale) for pick in picks], skin, self._diameter)
+            views = [view_of(sights[pick], scale) for pick in picks]
+            free = [_free_view(view, sights[pick]) for view, pick in zip(views, picks, strict=True)]
+            apart = find_moving(free, skin, self._diameter)
+            # What hangs together with the hand in all images is looked for as well.
+            candidates = [replace(each, score=FREE_GAIN * each.score) for each in apart]
+            candidates += find_moving(views, skin, self._diameter)
+            candidates.sort(key=lambda each: -each.score)
         else:
             picks = spread_indices(len(sights), SEARCH_VIEWS)
             candidates = find_candidates([view_of(sights[pick], scale) for pick in picks], skin, still, self._diameter)
@@ -230,6 +238,14 @@ def check_window(frames: Sequence[Frame], hands: Sequence[Sequence[HandEvidence]
         for hand in seen:
             if hand.mask is not None and hand.mask.shape != size:
                 raise InputError(f"hand mask of frame {index}: expected the image's size {size}, got {hand.mask.shape}")
+
+
+def _free_view(view: View, sight: Sight) -> View:
+    """The image with nothing hidden and nothing raised but what moves apart from the hands."""
+    assert sight.depth is not None
+    assert sight.depth.free is not None
+    height, width = view.hidden.shape
+    return replace(view, raised=resized(sight.depth.free, (width, height)), hidden=np.zeros_like(view.hidden))
 
 
 def _copies(sights: Sequence[Sight]) -> list[Sight]:

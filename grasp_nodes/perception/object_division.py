@@ -41,6 +41,8 @@ HAND_INSIDE, HAND_BORDER, HAND_AWAY = 0.6, 0.25, 0.02
 """Prior of the hand inside of its mask or drawing, next to it, and elsewhere."""
 OTHER_PART = 0.06
 """Prior of the object where a part of it may look out behind the hand."""
+MOVING_PART = 0.2
+"""The same where something moves and is known to."""
 RAISED_BEHIND, FLAT_OBJECT, FAR_OBJECT = 0.03, 0.3, 0.01
 """Factors by depth: scenery that is raised, object that is flat on the table (its foot), object out of reach."""
 MOVING_BEHIND, STILL_OBJECT = 0.002, 0.3
@@ -249,6 +251,9 @@ def _costs(
         if sight.depth.free is not None:
             hand[resized(sight.depth.free[window], size)] = HAND_FREE
     here = _place_prior(expected, reach, extent)
+    if sight.depth is not None and sight.depth.moving is not None:
+        # The table does not move: whatever place it has, a thing that does is either of the two.
+        here = np.where(resized(sight.depth.moving[window], size), np.maximum(here, MOVING_PART), here)
     weights[..., HAND] *= hand
     weights[..., OBJECT] *= (1.0 - hand) * here
     weights[..., BEHIND] *= (1.0 - hand) * (1.0 - here)
