@@ -9,6 +9,7 @@ import numpy as np
 
 from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandState, ObjectState
+from grasp_nodes.evaluation.acceleration import mean_accelerations
 from grasp_nodes.evaluation.pose_metrics import ContactCounts, add_s, keypoint_error
 
 MISSING_ERROR = 0.100
@@ -34,6 +35,9 @@ class ClipScore:
     hand_errors: list[float] = field(default_factory=list)
     object_errors: list[float] = field(default_factory=list)
     contacts: ContactCounts = field(default_factory=ContactCounts)
+    stamps: list[int] = field(default_factory=list)
+    keypoints: list[np.ndarray | None] = field(default_factory=list)
+    true_keypoints: list[np.ndarray | None] = field(default_factory=list)
     _last: HandObjectState | None = None
 
     def update(self, estimate: HandObjectState | None, truth: HandObjectState) -> None:
@@ -50,6 +54,10 @@ class ClipScore:
         self._last = answer
         hand = _hand_of_side(answer, truth.hands[0]) if truth.hands else None
         if truth.hands:
+            fresh = None if hand is None or estimate is None or estimate.status != FitStatus.OK else hand.keypoints
+            self.stamps.append(truth.stamp)
+            self.keypoints.append(fresh)
+            self.true_keypoints.append(truth.hands[0].keypoints)
             self.hand_errors.append(
                 MISSING_ERROR if hand is None else keypoint_error(hand.keypoints, truth.hands[0].keypoints)
             )
@@ -76,7 +84,18 @@ class ClipScore:
             result["object_add_s_mm"] = float(np.mean(self.object_errors)) * 1e3
         if self.contacts.f1 is not None:
             result["contact_f1"] = self.contacts.f1
-        return result
+        return result | self._accelerations()
+
+    def _accelerations(self) -> dict[str, float]:
+        """Mean over the keypoints and over the frames that were answered like both their neighbours, m/s^2."""
+        if (np.diff(self.stamps) <= 0).any():
+            return {}
+        answered = mean_accelerations(self.stamps, self.keypoints)
+        true = mean_accelerations(self.stamps, self.true_keypoints)
+        known = np.isfinite(answered)
+        if not known.any():
+            return {}
+        return {"hand_acceleration": float(answered[known].mean()), "true_hand_acceleration": float(true[known].mean())}
 
 
 def _hand_of_side(state: HandObjectState | None, truth: HandState) -> HandState | None:

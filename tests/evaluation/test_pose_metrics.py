@@ -155,5 +155,20 @@ def test_an_answer_without_numbers_costs_as_much_as_none() -> None:
     assert score.hand_errors == score.object_errors == [MISSING_ERROR]
 
 
+def test_accelerations_are_those_of_frames_with_both_neighbours() -> None:
+    score = clip_score()
+    # Answers at 0, 1, 4, 9, 16 mm every 10 ms: 2 mm / (10 ms)^2 = 20 m/s^2; the truth does not move.
+    for row in range(5):
+        answer = None if row == 3 else replace(state(0.001 * row**2), stamp=row * 10_000_000)
+        score.update(answer, replace(state(0.0), stamp=row * 10_000_000))
+    summary = score.summary()
+    assert summary["hand_acceleration"] == pytest.approx(20.0)
+    assert summary["true_hand_acceleration"] == 0.0
+    repeated = clip_score()
+    for _ in range(4):
+        repeated.update(state(0.0), state(0.0))  # one stamp for all
+    assert "hand_acceleration" not in repeated.summary()
+
+
 def test_nothing_scored_gives_no_numbers() -> None:
     assert clip_score().summary() == {}
