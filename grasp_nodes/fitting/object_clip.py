@@ -30,7 +30,7 @@ from grasp_nodes.fitting.object_motions import (
 from grasp_nodes.fitting.object_observation import ObjectObservation
 from grasp_nodes.fitting.pose_chain import ChainFrame, PoseChain, fit_chain
 from grasp_nodes.fitting.pose_residuals import SolverMesh
-from grasp_nodes.fitting.pose_solver import PoseProblem, carry_covariance
+from grasp_nodes.fitting.pose_solver import PosePrior, PoseProblem, carry_covariance
 from grasp_nodes.fitting.tracks import ObjectTrack, RivalTrack
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import ObservedFrame
@@ -101,6 +101,38 @@ def initialise_object(
     search = _Search(object_model, mesh, clip, seed, candidates, device)
     motions = search.run(known)
     return _Answer(object_model, mesh, clip).track(motions)
+
+
+def fit_motions(
+    object_model: ObjectModel,
+    frames: Sequence[ObservedFrame],
+    motions: Sequence[np.ndarray],
+    freedom: np.ndarray,
+    *,
+    seed: int = 0,
+    use_depth: bool = True,
+) -> ObjectTrack:
+    """The track of an object whose motion is known but for details; masks, depth and smoothness fill them in.
+
+    Args:
+        object_model: the object. frames: of one camera, in time order, with its masks.
+        motions: (T, 4, 4) each, T_camera_object, the likeliest first; others are fitted as well and may win.
+        freedom: (T, 2), m and rad, standard deviation of the motions in each frame.
+        seed: of the choice of depth points. use_depth: false ignores depth.
+
+    Raises:
+        InputError: as :func:`initialise_object`.
+    """
+    mesh = make_solver_mesh(object_model)
+    clip = observe_clip(object_model, frames, seed=seed, use_depth=use_depth, start=None)
+    if not clip.seen.any():
+        return _unseen_track(object_model, clip, None)
+    follower = MotionFollower(mesh, clip)
+    candidates = []
+    for poses in motions:
+        rotations, centres = poses[:, :3, :3], poses[:, :3, :3] @ mesh.centre + poses[:, :3, 3]
+        candidates.append(ObjectMotion(rotations, centres, follower.scores(rotations, centres)))
+    return _Answer(object_model, mesh, clip, freedom).track(candidates)
 
 
 def _mesh_pose(pose: np.ndarray, mesh: SolverMesh) -> tuple[np.ndarray, np.ndarray]:
@@ -209,14 +241,18 @@ class _Fitted:
 class _Answer:
     """Makes the track of the motions that a search found."""
 
-    def __init__(self, object_model: ObjectModel, mesh: SolverMesh, clip: ObjectClip) -> None:
+    def __init__(
+        self, object_model: ObjectModel, mesh: SolverMesh, clip: ObjectClip, freedom: np.ndarray | None = None
+    ) -> None:
         self._model, self._mesh, self._clip = object_model, mesh, clip
+        self._freedom = freedom
         self._problems = [None if one is None else PoseProblem(mesh, one.image) for one in clip.fine]
         self._reach = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
 
     def track(self, motions: list[ObjectMotion]) -> ObjectTrack:
         """The best motion, and those that the images cannot tell from it."""
-        whole = stitch(motions, np.ones(len(self._clip)), self._reach)
+        # A motion that is known in every frame is whole; those that were searched may each be right for a while.
+        whole = stitch(motions, np.ones(len(self._clip)), self._reach) if self._freedom is None else motions[0]
         trust = _trust(whole.scores)
         others = [m for m in motions if float(np.median(m.angle_to(whole))) > SAME_ROTATION]
         limit = whole.mean_score(trust) - _RIVAL_MARGIN
@@ -252,8 +288,10 @@ class _Answer:
     def _fit(self, motion: ObjectMotion, trust: np.ndarray) -> _Fitted:
         weights = [None if one is None else solver_weights(one, *_FINEST) for one in self._clip.fine]
         frames = [
-            ChainFrame(None if one is None else one.image, weight, float(factor), _fatness(one))
-            for one, weight, factor in zip(self._clip.fine, weights, trust, strict=True)
+            ChainFrame(
+                None if one is None else one.image, weight, float(factor), _fatness(one), self._expected(motion, t)
+            )
+            for t, (one, weight, factor) in enumerate(zip(self._clip.fine, weights, trust, strict=True))
         ]
         chain = fit_chain(motion.rotations, motion.centres, self._mesh, frames, self._times(motion))
         overlap, score = np.full(len(frames), np.nan), np.full(len(frames), np.nan)
@@ -262,6 +300,12 @@ class _Answer:
                 overlap[t], agreement, _ = problem.explain(chain.rotations[t], chain.centres[t], DEPTH_AGREEMENT_SCALE)
                 score[t] = overlap[t] * agreement
         return _Fitted(chain, overlap, score, np.isfinite(score))
+
+    def _expected(self, motion: ObjectMotion, frame: int) -> PosePrior | None:
+        if self._freedom is None:
+            return None
+        information = np.repeat(1 / np.square(self._freedom[frame]), 3)
+        return PosePrior(motion.rotations[frame], motion.centres[frame], np.diag(information))
 
     def _times(self, motion: ObjectMotion) -> np.ndarray:
         """Of the frames, s, with a pause where the object was put elsewhere unseen: no motion leads there."""

@@ -12,7 +12,7 @@ import numpy as np
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.object_observation import ObjectObservation, observe_object
 from grasp_nodes.objects.model import ObjectModel
-from grasp_nodes.perception.evidence import Evidence, ObjectEvidence, ObservedFrame
+from grasp_nodes.perception.evidence import HIDING, Evidence, ObjectEvidence, ObservedFrame
 
 _LARGEST_DIAMETER = 3.0
 """m; nothing larger is moved by hand."""
@@ -130,7 +130,8 @@ def choose_masks(
 
 
 def _options(evidence: Evidence, object_id: str) -> list[ObjectEvidence]:
-    with_mask = [found for found in evidence.objects if found.mask is not None and found.mask.any()]
+    objects = [found for found in evidence.objects if found.object_id != HIDING]
+    with_mask = [found for found in objects if found.mask is not None and found.mask.any()]
     return (
         [found for found in with_mask if found.object_id == object_id]
         or [found for found in with_mask if found.object_id == ""]

@@ -21,7 +21,14 @@ import numpy as np
 from scipy.linalg import solveh_banded
 
 from grasp_nodes.fitting.pose_residuals import SolverImage, SolverMesh, SolverWeights
-from grasp_nodes.fitting.pose_solver import PoseProblem, rotation_matrix, rotation_vector, weak_axis_information
+from grasp_nodes.fitting.pose_solver import (
+    PosePrior,
+    PoseProblem,
+    prior_cost,
+    rotation_matrix,
+    rotation_vector,
+    weak_axis_information,
+)
 
 _BAND = 18
 """Rows below the diagonal that the acceleration's coupling over three frames fills."""
@@ -53,12 +60,14 @@ class ChainFrame:
 
     image, weights: what was seen, None where nothing was. trust in [0, 1]: factor on its information.
     fatness: px of the window, standard deviation of how far the mask reaches beyond the object all around.
+    expected: where the object is believed to be from more than this image, or None.
     """
 
     image: SolverImage | None
     weights: SolverWeights | None
     trust: float = 1.0
     fatness: float = 1.0
+    expected: PosePrior | None = None
 
     @property
     def is_used(self) -> bool:
@@ -187,6 +196,11 @@ class _Chain:
         count = len(self._frames)
         system = _System(0.0, np.zeros((count, 6)), np.zeros((3, count, 6, 6)), np.zeros(count), np.zeros((count, 6)))
         for t, (frame, problem) in enumerate(zip(self._frames, self._problems, strict=True)):
+            if frame.expected is not None:
+                cost, normal, gradient = prior_cost(frame.expected, rotations[t], centres[t])
+                system.cost += cost
+                system.gradient[t] += gradient
+                system.blocks[0, t] += normal
             if problem is None or frame.weights is None:
                 continue
             cost, normal, gradient = problem.evaluate_with_fatness(rotations[t], centres[t], fatness[t], frame.weights)
@@ -196,8 +210,8 @@ class _Chain:
             system.cost += frame.trust * (cost + information * fatness[t] ** 2)
             # The mask's fatness touches one frame only: it is eliminated (Schur complement) and found again afterwards.
             share = normal[6, :6] / normal[6, 6]
-            system.gradient[t] = frame.trust * (gradient[:6] - share * gradient[6])
-            system.blocks[0, t] = frame.trust * (normal[:6, :6] - np.outer(share, normal[6, :6]))
+            system.gradient[t] += frame.trust * (gradient[:6] - share * gradient[6])
+            system.blocks[0, t] += frame.trust * (normal[:6, :6] - np.outer(share, normal[6, :6]))
             system.fatness_step[t], system.fatness_share[t] = -gradient[6] / normal[6, 6], -share
         return system
 

@@ -60,6 +60,14 @@ class PosePrior(NamedTuple):
     information: np.ndarray
 
 
+def prior_cost(prior: PosePrior, rotation: np.ndarray, centre: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Cost of a pose under a prior, its normal matrix (6, 6) and half of its gradient (6,)."""
+    turn = rotation_vector(rotation @ prior.rotation.T)
+    difference = np.concatenate([centre - prior.centre, turn])
+    pull = prior.information @ difference
+    return float(difference @ pull), prior.information, pull
+
+
 class PoseProblem:
     """Evaluates poses of one mesh in one image.
 
@@ -114,12 +122,10 @@ class PoseProblem:
             return np.inf, normal, gradient
         cost = accumulate(rotation, centre, self._mesh, self._image, weights, 0.0, self._work, normal, gradient)
         if prior is not None:
-            turn = rotation_vector(rotation @ prior.rotation.T)
-            difference = np.concatenate([centre - prior.centre, turn])
-            pull = prior.information @ difference
-            cost += float(difference @ pull)
+            held, information, pull = prior_cost(prior, rotation, centre)
+            cost += held
             gradient += pull
-            normal += prior.information
+            normal += information
         return cost, normal, gradient
 
     def evaluate_with_fatness(

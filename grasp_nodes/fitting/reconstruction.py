@@ -18,6 +18,7 @@ import numpy as np
 from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.clip_states import clip_states
+from grasp_nodes.fitting.guided_object import initialise_guided_object
 from grasp_nodes.fitting.hand_clip import initialise_hands
 from grasp_nodes.fitting.homan.joint_fit import JointFitSettings, JointFitter
 from grasp_nodes.fitting.object_clip import initialise_object
@@ -58,6 +59,8 @@ class ReconstructionSettings:
     joint: JointFitSettings = field(default_factory=JointFitSettings)
     candidates: int = 50
     """Rotations from which an object's pose is searched."""
+    guided: bool = True
+    """Whether the object's mesh decides which thing in the images it is, and which pixels are its own."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -186,17 +189,22 @@ class ClipReconstructor:
         before = carried or _Carried()
         settings = self.settings
         hands = initialise_hands(self._hand_models, frames, use_depth=settings.use_depth, previous=tuple(before.hands))
-        objects = [
-            initialise_object(
-                model,
-                frames,
-                seed=settings.seed,
-                candidates=settings.candidates,
-                use_depth=settings.use_depth,
-                previous=next((track for track in before.objects if track.object_id == object_id), None),
-            )
-            for object_id, model in self._object_models.items()
-        ]
+        objects = []
+        # The masks of several objects are told apart by their names, those of one by its mesh.
+        guided = settings.guided and len(self._object_models) == 1
+        for object_id, model in self._object_models.items():
+            earlier = next((track for track in before.objects if track.object_id == object_id), None)
+            common: dict[str, Any] = {
+                "seed": settings.seed,
+                "candidates": settings.candidates,
+                "use_depth": settings.use_depth,
+                "previous": earlier,
+            }
+            if guided:
+                track, frames = initialise_guided_object(model, frames, hands, self._hand_models, **common)
+                objects.append(track)
+            else:
+                objects.append(initialise_object(model, frames, **common))
         return InitialWindow(frames, hands, objects, before.kept)
 
     def fit(self, window: InitialWindow) -> tuple[list[HandTrack], list[ObjectTrack], dict[str, list[float]]]:

@@ -13,6 +13,9 @@ import numpy as np
 
 from grasp_nodes.geometry.camera import CameraModel, Frame
 
+HIDING = "(in front)"
+"""Object id of evidence that is no object's: pixels of whatever stands in front of one."""
+
 
 @dataclass(frozen=True)
 class HandEvidence:

@@ -15,7 +15,7 @@ from grasp_nodes.fitting.homan.depth_term import DepthPoints
 from grasp_nodes.fitting.object_observation import undistort_images
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
 from grasp_nodes.geometry.camera import CameraModel
-from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence, ObservedFrame
+from grasp_nodes.perception.evidence import HIDING, HandEvidence, ObjectEvidence, ObservedFrame
 
 WINDOW_MARGIN = 0.3
 """Share of the longer side of the box that a window reaches beyond it (HOMan's own)."""
@@ -97,18 +97,23 @@ def hand_evidence(frames: Sequence[ObservedFrame], track: HandTrack) -> list[Han
 def object_evidence(
     frames: Sequence[ObservedFrame], track: ObjectTrack, only_object: bool
 ) -> list[ObjectEvidence | None]:
-    """Evidence of one object track in every frame: that of its name; of an only object that no frame names, the best."""
+    """Evidence of one object track in every frame: that of its name; of an only object that none names, the best."""
     named = [[item for item in frame.evidence.objects if item.object_id == track.object_id] for frame in frames]
     if only_object and not any(named):
-        named = [list(frame.evidence.objects) for frame in frames]
+        named = [[item for item in frame.evidence.objects if item.object_id != HIDING] for frame in frames]
     return [candidates[0] if candidates else None for candidates in named]
 
 
 def hidden_pixels(frames: Sequence[ObservedFrame]) -> list[np.ndarray | None]:
-    """For each frame (H, W) bool: pixels of any hand; None where no hand has a mask."""
+    """For each frame (H, W) bool: pixels of any hand and of what else is in front; None where nothing has a mask."""
     result: list[np.ndarray | None] = []
     for frame in frames:
         masks = [np.asarray(hand.mask, bool) for hand in frame.evidence.hands if hand.mask is not None]
+        masks += [
+            np.asarray(item.mask, bool)
+            for item in frame.evidence.objects
+            if item.object_id == HIDING and item.mask is not None
+        ]
         result.append(np.logical_or.reduce(masks) if masks else None)
     return result
 

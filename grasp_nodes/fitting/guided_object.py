@@ -1,0 +1,180 @@
+"""Where a known object is in every frame of a window, with its mesh as the judge of what the images show.
+
+The mesh is placed on everything that may be the object (`object_choice`) and followed by what it predicts
+(`guided_following`), once with the masks of hands as they came and once with what the colours of hand and object say of
+them (`skin_or_object`). The poses then give exact masks of the object and of what hides it, and those the final track.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from grasp_nodes.fitting.guided_following import (
+    LEAST_PIXELS,
+    LEAST_VISIBLE,
+    GuidedFollower,
+    GuidedMotion,
+    whole_masks,
+)
+from grasp_nodes.fitting.object_choice import Placed, choose_motion, rate
+from grasp_nodes.fitting.object_clip import fit_motions, initialise_object
+from grasp_nodes.fitting.object_fit import make_solver_mesh
+from grasp_nodes.fitting.pose_residuals import SolverMesh
+from grasp_nodes.fitting.predicted_object import Scene, Sighting, read_scenes
+from grasp_nodes.fitting.skin_or_object import learn_colors, relabelled
+from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import Side
+from grasp_nodes.objects.model import ObjectModel
+from grasp_nodes.perception.boxes import box_of_mask
+from grasp_nodes.perception.evidence import HIDING, ObjectEvidence, ObservedFrame
+
+LEAST_RATE = 0.5
+"""Rate of the best motion below which the mesh explains nothing, and the masks are all there is."""
+_FIRM, _LOOSE = (0.002, 0.02), (0.02, 0.15)
+"""m and rad that the final pose may differ from the guided one where nothing and where all of the object is seen."""
+_OVERLAP_FRAMES = 3
+
+
+def initialise_guided_object(
+    object_model: ObjectModel,
+    frames: Sequence[ObservedFrame],
+    hands: Sequence[HandTrack] = (),
+    hand_models: Mapping[Side, HandModel] | None = None,
+    *,
+    seed: int = 0,
+    candidates: int = 50,
+    use_depth: bool = True,
+    previous: ObjectTrack | None = None,
+) -> tuple[ObjectTrack, list[ObservedFrame]]:
+    """Where one object is in every frame of a window.
+
+    Args:
+        object_model: the object. frames: of one camera, in time order, with all things that were followed.
+        hands: tracks of the same frames: an object that they hide moves with them. hand_models: of their sides.
+        seed: of everything random. candidates: random rotations per search by masks.
+        use_depth: false ignores depth.
+        previous: the track of the first of these frames, from the window before.
+
+    Returns:
+        The track, and the frames with the object's masks as its mesh shows them; the rest of their evidence stays.
+
+    Raises:
+        InputError: as :func:`initialise_object`.
+    """
+    palms = palm_poses(hands, hand_models or {})
+    if use_depth and all(frame.depth is not None for frame in frames) and len(frames):
+        answer = _by_depth(object_model, frames, palms, seed, previous)
+        if answer is not None:
+            return answer
+    track = initialise_object(
+        object_model, frames, seed=seed, candidates=candidates, use_depth=use_depth, previous=previous
+    )
+    return track, list(frames)
+
+
+def palm_poses(hands: Sequence[HandTrack], hand_models: Mapping[Side, HandModel]) -> list[np.ndarray]:
+    """Pose of each hand's wrist (T, 4, 4), camera frame, NaN where the hand is lost."""
+    answer = []
+    for hand in hands:
+        model = hand_models.get(hand.params.side)
+        if model is None:
+            continue
+        with torch.no_grad():
+            _, joints = model.joints(hand.params.to(dtype=model.dtype, device=model.device))
+        poses = joints[:, 0].detach().cpu().numpy().astype(np.float64)
+        poses[np.asarray(hand.lost, bool)] = np.nan
+        answer.append(poses)
+    return answer
+
+
+def _by_depth(
+    object_model: ObjectModel,
+    frames: Sequence[ObservedFrame],
+    palms: Sequence[np.ndarray],
+    seed: int,
+    previous: ObjectTrack | None,
+) -> tuple[ObjectTrack, list[ObservedFrame]] | None:
+    mesh = make_solver_mesh(object_model)
+    scenes = read_scenes(frames)
+    follower = GuidedFollower(mesh, scenes, palms)
+    motions = choose_motion(
+        mesh, frames, scenes, follower, palms, seed=seed, extra=_of_previous(previous, mesh, follower, len(frames))
+    )
+    if not motions or rate(motions[0], palms) < LEAST_RATE:
+        return None
+    best = motions[0]
+    colors = learn_colors(scenes, best.sightings)
+    scenes = [None if scene is None else relabelled(scene, colors) for scene in scenes]
+    follower = GuidedFollower(mesh, scenes, palms)
+    again = [follower.seen_again(motion) for motion in motions]
+    start = int(np.argmax(again[0].evidences))
+    again.append(follower.follow(start, (best.rotations[start], best.centres[start])))
+    again.sort(key=lambda motion: -rate(motion, palms))
+    guided = guided_frames(object_model.object_id, frames, scenes, again[0].sightings)
+    poses = _poses(again[0], mesh)
+    track = fit_motions(object_model, guided, [poses], _freedom(again[0]), seed=seed)
+    hidden = ~track.seen
+    shown = track.T_camera_object.copy()
+    shown[hidden] = poses[hidden]
+    return replace(track, T_camera_object=shown), guided
+
+
+def _of_previous(previous: ObjectTrack | None, mesh: SolverMesh, follower: GuidedFollower, count: int) -> list[Placed]:
+    """Where the window before had the object, in those of its frames that say most."""
+    if previous is None:
+        return []
+    usable = [t for t in range(min(len(previous), count)) if previous.seen[t] and not previous.lost[t]]
+    placed = []
+    for frame in usable:
+        pose = previous.T_camera_object[frame]
+        guess = (pose[:3, :3], pose[:3, :3] @ mesh.centre + pose[:3, 3])
+        sighting = follower.look(frame, guess)
+        if sighting is not None:
+            placed.append(Placed(frame, guess, sighting.score))
+    return sorted(placed, key=lambda one: -one.score)[:_OVERLAP_FRAMES]
+
+
+def _poses(motion: GuidedMotion, mesh: SolverMesh) -> np.ndarray:
+    poses = np.tile(np.eye(4), (len(motion.centres), 1, 1))
+    poses[:, :3, :3] = motion.rotations
+    poses[:, :3, 3] = motion.centres - motion.rotations @ mesh.centre
+    return poses
+
+
+def _freedom(motion: GuidedMotion) -> np.ndarray:
+    """(T, 2), m and rad: what is seen of the object may move it, what is hidden keeps its place."""
+    share = np.clip(motion.visible * motion.scores / 0.5, 0, 1)[:, None]
+    freedom: np.ndarray = np.array(_FIRM) * (1 - share) + np.array(_LOOSE) * share
+    return freedom
+
+
+def guided_frames(
+    object_id: str,
+    frames: Sequence[ObservedFrame],
+    scenes: Sequence[Scene | None],
+    sightings: Sequence[Sighting | None],
+) -> list[ObservedFrame]:
+    """The frames with the object's pixels, and those of what hides it, as sightings show them.
+
+    Frames in which too little of the object is seen have no evidence of it.
+    """
+    answer = []
+    for frame, scene, sighting in zip(frames, scenes, sightings, strict=True):
+        objects: list[ObjectEvidence] = []
+        hands = frame.evidence.hands
+        if scene is not None and sighting is not None:
+            mask, hiding = whole_masks(sighting, scene.depth.shape)
+            enough = sighting.agreeing >= LEAST_PIXELS and sighting.visible_share >= LEAST_VISIBLE
+            box, hidden_box = box_of_mask(mask), box_of_mask(hiding)
+            if enough and box is not None:
+                objects.append(ObjectEvidence(object_id, sighting.score, box, mask))
+                hands = tuple(h if h.mask is None else replace(h, mask=h.mask & ~mask) for h in hands)
+            if hidden_box is not None:
+                objects.append(ObjectEvidence(HIDING, 1.0, hidden_box, hiding, -1))
+        answer.append(replace(frame, evidence=replace(frame.evidence, hands=hands, objects=tuple(objects))))
+    return answer

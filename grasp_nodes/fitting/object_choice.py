@@ -1,0 +1,180 @@
+"""Which of the things in a clip is the object: the one that the known mesh explains, and that a hand is at.
+
+Segmenters take what stands out, and distractors do. Every thing that they follow competes, and with depth everything
+that stands off the table and is no hand: the mesh is placed on it in a few frames, followed through the clip, and what
+agrees and contradicts is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from grasp_nodes.fitting.guided_following import GuidedFollower, GuidedMotion, Pose
+from grasp_nodes.fitting.object_initialise import initialise_object_pose
+from grasp_nodes.fitting.object_motions import rotation_angles
+from grasp_nodes.fitting.object_observation import observe_object
+from grasp_nodes.fitting.pose_residuals import SolverMesh
+from grasp_nodes.fitting.predicted_object import Scene
+from grasp_nodes.perception.evidence import ObservedFrame
+
+KEY_FRAMES = 5
+"""Frames of a window in which the mesh is placed on every thing."""
+_ROTATIONS = 24
+_DEPTH_STEP = 0.03
+"""Relative step of depth between neighbouring pixels that separates two things."""
+_LARGEST_THING, _SMALLEST_THING = 2.0, 120
+"""Times the object's diameter, and px."""
+_SAME_MASK = 0.6
+_FOLLOWED = 4
+_SAME_PLACE, _SAME_TURN = 0.3, 0.5
+"""Share of the diameter, and rad, below which two poses of a frame are one."""
+_SCORE_MARGIN = 0.35
+MOVES, AT_HAND = 0.08, 0.04
+"""Score that a thing gains if it leaves its place, and if it is at a hand all the time: distractors stay."""
+_MOVED, _NEAR = 0.03, 0.16
+"""m."""
+_BEST_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The mesh on a thing of one frame. score: of the sighting."""
+
+    frame: int
+    pose: Pose
+    score: float
+
+
+def choose_motion(
+    mesh: SolverMesh,
+    frames: Sequence[ObservedFrame],
+    scenes: Sequence[Scene | None],
+    follower: GuidedFollower,
+    palms: Sequence[np.ndarray] = (),
+    *,
+    seed: int = 0,
+    extra: Sequence[Placed] = (),
+) -> list[GuidedMotion]:
+    """Motions of the mesh on the things of a clip with depth, best first; none where it is on nothing.
+
+    Args:
+        mesh: the object. frames, scenes: of the window. follower: of the mesh through these scenes.
+        palms: of each hand (T, 4, 4), camera frame, NaN where not known.
+        seed: of the rotations that are tried. extra: places that compete too.
+    """
+    placed = [*extra, *place_on_things(mesh, frames, scenes, follower, seed)]
+    placed.sort(key=lambda one: -one.score)
+    motions: list[GuidedMotion] = []
+    for one in placed:
+        if len(motions) == _FOLLOWED or one.score < placed[0].score - _SCORE_MARGIN:
+            break
+        if not any(_is_at(motion, one, mesh) for motion in motions):
+            motions.append(follower.follow(one.frame, one.pose))
+    return sorted(motions, key=lambda motion: -rate(motion, palms))
+
+
+def rate(motion: GuidedMotion, palms: Sequence[np.ndarray] = ()) -> float:
+    """How well a motion explains the clip, and whether it is of what a hand moves.
+
+    The object itself fits exactly in some frames, a thing of about its shape nearly in all.
+    """
+    seen = np.array([one is not None for one in motion.sightings])
+    if not seen.any():
+        return 0.0
+    places = motion.centres[seen]
+    moved = float(np.percentile(np.linalg.norm(places - np.median(places, axis=0), axis=1), 80))
+    near = 0.0
+    for palm in palms:
+        gap = np.linalg.norm(palm[:, :3, 3] - motion.centres, axis=1)
+        near = max(near, float(np.mean(np.nan_to_num(gap, nan=1.0) < _NEAR)))
+    best = np.sort(motion.scores[seen])[-max(1, int(_BEST_SHARE * np.count_nonzero(seen))) :].mean()
+    return 0.5 * (motion.mean_score + float(best)) + MOVES * min(moved / _MOVED, 1.0) + AT_HAND * near
+
+
+def place_on_things(
+    mesh: SolverMesh,
+    frames: Sequence[ObservedFrame],
+    scenes: Sequence[Scene | None],
+    follower: GuidedFollower,
+    seed: int,
+) -> list[Placed]:
+    """The mesh on every thing of a few frames."""
+    reach = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
+    answer: list[Placed] = []
+    known: list[np.ndarray] = []
+    for frame in np.unique(np.linspace(0, len(frames) - 1, KEY_FRAMES).round().astype(int)):
+        scene = scenes[frame]
+        if scene is None:
+            continue
+        masks = [found.mask for found in frames[frame].evidence.objects if found.mask is not None]
+        for mask in [*masks, *things_off_table(scene, reach)]:
+            if any(_overlap(mask, other) > _SAME_MASK for other in known):
+                continue
+            known.append(mask)
+            answer += _place(mesh, scene, mask, follower, int(frame), reach, seed)
+    return answer
+
+
+def things_off_table(scene: Scene, reach: float) -> list[np.ndarray]:
+    """Masks (H, W) bool of what hangs together in depth, is off the table and no hand, and could be the object.
+
+    Args:
+        reach: m, the object's diameter.
+    """
+    depth = scene.depth
+    step = np.float32(_DEPTH_STEP) * depth
+    free = scene.raised & ~scene.hand
+    linked = free.copy()
+    linked[:, 1:] &= (np.abs(np.diff(depth, axis=1)) < step[:, 1:]) | ~free[:, :-1]
+    linked[1:] &= (np.abs(np.diff(depth, axis=0)) < step[1:]) | ~free[:-1]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(linked.astype(np.uint8), connectivity=4)
+    things = []
+    focal = float(scene.camera.camera_k[0, 0])
+    for index in range(1, count):
+        x, y, width, height, area = stats[index]
+        if area < _SMALLEST_THING:
+            continue
+        own = labels[y : y + height, x : x + width] == index
+        distance = float(np.median(depth[y : y + height, x : x + width][own]))
+        if np.hypot(width, height) * distance / focal < _LARGEST_THING * reach:
+            things.append(labels == index)
+    return things
+
+
+def _place(
+    mesh: SolverMesh, scene: Scene, mask: np.ndarray, follower: GuidedFollower, frame: int, reach: float, seed: int
+) -> list[Placed]:
+    hidden = scene.hand & ~mask
+    fine = observe_object(scene.camera, mask, scene.depth, hidden, reach=reach, seed=seed, window=120)
+    coarse = observe_object(
+        scene.camera, mask, scene.depth, hidden, reach=reach, seed=seed, window=72, contour_points=80, depth_points=150
+    )
+    if fine is None or coarse is None:
+        return []
+    found = initialise_object_pose(mesh, coarse, fine, seed, _ROTATIONS)
+    poses = [(found.rotation, found.centre)]
+    for rotation, centre in zip(found.other_rotations, found.other_centres, strict=True):
+        if len(poses) < 3 and rotation_angles(np.stack([r for r, _ in poses]), rotation).min() > _SAME_TURN:
+            poses.append((rotation, centre))
+    answer = []
+    for pose in poses:
+        pose, sighting = follower.settle(frame, pose)
+        if sighting is not None and sighting.agreeing >= _SMALLEST_THING:
+            answer.append(Placed(frame, pose, sighting.score))
+    return answer
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+    either = int(np.count_nonzero(first | second))
+    return int(np.count_nonzero(first & second)) / max(either, 1)
+
+
+def _is_at(motion: GuidedMotion, placed: Placed, mesh: SolverMesh) -> bool:
+    rotation, centre = placed.pose
+    reach = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
+    near = float(np.linalg.norm(motion.centres[placed.frame] - centre)) < _SAME_PLACE * reach
+    return near and float(rotation_angles(motion.rotations[placed.frame], rotation)) < _SAME_TURN
