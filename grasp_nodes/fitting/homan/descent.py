@@ -97,7 +97,7 @@ def descend(
             best, best_loss = state.vector.clone(), float("inf")
         loss, gradient = _evaluate(state, terms)
         healthy = _take_out_sick(state, variables, gradient)
-        gradient[state.frozen | ~torch.isfinite(gradient)] = 0
+        gradient = gradient.masked_fill(state.frozen | ~torch.isfinite(gradient), 0.0)
         if healthy and loss < best_loss:
             best, best_loss = state.vector.clone(), loss
         first.lerp_(gradient, 1 - BETAS[0])

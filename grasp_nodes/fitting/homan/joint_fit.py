@@ -18,9 +18,9 @@ import torch
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.homan.descent import Descent, descend
-from grasp_nodes.fitting.homan.objective import Objective, ObjectProxy
+from grasp_nodes.fitting.homan.objective import Objective
 from grasp_nodes.fitting.homan.observation import read_images
-from grasp_nodes.fitting.homan.proxies import make_proxy
+from grasp_nodes.fitting.homan.proxies import ObjectProxy, make_proxy
 from grasp_nodes.fitting.homan.settings import JointFitSettings
 from grasp_nodes.fitting.homan.variables import ClipVariables
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack

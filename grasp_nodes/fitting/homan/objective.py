@@ -12,10 +12,6 @@ from torch import Tensor
 
 from grasp_nodes.fitting.homan import losses
 from grasp_nodes.fitting.homan.depth_term import (
-    DepthPoints,
-    HandSurface,
-    SeenThrough,
-    SurfaceMatch,
     find_seen_through,
     hand_depth_loss,
     match_hand,
@@ -24,80 +20,16 @@ from grasp_nodes.fitting.homan.depth_term import (
     see_through_loss,
 )
 from grasp_nodes.fitting.homan.hand_pairs import HandPairMatch, hand_pair_distances, match_hands
-from grasp_nodes.fitting.homan.holding import holding_loss, moving_frames
-from grasp_nodes.fitting.homan.observation import (
-    ClipImages,
-    depth_points,
-    hand_evidence,
-    hidden_pixels,
-    mask_windows,
-    object_evidence,
-)
+from grasp_nodes.fitting.homan.holding import holding_loss
+from grasp_nodes.fitting.homan.observation import ClipImages, hidden_pixels
+from grasp_nodes.fitting.homan.posed_points import move_spread, place_points, project_pixels, spread_points
+from grasp_nodes.fitting.homan.proxies import ObjectProxy
 from grasp_nodes.fitting.homan.settings import JointFitSettings
+from grasp_nodes.fitting.homan.track_terms import SMOOTH_STEP, hand_terms, object_terms
 from grasp_nodes.fitting.homan.variables import ClipVariables, HandUnknowns, ObjectUnknowns
-from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
-from grasp_nodes.geometry.camera import CameraModel
-from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
-from grasp_nodes.geometry.silhouette_gradient import SilhouetteLoss
-from grasp_nodes.hand.anatomy import DegreesOfFreedom, HandAnatomy
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.perception.evidence import ObservedFrame
-
-SMOOTH_STEP = 4
-"""Every fourth hand vertex stands for all in the terms that are means over vertices."""
-
-
-@dataclass(frozen=True)
-class ObjectProxy:
-    """What the fit needs of an object, in its own frame.
-
-    vertices: (V, 3) float32, m, about 1000, and faces: (F, 3) int64, of a closed mesh. points, normals: (P, 3) float32,
-    of the surface. collision_unit: m, see `losses.collision_unit`.
-    """
-
-    vertices: Tensor
-    faces: np.ndarray
-    signed_distance: SignedDistanceGrid
-    points: Tensor
-    normals: Tensor
-    collision_unit: float
-
-
-@dataclass
-class _HandTerms:
-    """Constants of one hand track; matches are renewed.
-
-    zones: vertex ids of what touches objects. observed: (T,) bool, frames with evidence of the hand. initial_pixels:
-    (T, v, 2), px, of the sampled vertices. to_angles: (45, D), of poses to finger angles; low, high: (D,), rad, limits.
-    """
-
-    zones: list[Tensor]
-    surface: HandSurface
-    observed: Tensor
-    initial_pixels: Tensor
-    measured: DepthPoints | None
-    to_angles: Tensor
-    low: Tensor
-    high: Tensor
-    match: SurfaceMatch | None = None
-    seen_through: SeenThrough | None = None
-
-
-@dataclass
-class _ObjectTerms:
-    """Constants of one object track; what was looked through is renewed.
-
-    rows: frames whose mask is compared. moving: (T,) bool, frames in which the object moves.
-    """
-
-    proxy: ObjectProxy
-    silhouette: SilhouetteLoss | None
-    rows: Tensor
-    intrinsics: Tensor
-    measured: DepthPoints | None
-    moving: Tensor
-    seen_through: SeenThrough | None = None
 
 
 @dataclass(frozen=True)
@@ -142,12 +74,25 @@ class Objective:
         with torch.no_grad():
             posed = self.pose(variables.initial)
         self._initial_scales = [hand.scale for hand in posed.hands]
-        self._hands = [self._hand_terms(k, frames, posed) for k in range(len(variables.hands))]
-        hidden = hidden_pixels(frames)
-        self._objects = [
-            self._object_terms(k, frames, hidden, posed.objects[k], proxies[k]) for k in range(len(variables.objects))
+        self._hands = [
+            hand_terms(
+                track,
+                hand_models[variables.side(k)],
+                posed.vertices[k],
+                variables.betas(k),
+                frames,
+                images,
+                settings,
+            )
+            for k, track in enumerate(variables.hands)
         ]
-        self._spreads = [_spread(proxy.vertices) for proxy in proxies]
+        hidden = hidden_pixels(frames)
+        only = len(variables.objects) == 1
+        self._objects = [
+            object_terms(track, only, posed.objects[k], proxies[k], frames, hidden, images, settings)
+            for k, track in enumerate(variables.objects)
+        ]
+        self._spreads = [spread_points(proxy.vertices) for proxy in proxies]
         lost = [track.lost for track in variables.hands] + [track.lost for track in variables.objects]
         self._present = [torch.from_numpy(~np.asarray(rows, bool)) for rows in lost]
         self._overlap: dict[tuple[int, int], Tensor] = {}
@@ -189,16 +134,16 @@ class Objective:
         for item_terms, item in zip(self._objects, posed.objects, strict=True):
             if item_terms.measured is None:
                 continue
-            place = _place(item_terms.proxy.points, item).numpy()
+            place = place_points(item_terms.proxy.points, item).numpy()
             normals = (item_terms.proxy.normals @ item.rotation.transpose(1, 2)).numpy()
             used = (item_terms.measured.weight.sum(1) > 0).numpy()
             item_terms.seen_through = find_seen_through(self._images.camera, nearest, used, place, normals)
 
     def _renew_pairs(self, posed: PosedClip) -> None:
         meshes = posed.vertices + [
-            _place(terms.proxy.vertices, item) for terms, item in zip(self._objects, posed.objects, strict=True)
+            place_points(terms.proxy.vertices, item) for terms, item in zip(self._objects, posed.objects, strict=True)
         ]
-        boxes = [losses.pixel_boxes(self._project(vertices)) for vertices in meshes]
+        boxes = [losses.pixel_boxes(project_pixels(vertices, self._intrinsics)) for vertices in meshes]
         hands = len(posed.hands)
         for a, b in combinations(range(len(meshes)), 2):
             overlap = losses.overlapping_pairs(boxes[a][:, None], boxes[b][:, None])[:, 0, 0]
@@ -237,7 +182,7 @@ class Objective:
         sample = posed.vertices[k][:, ::SMOOTH_STEP]
         if weights.v2d:
             error = losses.projected_vertex_loss(
-                self._project(sample), terms.initial_pixels, self._image_size, terms.observed
+                project_pixels(sample, self._intrinsics), terms.initial_pixels, self._image_size, terms.observed
             )
             found.setdefault("v2d", []).append(error)
         if weights.pca:
@@ -255,26 +200,31 @@ class Objective:
             error = hand_depth_loss(terms.measured, terms.match, posed.vertices[k])
             error = error + see_through_loss(terms.seen_through, posed.vertices[k])
             found.setdefault("depth", []).append(error.mean())
+            if weights.start:
+                found.setdefault("start", []).append(_moved(sample, terms.initial, terms.with_depth))
 
     def _add_object(self, found: dict[str, list[Tensor]], j: int, item: ObjectUnknowns) -> None:
         weights, terms = self._settings, self._objects[j]
         if weights.obj and terms.silhouette is not None:
             rows = terms.rows
             part = ObjectUnknowns(item.translation[rows], item.rotation[rows], item.scale)
-            vertices = _place(terms.proxy.vertices, part)
+            vertices = place_points(terms.proxy.vertices, part)
             depths = vertices[..., 2]
             flat = vertices[..., :2] / depths.clamp(min=1e-2)[..., None]
             pixels = flat * terms.intrinsics[:, None, :2] + terms.intrinsics[:, None, 2:]
             error = terms.silhouette(pixels, depths)
             found.setdefault("obj", []).append(error.sum() / self._num_frames)
+        points = move_spread(self._spreads[j], item)
         if weights.smooth:
-            found.setdefault("smooth", []).append(self._smoothness(_move_spread(self._spreads[j], item)))
+            found.setdefault("smooth", []).append(self._smoothness(points))
         if weights.scale and weights.scale_free:
             found.setdefault("scale", []).append(losses.scale_loss(item.scale[None]))
         if terms.measured is not None and terms.seen_through is not None:
             error = object_depth_loss(terms.measured, item, terms.proxy.signed_distance)
-            error = error + see_through_loss(terms.seen_through, _place(terms.proxy.points, item))
+            error = error + see_through_loss(terms.seen_through, place_points(terms.proxy.points, item))
             found.setdefault("depth", []).append(error.mean())
+            if weights.start and not weights.scale_free:  # a start of another size is no place to stay
+                found.setdefault("start", []).append(_moved(points, terms.initial, terms.with_depth))
 
     def _add_pair(
         self, found: dict[str, list[Tensor]], k: int, j: int, posed: PosedClip, overlap: Tensor, contact: bool
@@ -325,7 +275,7 @@ class Objective:
             for one, other in ((a, b), (b, a)):
                 item, proxy = posed.objects[other], self._objects[other].proxy
                 distances = losses.distances_to_object(
-                    _place(self._objects[one].proxy.points, posed.objects[one])[rows],
+                    place_points(self._objects[one].proxy.points, posed.objects[one])[rows],
                     proxy.signed_distance,
                     item.rotation[rows],
                     item.translation[rows],
@@ -338,87 +288,7 @@ class Objective:
     def _smoothness(self, points: Tensor) -> Tensor:
         return losses.smoothness_loss(points if self._settings.smooth_order == 1 else points[1:] - points[:-1])
 
-    def _project(self, points: Tensor) -> Tensor:
-        """Pixels (..., 2) of the camera's undistorted image."""
-        k = self._intrinsics
-        flat = points[..., :2] / points[..., 2:].clamp(min=1e-2)
-        return flat * k[[0, 1], [0, 1]] + k[:2, 2] + flat[..., 1:] * torch.stack([k[0, 1], k.new_zeros(())])
 
-    def _hand_terms(self, k: int, frames: Sequence[ObservedFrame], posed: PosedClip) -> _HandTerms:
-        track: HandTrack = self._variables.hands[k]
-        model = self._models[track.params.side]
-        active = np.asarray(track.seen, bool) & ~np.asarray(track.lost, bool)
-        freedom = DegreesOfFreedom.of_anatomy(HandAnatomy.of_model(model, self._variables.betas(k)))
-        measured = None
-        if self._images.depth is not None and self._settings.depth:
-            masks = [None if hand is None else hand.mask for hand in hand_evidence(frames, track)]
-            # What lies outside of the posed hand's box is forearm.
-            boxes = losses.pixel_boxes(self._project(posed.vertices[k])).numpy()
-            measured = self._measured(masks, active, list(boxes))
-        return _HandTerms(
-            losses.contact_zones(model),
-            HandSurface.of_faces(model.faces.numpy(), model.num_vertices),
-            torch.from_numpy(active),
-            self._project(posed.vertices[k][:, ::SMOOTH_STEP]),
-            measured,
-            torch.from_numpy(np.linalg.pinv(freedom.matrix)).float(),
-            torch.from_numpy(freedom.low).float(),
-            torch.from_numpy(freedom.high).float(),
-        )
-
-    def _object_terms(
-        self,
-        j: int,
-        frames: Sequence[ObservedFrame],
-        hidden: Sequence[np.ndarray | None],
-        initial: ObjectUnknowns,
-        proxy: ObjectProxy,
-    ) -> _ObjectTerms:
-        track: ObjectTrack = self._variables.objects[j]
-        active = np.asarray(track.seen, bool) & ~np.asarray(track.lost, bool)
-        evidence = object_evidence(frames, track, len(self._variables.objects) == 1)
-        outlines = losses.pixel_boxes(self._project(_place(proxy.vertices, initial))).numpy()
-        camera: CameraModel = self._images.camera
-        windows, used = mask_windows(camera, evidence, hidden, active, outlines, self._settings.window)
-        rows = torch.from_numpy(np.flatnonzero(used))
-        silhouette = None
-        if self._settings.obj and len(rows):
-            silhouette = SilhouetteLoss(proxy.faces, windows.mask[rows], windows.keep[rows])
-        measured = None
-        if self._images.depth is not None and self._settings.depth:
-            measured = self._measured([None if item is None else item.mask for item in evidence], active)
-        corners = proxy.vertices[[int(k) for k in (*proxy.vertices.argmin(0), *proxy.vertices.argmax(0))]]
-        moving = moving_frames(np.asarray(track.T_camera_object, np.float64), corners.double().numpy() * track.scale)
-        moving &= ~np.asarray(track.lost, bool)
-        return _ObjectTerms(proxy, silhouette, rows, windows.intrinsics[rows], measured, torch.from_numpy(moving))
-
-    def _measured(
-        self, masks: Sequence[np.ndarray | None], active: np.ndarray, boxes: Sequence[np.ndarray] | None = None
-    ) -> DepthPoints:
-        assert self._images.depth is not None
-        settings = self._settings
-        return depth_points(
-            self._images.camera, masks, self._images.depth, active, settings.depth_points, settings.seed, boxes
-        )
-
-
-def _place(points: Tensor, item: ObjectUnknowns) -> Tensor:
-    """Points (P, 3) of an object's frame in the camera's: (T, P, 3), m."""
-    return torch.matmul(points, (item.scale * item.rotation).transpose(1, 2)) + item.translation[:, None]
-
-
-def _spread(vertices: Tensor) -> Tensor:
-    """(4, 4): four points, each with a weight behind it, that move in the mean of squares as all vertices (V, 3) do.
-
-    For a rigid body the mean of ``|dR v + dD|^2`` over vertices is a quadratic form in the second moments of
-    ``(v, 1)``; their Cholesky factor's columns are four such points.
-    """
-    homogeneous = torch.cat([vertices, vertices.new_ones(len(vertices), 1)], 1).double()
-    moments = homogeneous.T @ homogeneous / len(vertices)
-    factor = torch.linalg.cholesky(moments + 1e-12 * torch.eye(4, dtype=torch.float64))
-    return (2 * factor.T).to(vertices.dtype)  # twice: the mean is over four points
-
-
-def _move_spread(spread: Tensor, item: ObjectUnknowns) -> Tensor:
-    turned = torch.matmul(spread[:, :3], (item.scale * item.rotation).transpose(1, 2))
-    return turned + spread[:, 3:] * item.translation[:, None]
+def _moved(points: Tensor, initial: Tensor, weights: Tensor) -> Tensor:
+    """Mean over frames and points of how far points (T, P, 3) left their initial places, squared; weights: (T,)."""
+    return ((points - initial).square().sum(2).mean(1) * weights).mean()

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from grasp_nodes.fitting.homan.losses import collision_unit
-from grasp_nodes.fitting.homan.objective import ObjectProxy
 from grasp_nodes.geometry.mesh import merge_vertices
+from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.objects.model import ObjectModel
 
 MOST_FACES = 2000
 SURFACE_POINTS = 384
 """Points of the surface that are compared with what was measured behind them."""
+
+
+@dataclass(frozen=True)
+class ObjectProxy:
+    """What the fit needs of an object, in its own frame.
+
+    vertices: (V, 3) float32, m, about 1000, and faces: (F, 3) int64, of a closed mesh. points, normals: (P, 3) float32,
+    of the surface. collision_unit: m, see `losses.collision_unit`.
+    """
+
+    vertices: Tensor
+    faces: np.ndarray
+    signed_distance: SignedDistanceGrid
+    points: Tensor
+    normals: Tensor
+    collision_unit: float
 
 
 def make_proxy(model: ObjectModel, most_faces: int = MOST_FACES) -> ObjectProxy:

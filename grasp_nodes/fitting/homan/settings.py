@@ -16,8 +16,8 @@ class JointFitSettings:
     """
 
     obj: float = 30 * WEIGHTS["obj"]
-    """Object silhouettes against masks, pixels of hands not counted. Thirty times the paper's: its objects start roughly
-    placed, ours within millimetres, which `smooth` and `centroid` would undo."""
+    """Object silhouettes against masks, pixels of hands not counted. Thirty times the paper's: its objects start
+    roughly placed, ours within millimetres, which `smooth` and `centroid` would undo."""
     v2d: float = WEIGHTS["v2d"]
     """Projected hand vertices stay where the initial ones were."""
     pca: float = WEIGHTS["pca"]
@@ -34,14 +34,17 @@ class JointFitSettings:
     local: float = 10 * WEIGHTS["local"]
     """Attraction and repulsion near the object's surface (second pass). Ten times the paper's: with its own weight a
     hand whose distance colour alone tells badly stays a centimetre from what it holds."""
-    collision: float = 50 * WEIGHTS["col"]
-    """No vertex inside another mesh (second pass). Fifty times the paper's, whose fits keep 3 mm of penetration."""
+    collision: float = 150 * WEIGHTS["col"]
+    """No vertex inside another mesh (second pass). 150 times the paper's, whose fits keep 3 mm of penetration."""
     holding: float = 10.0
     """1/m; what moves in front of a hand is touched by it (second pass), see `holding`. Not in the paper."""
     anatomy: float = 1.0
     """1/rad^2; finger angles stay within what a hand can do. Not in the paper."""
     depth: float = 1e4
     """1/m^2; measured depth against posed surfaces, both ways. Not in the paper."""
+    start: float = 2e4
+    """1/m^2; where depth is measured, hands and objects stay near their initial places, which solvers found that match
+    depth better than a few hundred steps of Adam do. Not in the paper."""
     iterations: tuple[int, int] = (200, 200)
     """Adam steps of the first pass, without `local` and `collision`, and of the second, with all terms: at most."""
     scale_free: bool = False
