@@ -18,7 +18,7 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.perception.boxes import box_of_mask
 from grasp_nodes.perception.clip_sights import Sight, resized, sight_of, spread, spread_indices, view_of
-from grasp_nodes.perception.depth_background import VIEWS, DepthBackground, free_parts
+from grasp_nodes.perception.depth_background import VIEWS, DepthBackground, continued, free_parts
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence, ObjectSegmenter
 from grasp_nodes.perception.foreground import ForegroundFinder
 from grasp_nodes.perception.object_boxes import ObjectBoxSource
@@ -34,6 +34,8 @@ SEARCH_VIEWS, MOTION_VIEWS = 5, 12
 MAX_THINGS = 3
 """Things that are followed at the same time."""
 MAX_CANDIDATES = 12
+WORTH = 0.03
+"""Share of the best thing's score below which nothing is followed."""
 FREE_GAIN = 4.0
 """Weight of a thing that depth sees apart from hands and border."""
 OTHER_SCORE = 0.6
@@ -128,7 +130,7 @@ class ClipObjectSegmenter:
         self._size = size
         sights = [self._sight(frame, seen) for frame, seen in zip(frames, hands, strict=True)]
         still = _is_still(sights)
-        self._see_motion(sights, still)
+        sights = self._see_motion(sights, still)
         self._things = [thing for thing in self._things if not thing.is_lost]
         found: list[tuple[ThingTracker, list[Sight]]] = []
         if self._things:
@@ -155,18 +157,29 @@ class ClipObjectSegmenter:
             return sight_of(frame, hands)
         return sight_of(frame, hands, self._foreground(frame).mask)
 
-    def _see_motion(self, sights: Sequence[Sight], still: bool) -> None:
-        """Put into the sights what depth tells about motion."""
+    def _see_motion(self, sights: list[Sight], still: bool) -> list[Sight]:
+        """The sights with what depth tells about motion, where a camera at rest has depth."""
         depths = [sight.depth.depth for sight in sights if sight.depth is not None]
         if not still or len(depths) < len(sights):
             self._behind.reset()
-            return
+            return sights
         self._behind.learn(spread(depths, VIEWS))
-        for sight in sights:
+        sights = [self._with_motion(sight) for sight in sights]
+        more = np.zeros(sights[0].hand.shape, bool)
+        for sight in spread(sights, VIEWS):
             assert sight.depth is not None
-            moving = sight.depth.raised & self._behind.before(sight.depth.depth)
-            free = free_parts(moving, sight.depth.depth, sight.drawing)
-            sight.depth = replace(sight.depth, moving=moving, free=free)
+            assert sight.depth.free is not None
+            more |= continued(sight.depth.free, sight.depth.raised, sight.depth.depth)
+        if more.any():
+            self._behind.forget(more)
+            sights = [self._with_motion(sight) for sight in sights]
+        return sights
+
+    def _with_motion(self, sight: Sight) -> Sight:
+        assert sight.depth is not None
+        moving = sight.depth.raised & self._behind.before(sight.depth.depth)
+        free = free_parts(moving, sight.depth.depth, sight.drawing)
+        return replace(sight, depth=replace(sight.depth, moving=moving, free=free))
 
     # ------------------------------------------------------------------ which thing it is
 
@@ -196,8 +209,11 @@ class ClipObjectSegmenter:
             candidates = find_candidates([view_of(sights[pick], scale) for pick in picks], skin, still, self._diameter)
         height, width = sights[0].hand.shape
         found: list[tuple[int, np.ndarray]] = []
+        least = WORTH * candidates[0].score if candidates else 0.0
         while candidates and len(found) < MAX_CANDIDATES:
             best = merged(candidates)
+            if best.score <= least:
+                break
             found.append((picks[best.index], cv2.resize(best.mask.astype(np.float32), (width, height)) > 0.5))
             candidates = [
                 other for other in candidates[1:] if other.index != best.index or not _is_same(other.mask, best.mask)

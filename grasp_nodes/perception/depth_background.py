@@ -55,6 +55,40 @@ class DepthBackground:
         front: np.ndarray = (depth > 0) & ((depth < self._farthest - margin) | (self._farthest <= 0))
         return front
 
+    def forget(self, pixels: np.ndarray) -> None:
+        """Take the background of (H, W) bool pixels for unknown."""
+        assert self._farthest is not None
+        self._farthest = np.where(pixels, np.float32(0), self._farthest)
+
+
+def continued(free: np.ndarray, raised: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """What was never seen to move but is one surface with a larger part that was: its background was never seen.
+
+    Args:
+        free: (H, W) bool, see `free_parts`. raised: (H, W) bool, off the table. depth: (H, W), m.
+
+    Returns:
+        (H, W) bool, outside of `free`.
+    """
+    if not free.any():
+        return np.zeros_like(free)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (raised & ~_steps(raised, depth)).astype(np.uint8), connectivity=4
+    )
+    own = np.bincount(labels[free], minlength=count)
+    grown = 2 * own > stats[:, cv2.CC_STAT_AREA]
+    grown[0] = False
+    result: np.ndarray = grown[labels] & ~free
+    return result
+
+
+def _steps(mask: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where the depth of the masked pixels jumps."""
+    brush = np.ones((3, 3), np.uint8)
+    nearest = cv2.erode(np.where(mask, depth, np.float32(1e6)), brush)
+    step: np.ndarray = cv2.dilate(np.where(mask, depth, np.float32(0)), brush) > np.float32(1.0 + STEP) * nearest
+    return step
+
 
 def free_parts(moving: np.ndarray, depth: np.ndarray, drawing: np.ndarray) -> np.ndarray:
     """What moves and hangs together neither with the hand nor with the image's border, where arms come from.
@@ -65,10 +99,9 @@ def free_parts(moving: np.ndarray, depth: np.ndarray, drawing: np.ndarray) -> np
     Returns:
         (H, W) bool, part of `moving`.
     """
-    brush = np.ones((3, 3), np.uint8)
-    nearest = cv2.erode(np.where(moving, depth, np.float32(1e6)), brush)
-    step = cv2.dilate(depth, brush) > np.float32(1.0 + STEP) * nearest
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((moving & ~step).astype(np.uint8), connectivity=4)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (moving & ~_steps(moving, depth)).astype(np.uint8), connectivity=4
+    )
     drawn = np.bincount(labels[drawing], minlength=count)
     free = drawn < DRAWN_SHARE * stats[:, cv2.CC_STAT_AREA]
     free[np.unique(np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()]))] = False

@@ -45,7 +45,7 @@ MOVING_PART = 0.2
 """The same where something moves and is known to."""
 RAISED_BEHIND, FLAT_OBJECT, FAR_OBJECT = 0.03, 0.3, 0.01
 """Factors by depth: scenery that is raised, object that is flat on the table (its foot), object out of reach."""
-MOVING_BEHIND, STILL_OBJECT = 0.002, 0.3
+MOVING_BEHIND, STILL_OBJECT = 0.002, 0.1
 """Factors where depth tells what moves: scenery that does, object or hand that do not."""
 HAND_MOVING, HAND_FREE = 0.15, 0.002
 """Prior of the hand where something moves outside of its mask: an arm, a sleeve; and where it is away from hands."""
@@ -281,7 +281,9 @@ def _weigh_depth(weights: np.ndarray, sight: Sight, window: tuple[slice, slice],
     weights[raised, BEHIND] *= MOVING_BEHIND if moves else RAISED_BEHIND
     weights[measured & ~raised, OBJECT] *= STILL_OBJECT if moves else FLAT_OBJECT
     weights[measured & ~raised, HAND] *= STILL_OBJECT if moves else 1.0
-    own = sight.depth.depth[expected & sight.depth.raised & ~sight.hand]
+    # Hand and object are at the same distance, and the hand's mask may hold the object.
+    near = sight.depth.raised & ~sight.hand if sight.depth.moving is None else sight.depth.moving
+    own = sight.depth.depth[expected & near]
     if len(own) >= MIN_PIXELS:
         middle = float(np.median(own))
         radius = MAX_RADIUS * float(np.sqrt(expected.sum())) * middle / sight.depth.focal + DEPTH_MARGIN

@@ -81,8 +81,9 @@ class ThingTracker:
         self._follow(sights, start or 0)
         if still:
             self._divider.learn_background(sights)
-            self._look_again(sights)
-            self._divider.learn_background(sights)
+            if any(sight.depth is None or sight.depth.moving is None for sight in sights):
+                self._look_again(sights)
+                self._divider.learn_background(sights)
         self._look_again(sights)
         self._remember(sights)
 
