@@ -25,15 +25,10 @@ from grasp_nodes.fitting.hand_observation import (
     observe_hand,
     skin_distances,
 )
-from grasp_nodes.fitting.hand_search import (
-    COUPLING_ERROR,
-    POSTURE_ERROR,
-    UnexplainedHandError,
-    hand_starts,
-    relaxed_posture,
-)
+from grasp_nodes.fitting.hand_search import UnexplainedHandError, hand_starts
 from grasp_nodes.fitting.hand_skeleton import KeypointOffsets, make_hand_skeleton
 from grasp_nodes.fitting.hand_solver import HandSolution, PriorTerms, joined_planes, no_planes, solve_hand
+from grasp_nodes.fitting.posture_prior import unforced_postures
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
@@ -46,7 +41,7 @@ MISSED_COST = 1.5
 CANDIDATES = 3
 """Poses that explain the landmarks best and are tried on the skin."""
 FRAME_TIME = 1.0 / 30.0
-SLOPE_FADE = 0.7
+SLOPE_FADE = 0.3
 """Weight of an answer relative to that of the next one, when their motion is estimated."""
 GIVEN_TURN_ERROR, GIVEN_ANGLE_ERROR = 0.2, 0.15
 """rad; standard deviations of a pose that is given from elsewhere."""
@@ -127,7 +122,7 @@ class HandFitter:
         self.options = options or HandFitOptions()
         self.skeleton = make_hand_skeleton(hand_model, offsets, betas)
         self._betas = np.zeros(10) if betas is None else np.asarray(betas, np.float64)
-        self._relaxed = relaxed_posture(self.skeleton)
+        self._postures = unforced_postures(self.skeleton)
         self.reset()
 
     def reset(self) -> None:
@@ -291,9 +286,7 @@ class HandFitter:
             wrist,
             np.full(self.skeleton.num_dofs, angles),
             1.0 / self.options.size_spread if size_is_open else 1e4,
-            self._relaxed,
-            1.0 / POSTURE_ERROR,
-            1.0 / COUPLING_ERROR,
+            *self._postures,
         )
 
     def _known_size(self) -> float:

@@ -9,25 +9,18 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
 from grasp_nodes.fitting.hand_observation import HandObservation
 from grasp_nodes.fitting.hand_skeleton import HandSkeleton
+from grasp_nodes.fitting.posture_prior import RELAXED
 
 POSTURES = (
-    ((20.0, 22.0, 14.0), (5.0, 10.0, 12.0, -15.0, 0.0)),
+    RELAXED,
     ((40.0, 45.0, 28.0), (10.0, 20.0, 25.0, -30.0, 0.0)),
     ((4.0, 6.0, 4.0), (5.0, 5.0, 5.0, -5.0, 0.0)),
 )
 """Relaxed, grasping and flat: three finger bends, and the thumb's bends, spread and twist; deg."""
-POSTURE_ERROR = 0.45
-COUPLING_ERROR = 0.25
-"""rad; how far hands deviate from the relaxed posture, and from bending the two outer joints together."""
 
 
 class UnexplainedHandError(InputError):
     """Landmarks that no hand in front of the camera can have."""
-
-
-def relaxed_posture(skeleton: HandSkeleton) -> np.ndarray:
-    """(D,) rad: the first of `POSTURES`, to which the prior draws."""
-    return skeleton.angles(*POSTURES[0])
 
 
 def hand_starts(skeleton: HandSkeleton, observation: HandObservation, size: float) -> list[HandConfiguration]:

@@ -29,8 +29,6 @@ from grasp_nodes.fitting.hand_skeleton import HandSkeleton
 
 OVERSTEP_WEIGHT = 20.0**2
 """Inverse variance (1 / rad^2) of leaving the limits of a joint."""
-OUTER_PER_MIDDLE = 0.66
-"""Bend of a finger's outer joint per bend of its middle one, in unforced motion."""
 START_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-7, 1e5
 ENOUGH = 1e-5
 """Relative gain below which the search ends."""
@@ -68,7 +66,7 @@ class PriorTerms(NamedTuple):
     """What is expected. Firmness is an inverse standard deviation.
 
     expected: configuration. rotation: 1 / rad. wrist: (3,), 1 / m. angles: (D,), 1 / rad. log_scale: unitless.
-    posture: (D,), rad, the relaxed hand. posture_firmness, coupling: 1 / rad.
+    posture: (D,), rad, the usual hand, and posture_precision: (D, D), 1 / rad^2, inverse covariance of hands around it.
     """
 
     expected: HandConfiguration
@@ -77,8 +75,7 @@ class PriorTerms(NamedTuple):
     angles: np.ndarray
     log_scale: float
     posture: np.ndarray
-    posture_firmness: float
-    coupling: float
+    posture_precision: np.ndarray
 
 
 class HandSolution(NamedTuple):
@@ -94,11 +91,9 @@ class _Marks(NamedTuple):
     local: np.ndarray
 
 
-class _Anatomy(NamedTuple):
+class _Limits(NamedTuple):
     low: np.ndarray
     high: np.ndarray
-    outer: np.ndarray
-    middle: np.ndarray
 
 
 def no_planes() -> PlaneTerms:
@@ -129,10 +124,6 @@ def solve_hand(
         prior: what is expected.
         iterations: steps that are tried at most.
     """
-    names = skeleton.dofs.names
-    outer = [i for i, name in enumerate(names) if name.endswith("_bend_2") and not name.startswith("thumb")]
-    middle = [names.index(names[i].replace("_bend_2", "_bend_1")) for i in outer]
-    anatomy = _Anatomy(skeleton.low, skeleton.high, np.array(outer, np.int64), np.array(middle, np.int64))
     rotation, wrist, angles = (np.array(value, np.float64, order="C") for value in start[:3])
     log_scale, cost, hessian = _solve(
         rotation,
@@ -142,7 +133,7 @@ def solve_hand(
         bones_of(skeleton),
         skin_of(skeleton),
         _Marks(skeleton.keypoint_joint, skeleton.landmark_local),
-        anatomy,
+        _Limits(skeleton.low, skeleton.high),
         landmarks,
         planes,
         prior,
@@ -239,7 +230,7 @@ def _add_prior(
     angles: np.ndarray,
     log_scale: float,
     prior: PriorTerms,
-    anatomy: _Anatomy,
+    limits: _Limits,
 ) -> float:
     cost = 0.0
     expected = prior.expected
@@ -247,20 +238,14 @@ def _add_prior(
         cost += _add_square(hessian, gradient, WRIST + k, wrist[k] - expected.wrist[k], prior.wrist[k])
     for i in range(len(angles)):
         cost += _add_square(hessian, gradient, ANGLES + i, angles[i] - expected.angles[i], prior.angles[i])
-        cost += _add_square(hessian, gradient, ANGLES + i, angles[i] - prior.posture[i], prior.posture_firmness)
-        beyond = max(angles[i] - anatomy.high[i], 0.0) + min(angles[i] - anatomy.low[i], 0.0)
+        for j in range(len(angles)):
+            pull = prior.posture_precision[i, j] * (angles[j] - prior.posture[j])
+            cost += 0.5 * (angles[i] - prior.posture[i]) * pull
+            gradient[ANGLES + i] += pull
+            hessian[ANGLES + i, ANGLES + j] += prior.posture_precision[i, j]
+        beyond = max(angles[i] - limits.high[i], 0.0) + min(angles[i] - limits.low[i], 0.0)
         if beyond != 0.0:
             cost += _add_square(hessian, gradient, ANGLES + i, beyond, math.sqrt(OVERSTEP_WEIGHT))
-    for f in range(len(anatomy.outer)):
-        outer, middle = ANGLES + anatomy.outer[f], ANGLES + anatomy.middle[f]
-        apart = angles[anatomy.outer[f]] - OUTER_PER_MIDDLE * angles[anatomy.middle[f]]
-        weight = prior.coupling * prior.coupling
-        cost += 0.5 * weight * apart * apart
-        gradient[outer] += weight * apart
-        gradient[middle] -= OUTER_PER_MIDDLE * weight * apart
-        hessian[outer, outer] += weight
-        hessian[middle, middle] += OUTER_PER_MIDDLE * OUTER_PER_MIDDLE * weight
-        hessian[max(outer, middle), min(outer, middle)] -= OUTER_PER_MIDDLE * weight
     # The chordal distance 3 - trace is the squared angle for small turns; its gradient is the antisymmetric part.
     turn = rotation @ expected.rotation.T
     weight = prior.rotation * prior.rotation
@@ -286,7 +271,7 @@ def _accumulate(
     bones: Bones,
     skin: Skin,
     marks: _Marks,
-    anatomy: _Anatomy,
+    limits: _Limits,
     landmarks: LandmarkTerms,
     planes: PlaneTerms,
     prior: PriorTerms,
@@ -297,7 +282,7 @@ def _accumulate(
     posed = pose_bones(rotation, wrist, angles, math.exp(log_scale), bones)
     cost = _add_landmarks(hessian, gradient, posed, bones, marks, landmarks, with_derivatives)
     cost += _add_planes(hessian, gradient, posed, bones, skin, planes, with_derivatives)
-    cost += _add_prior(hessian, gradient, rotation, wrist, angles, log_scale, prior, anatomy)
+    cost += _add_prior(hessian, gradient, rotation, wrist, angles, log_scale, prior, limits)
     for a in range(len(gradient)):
         for b in range(a):
             hessian[b, a] = hessian[a, b]
@@ -336,7 +321,7 @@ def _solve(
     bones: Bones,
     skin: Skin,
     marks: _Marks,
-    anatomy: _Anatomy,
+    limits: _Limits,
     landmarks: LandmarkTerms,
     planes: PlaneTerms,
     prior: PriorTerms,
@@ -348,7 +333,7 @@ def _solve(
     no_hessian, no_gradient = np.zeros((size, size)), np.zeros(size)
     damping = START_DAMPING
     cost = _accumulate(
-        hessian, gradient, rotation, wrist, angles, log_scale, bones, skin, marks, anatomy, landmarks, planes,
+        hessian, gradient, rotation, wrist, angles, log_scale, bones, skin, marks, limits, landmarks, planes,
         prior, True,
     )  # fmt: skip
     for _ in range(iterations):
@@ -360,7 +345,7 @@ def _solve(
         new_wrist, new_angles = wrist + step[WRIST:ANGLES], angles + step[ANGLES : size - 1]
         new_scale = log_scale + step[size - 1]
         new_cost = _accumulate(
-            no_hessian, no_gradient, new_rotation, new_wrist, new_angles, new_scale, bones, skin, marks, anatomy,
+            no_hessian, no_gradient, new_rotation, new_wrist, new_angles, new_scale, bones, skin, marks, limits,
             landmarks, planes, prior, False,
         )  # fmt: skip
         if not new_cost < cost:
@@ -372,7 +357,7 @@ def _solve(
         rotation[:], wrist[:], angles[:] = new_rotation, new_wrist, new_angles
         log_scale, damping = new_scale, max(0.2 * damping, LEAST_DAMPING)
         cost = _accumulate(
-            hessian, gradient, rotation, wrist, angles, log_scale, bones, skin, marks, anatomy, landmarks, planes,
+            hessian, gradient, rotation, wrist, angles, log_scale, bones, skin, marks, limits, landmarks, planes,
             prior, True,
         )  # fmt: skip
         if gained < ENOUGH * (1.0 + cost):

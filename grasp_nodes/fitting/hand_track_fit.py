@@ -24,10 +24,11 @@ from grasp_nodes.fitting.hand_fit import (
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
 from grasp_nodes.fitting.hand_observation import HandObservation, landmark_terms, match_skin
 from grasp_nodes.fitting.hand_outline import match_outline
-from grasp_nodes.fitting.hand_search import COUPLING_ERROR, POSTURE_ERROR, hand_starts, relaxed_posture
+from grasp_nodes.fitting.hand_search import hand_starts
 from grasp_nodes.fitting.hand_skeleton import HandSkeleton
 from grasp_nodes.fitting.hand_solver import HandSolution, PriorTerms, joined_planes, no_planes, solve_hand
 from grasp_nodes.fitting.hand_views import HandView
+from grasp_nodes.fitting.posture_prior import grasping_postures
 
 NO_LANDMARKS_COST = 12.0
 """Cost of a frame whose landmarks are not believed; landmarks that cost more are wrong."""
@@ -86,7 +87,7 @@ class HandTrackFitter:
             size: its scale, None = not known yet.
         """
         self.skeleton, self.options, self.size = skeleton, options, size
-        self._relaxed = relaxed_posture(skeleton)
+        self._postures = grasping_postures(skeleton)
         self._distances = (NEAREST, FARTHEST)
         self._usual: float | None = None
 
@@ -238,9 +239,7 @@ class HandTrackFitter:
             wrist,
             np.full(self.skeleton.num_dofs, 1.0 / (options.angle_change * spread)),
             1.0 / options.size_spread if is_open and options.size_spread > 0 else 1e4,
-            self._relaxed,
-            1.0 / POSTURE_ERROR,
-            1.0 / COUPLING_ERROR,
+            *self._postures,
         )
 
     def _with_distance(self, expected: HandConfiguration, firmness: float) -> tuple[HandConfiguration, float]:
@@ -278,9 +277,7 @@ class HandTrackFitter:
             np.array([0.0, 0.0, firmness]),
             np.zeros(self.skeleton.num_dofs),
             1.0 / spread if is_open and spread > 0 else 1e4,
-            self._relaxed,
-            1.0 / POSTURE_ERROR,
-            1.0 / COUPLING_ERROR,
+            *self._postures,
         )
 
     def _solve(
