@@ -1,12 +1,11 @@
 """The fit of a live stream: every new frame is answered at once, from all of the last frames.
 
-A frame is solved where the motion of the last answers leads to, with a firm Gaussian expectation (a Kalman filter of
-constant velocity whose update is the nonlinear fit itself). An object that cannot be seen moves with the hand that
-holds it.
+A frame is solved where the motion of the last answers leads to and held there firmly: a Kalman filter of constant
+velocity whose update is the nonlinear fit itself. An object that cannot be seen moves with the hand that holds it.
 
-Adam over a window of ten frames with the terms of :mod:`homan`, started from the same answers, was measured instead:
-five to ten steps cost five times as much and made the newest frame worse, because its steps are noise in comparison
-with a converged least-squares fit.
+Two others were measured and left out, because the newest frame was worse: a few steps of Adam with the terms of
+:mod:`homan` over the window (a tenth of a converged least-squares fit at five times its price), and a Gauss-Newton
+smoother over the frames' linearised solutions (errors within a window are alike, not independent).
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ def steady_hand(window: int) -> HandFitOptions:
     if window == 1:
         return HandFitOptions()
     return HandFitOptions(
-        wrist_change=0.006,
-        distance_change_without_depth=0.005,
-        rotation_change=0.075,
-        angle_change=0.06,
-        velocity_share=0.85,
+        wrist_change=0.0055,
+        distance_change_without_depth=0.004,
+        rotation_change=0.065,
+        angle_change=0.055,
+        velocity_share=0.7,
         window=window,
     )
 
