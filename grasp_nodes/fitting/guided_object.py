@@ -38,6 +38,8 @@ LEAST_RATE = 0.5
 _FIRM, _LOOSE = (0.002, 0.02), (0.02, 0.15)
 """m and rad that the final pose may differ from the guided one where nothing and where all of the object is seen."""
 _OVERLAP_FRAMES = 3
+_RECOLORED, _COLOR_MARGIN, _COLOR_ROUNDS = 3, 0.25, 2
+"""Motions that are followed again by colour, how much worse than the best they may be, and how often."""
 
 
 def initialise_guided_object(
@@ -107,21 +109,34 @@ def _by_depth(
     )
     if not motions or rate(motions[0], palms) < LEAST_RATE:
         return None
-    best = motions[0]
-    colors = learn_colors(scenes, best.sightings)
-    scenes = [None if scene is None else relabelled(scene, colors) for scene in scenes]
-    follower = GuidedFollower(mesh, scenes, palms)
-    again = [follower.seen_again(motion) for motion in motions]
-    start = int(np.argmax(again[0].evidences))
-    again.append(follower.follow(start, (best.rotations[start], best.centres[start])))
-    again.sort(key=lambda motion: -rate(motion, palms))
-    guided = guided_frames(object_model.object_id, frames, scenes, again[0].sightings)
-    poses = _poses(again[0], mesh)
-    track = fit_motions(object_model, guided, [poses], _freedom(again[0]), seed=seed)
+    improved = [
+        _with_colors(mesh, motion, scenes, palms)
+        for motion in motions[:_RECOLORED]
+        if rate(motion, palms) > rate(motions[0], palms) - _COLOR_MARGIN
+    ]
+    motion, scenes = max(improved, key=lambda pair: rate(pair[0], palms))
+    guided = guided_frames(object_model.object_id, frames, scenes, motion.sightings)
+    poses = _poses(motion, mesh)
+    track = fit_motions(object_model, guided, [poses], _freedom(motion), seed=seed)
     hidden = ~track.seen
     shown = track.T_camera_object.copy()
     shown[hidden] = poses[hidden]
     return replace(track, T_camera_object=shown), guided
+
+
+def _with_colors(
+    mesh: SolverMesh, motion: GuidedMotion, scenes: Sequence[Scene | None], palms: Sequence[np.ndarray]
+) -> tuple[GuidedMotion, list[Scene | None]]:
+    """A motion followed again in scenes in which the colours that it teaches tell hand and object apart."""
+    found = list(scenes)
+    for _ in range(_COLOR_ROUNDS):
+        colors = learn_colors(scenes, motion.sightings)
+        found = [None if scene is None else relabelled(scene, colors) for scene in scenes]
+        follower = GuidedFollower(mesh, found, palms)
+        start = int(np.argmax(motion.evidences))
+        again = follower.follow(start, (motion.rotations[start], motion.centres[start]))
+        motion = max(follower.seen_again(motion), again, key=lambda one: rate(one, palms))
+    return motion, found
 
 
 def _of_previous(previous: ObjectTrack | None, mesh: SolverMesh, follower: GuidedFollower, count: int) -> list[Placed]:

@@ -35,7 +35,9 @@ _SAME_PLACE, _SAME_TURN = 0.3, 0.5
 _SCORE_MARGIN = 0.35
 MOVES, AT_HAND = 0.08, 0.04
 """Score that a thing gains if it leaves its place, and if it is at a hand all the time: distractors stay."""
-_MOVED, _NEAR = 0.03, 0.16
+AWAY = 0.15
+"""What it loses if no hand ever comes near: nothing moves it."""
+_MOVED, _NEAR, _AWAY = 0.03, 0.16, 0.3
 """m."""
 _BEST_SHARE = 0.25
 
@@ -87,12 +89,17 @@ def rate(motion: GuidedMotion, palms: Sequence[np.ndarray] = ()) -> float:
         return 0.0
     places = motion.centres[seen]
     moved = float(np.percentile(np.linalg.norm(places - np.median(places, axis=0), axis=1), 80))
-    near = 0.0
+    near, closest = 0.0, 0.0 if not palms else np.inf
     for palm in palms:
-        gap = np.linalg.norm(palm[:, :3, 3] - motion.centres, axis=1)
-        near = max(near, float(np.mean(np.nan_to_num(gap, nan=1.0) < _NEAR)))
+        gap = np.nan_to_num(np.linalg.norm(palm[:, :3, 3] - motion.centres, axis=1), nan=1.0)
+        near, closest = max(near, float(np.mean(gap < _NEAR))), min(closest, float(gap.min()))
     best = np.sort(motion.scores[seen])[-max(1, int(_BEST_SHARE * np.count_nonzero(seen))) :].mean()
-    return 0.5 * (motion.mean_score + float(best)) + MOVES * min(moved / _MOVED, 1.0) + AT_HAND * near
+    return (
+        0.5 * (motion.mean_score + float(best))
+        + MOVES * min(moved / _MOVED, 1.0)
+        + AT_HAND * near
+        - AWAY * (closest > _AWAY)
+    )
 
 
 def place_on_things(

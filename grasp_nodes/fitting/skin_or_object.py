@@ -51,13 +51,19 @@ def learn_colors(scenes: Sequence[Scene | None], sightings: Sequence[Sighting | 
     ]
     sure.sort(key=lambda pair: -pair[1].visible_share)
     for scene, one in sure[:VIEWS]:
-        if scene.cells is not None:
-            clear = one.visible & ~scene.hand[one.prediction.window]
-            thing.learn(scene.cells[one.prediction.window][_core(clear, 3)])
-    with_hand = [s for s in scenes if s is not None and s.cells is not None and s.hand.any()]
-    for scene in with_hand[:: max(1, len(with_hand) // VIEWS)]:
-        assert scene.cells is not None
-        hand.learn(scene.cells[_core(scene.hand, 9)])
+        if scene.cells is None:
+            continue
+        window = one.prediction.window
+        thing.learn(scene.cells[window][_core(one.visible & ~scene.hand[window], 3)])
+        # What covers the object in a mask of the hand must not teach the hand's colours.
+        free = scene.hand.copy()
+        free[window] &= (one.prediction.depth == 0) & ~one.visible
+        hand.learn(scene.cells[_core(free, 9)])
+    if not hand.is_known:
+        with_hand = [scene for scene in scenes if scene is not None and scene.cells is not None and scene.hand.any()]
+        for scene in with_hand[:: max(1, len(with_hand) // VIEWS)]:
+            assert scene.cells is not None
+            hand.learn(scene.cells[_core(scene.hand, 9)])
     return HandObjectColors(hand, thing)
 
 
