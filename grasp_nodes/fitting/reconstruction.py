@@ -20,6 +20,7 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.clip_states import clip_states
 from grasp_nodes.fitting.guided_object import initialise_guided_object
 from grasp_nodes.fitting.hand_clip import initialise_hands
+from grasp_nodes.fitting.hand_holding import brought_to_objects
 from grasp_nodes.fitting.homan.joint_fit import JointFitSettings, JointFitter
 from grasp_nodes.fitting.object_clip import initialise_object
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
@@ -205,6 +206,11 @@ class ClipReconstructor:
                 objects.append(track)
             else:
                 objects.append(initialise_object(model, frames, **common))
+        if not before.hands and not (settings.use_depth and any(frame.depth is not None for frame in frames)):
+            # A hand that was there before has its size, and the frames that are final keep it.
+            hands = brought_to_objects(
+                self._hand_models, hands, objects, self._object_models, frames[0].evidence.camera
+            )
         return InitialWindow(frames, hands, objects, before.kept)
 
     def fit(self, window: InitialWindow) -> tuple[list[HandTrack], list[ObjectTrack], dict[str, list[float]]]:
