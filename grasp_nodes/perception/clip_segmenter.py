@@ -144,9 +144,12 @@ class ClipObjectSegmenter:
                 if any(_is_same(mask, followed[start].found) for _, followed in found):
                     continue
                 self._started += 1
-                thing = ThingTracker(self._started, mask)
+                thing = ThingTracker(self._started, mask, _knows_motion(sights))
                 found.append((thing, _copies(sights)))
                 thing.follow(found[-1][1], still, start)
+        # Where depth tells what moves, the first choice stands.
+        if not _knows_motion(sights):
+            found.sort(key=lambda each: -each[0].merit)
         self._things = [thing for thing, _ in found]
         return [self._evidence([(thing, followed[index]) for thing, followed in found]) for index in range(len(sights))]
 
@@ -195,7 +198,7 @@ class ClipObjectSegmenter:
             return []
         scale = min(1.0, SEARCH_WIDTH / sights[0].hand.shape[1])
         skin = skin_of(sights)
-        if all(sight.depth is not None and sight.depth.moving is not None for sight in sights):
+        if _knows_motion(sights):
             picks = spread_indices(len(sights), MOTION_VIEWS)
             views = [view_of(sights[pick], scale) for pick in picks]
             free = [_free_view(view, sights[pick]) for view, pick in zip(views, picks, strict=True)]
@@ -271,6 +274,10 @@ def _copies(sights: Sequence[Sight]) -> list[Sight]:
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
     least = min(np.count_nonzero(one), np.count_nonzero(other))
     return bool(least and np.count_nonzero(one & other) > SAME_THING * least)
+
+
+def _knows_motion(sights: Sequence[Sight]) -> bool:
+    return all(sight.depth is not None and sight.depth.moving is not None for sight in sights)
 
 
 def _is_still(sights: Sequence[Sight]) -> bool:

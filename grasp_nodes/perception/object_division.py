@@ -14,7 +14,7 @@ import numpy as np
 
 from grasp_nodes.perception.boxes import box_of_mask, clip_box
 from grasp_nodes.perception.clip_sights import Sight, resized, spread
-from grasp_nodes.perception.color_model import BINS, FINE_BINS, UNIFORM, ColorModel, color_cells
+from grasp_nodes.perception.color_model import BINS, UNIFORM, ColorModel, color_cells
 from grasp_nodes.perception.hand_mask import draw_bones, pixels_per_metre
 from grasp_nodes.perception.pixel_labels import label_pixels
 from grasp_nodes.perception.static_background import NOISE, StaticBackground, filled, scene_cost
@@ -58,24 +58,28 @@ MIN_PIXELS = 30
 class ObjectDivider:
     """Learns from a clip what object, hands and scenery look like, and finds the object's pixels."""
 
-    def __init__(self) -> None:
-        self.skin = _model()
+    def __init__(self, bins: tuple[int, int, int] = BINS) -> None:
+        """Start without knowledge; bins: of the colours' histograms."""
+        self._bins = bins
         self.background = StaticBackground()
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        self.skin = _model()
+        self.skin = self._model()
         self.background.reset()
         self.forget_object()
 
     def forget_object(self) -> None:
         """Forget what object and surroundings look like."""
-        self._object, self._around = _model(), _model()
+        self._object, self._around = self._model(), self._model()
+
+    def _model(self) -> ColorModel:
+        return ColorModel(bins=self._bins)
 
     def learn_skin(self, sights: Sequence[Sight]) -> None:
         """Take in the colours along the fingers, but not where the object was found or what looks like it."""
-        _learn_skin(self.skin, sights, self._object, FINE_BINS)
+        _learn_skin(self.skin, sights, self._object, self._bins)
 
     def learn_background(self, sights: Sequence[Sight]) -> None:
         """Take in what the images show where neither hands nor object are; for a camera at rest."""
@@ -94,7 +98,7 @@ class ObjectDivider:
         box = box_of_mask(sight.found)
         if box is not None:
             window = _window(box, float((box[2:] - box[:2]).max()), more.shape)
-            more[window] = self._is_alike(_cells(sight.color[window]))
+            more[window] = self._is_alike(color_cells(sight.color[window], self._bins))
         return more
 
     def _is_alike(self, cells: np.ndarray) -> np.ndarray:
@@ -111,7 +115,7 @@ class ObjectDivider:
         self.forget_object()
         for sight in spread(sure if len(sure) >= MIN_FREE else found, COLOR_VIEWS):
             self.learn_colors(sight)
-        self.skin = _model()
+        self.skin = self._model()
         self.learn_skin(sure if len(sure) >= MIN_FREE else sights)
 
     def learn_colors(self, sight: Sight) -> None:
@@ -121,11 +125,11 @@ class ObjectDivider:
             return
         border = 0.4 * float((box[2:] - box[:2]).max()) + 6
         window = _window(box, border, sight.hand.shape)
-        cells, own = _cells(sight.color[window]), sight.found[window].astype(np.uint8)
+        cells, own = color_cells(sight.color[window], self._bins), sight.found[window].astype(np.uint8)
         self._object.learn(cells[cv2.erode(own, np.ones((3, 3), np.uint8)) > 0])
         covered = own | sight.hand[window].astype(np.uint8)
         ring = cells[cv2.dilate(covered, np.ones((7, 7), np.uint8)) == 0]
-        around = _model()
+        around = self._model()
         around.learn(ring)
         # What is commoner in the object than around it may be a part of the object that was not found.
         self._around.learn(ring[self._object.log_likelihood(ring) <= around.log_likelihood(ring)])
@@ -167,7 +171,7 @@ class ObjectDivider:
 
     def _likelihoods(self, image: np.ndarray, window: tuple[slice, slice], covered: np.ndarray) -> np.ndarray:
         """(h, w, 3) float32: of the colours of (h, w, 3) under each label; covered: (h, w) bool, by hand or object."""
-        cells = _cells(image)
+        cells = color_cells(image, self._bins)
         likelihood = np.empty((*cells.shape, 3), np.float32)
         likelihood[..., BEHIND] = _mixed(self._around, cells, RARE_COLORS)
         likelihood[..., HAND] = _mixed(self.skin, cells, RARE_COLORS)
@@ -202,17 +206,7 @@ def skin_of(sights: Sequence[Sight]) -> ColorModel:
     return skin
 
 
-def _model() -> ColorModel:
-    return ColorModel(bins=FINE_BINS)
-
-
-def _cells(image: np.ndarray) -> np.ndarray:
-    return color_cells(image, FINE_BINS)
-
-
-def _learn_skin(
-    skin: ColorModel, sights: Sequence[Sight], other: ColorModel, bins: tuple[int, int, int]
-) -> None:
+def _learn_skin(skin: ColorModel, sights: Sequence[Sight], other: ColorModel, bins: tuple[int, int, int]) -> None:
     """Take in skin, and where it is known what moves the whole arm; not what has the colours of something other."""
     for sight in spread(sights, SKIN_VIEWS):
         if sight.depth is not None and sight.depth.moving is not None and sight.mask is not None:

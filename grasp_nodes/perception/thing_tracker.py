@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from grasp_nodes.perception.clip_sights import Sight
+from grasp_nodes.perception.color_model import BINS, FINE_BINS
 from grasp_nodes.perception.evidence import HandEvidence
 from grasp_nodes.perception.object_division import ObjectDivider
 
@@ -24,6 +25,17 @@ MAX_SPREAD = 1.25
 """The most by which the extent in some images exceeds the typical one: hands hide parts."""
 NEAR = 0.12
 """Share of the size by which it may differ from what was found before."""
+
+KEPT_MERIT = 0.9
+"""Share of an earlier window's merit that a thing keeps."""
+RESTING = 0.15
+"""Merit of what stays where it is, against 1 more for what moves by its own size."""
+AT_BORDER = 0.1
+"""Factor for what the image's border always cuts: arms, tables."""
+REACH = 0.6
+"""Sizes of the hand over which a thing beside it loses most of its merit."""
+MAX_SIZE = 1.5
+"""Square root of the area over the hand's size from which things are hardly taken by a hand."""
 
 
 @dataclass
@@ -44,14 +56,16 @@ class _Seen:
 class ThingTracker:
     """Pixels of one thing in all images of a window, window after window."""
 
-    def __init__(self, track_id: int, mask: np.ndarray) -> None:
+    def __init__(self, track_id: int, mask: np.ndarray, fine: bool = False) -> None:
         """Start from a mask.
 
         Args:
             track_id: of the thing. mask: (H, W) bool, in the image that `follow` is told to start from.
+            fine: whether arm and thing can be seen apart, so that finer differences of their colours can be learned.
         """
         self.track_id = track_id
-        self._divider = ObjectDivider()
+        self.merit = 0.0
+        self._divider = ObjectDivider(FINE_BINS if fine else BINS)
         self._seen = _Seen(mask, float(mask.sum()), _extent(mask))
 
     @property
@@ -86,6 +100,7 @@ class ThingTracker:
                 self._divider.learn_background(sights)
         self._look_again(sights)
         self._remember(sights)
+        self.merit = max(KEPT_MERIT * self.merit, _merit(sights))
 
     def _follow(self, sights: Sequence[Sight], start: int) -> None:
         """Forward from image `start`, then backward from it."""
@@ -142,6 +157,34 @@ class ThingTracker:
         extent = float(np.percentile([_extent(sights[index].found) for index in seen], 90))
         extent = max(extent, 0.9 * self._seen.extent)
         self._seen = _Seen(last, area, extent, np.zeros(2), len(sights) - 1 - seen[-1])
+
+
+def _merit(sights: Sequence[Sight]) -> float:
+    """How much the track of a thing says that a hand moves it: it changes place, near a hand, clear of the border."""
+    seen = [sight for sight in sights if sight.mask is not None]
+    if not seen:
+        return 0.0
+    centers = np.stack([_center(sight.found) for sight in seen])
+    size = float(np.sqrt(np.median([np.count_nonzero(sight.found) for sight in seen])))
+    # Single images may be wrong: the change from the median place that a tenth of the images exceeds.
+    moved = float(np.percentile(np.linalg.norm(centers - np.median(centers, axis=0), axis=1), 90)) / size
+    cut = np.mean([bool(_rim(sight.found).any()) for sight in seen])
+    merit = (RESTING + min(moved, 1.0)) * (1.0 - (1.0 - AT_BORDER) * float(cut)) * len(seen) / len(sights)
+    near, large = [], []
+    for sight in seen:
+        for hand in sight.hands:
+            hand_size = max(float(np.ptp(hand.keypoints, axis=0).max()), 1.0)
+            away = cv2.distanceTransform((~sight.found[::4, ::4]).astype(np.uint8), cv2.DIST_L2, 3)
+            places = np.clip(np.round(hand.keypoints / 4).astype(int), 0, [away.shape[1] - 1, away.shape[0] - 1])
+            near.append(np.exp(-((4 * float(away[places[:, 1], places[:, 0]].min()) / hand_size / REACH) ** 2)))
+            large.append(size / hand_size / MAX_SIZE)
+    if near:
+        merit *= float(np.mean(near)) / max(float(np.median(large)), 1.0) ** 2
+    return merit
+
+
+def _rim(mask: np.ndarray) -> np.ndarray:
+    return np.concatenate([mask[[0, -1]].ravel(), mask[:, [0, -1]].ravel()])
 
 
 def _expected(
