@@ -26,6 +26,7 @@ from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.pose_residuals import SolverMesh
 from grasp_nodes.fitting.predicted_object import Scene, Sighting, read_scenes
 from grasp_nodes.fitting.skin_or_object import learn_colors, relabelled
+from grasp_nodes.fitting.thing_choice import choose_thing
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
@@ -73,6 +74,7 @@ def initialise_guided_object(
         answer = _by_depth(object_model, frames, palms, seed, previous)
         if answer is not None:
             return answer
+    frames, _ = choose_thing(object_model, frames, palms, seed=seed)
     track = initialise_object(
         object_model, frames, seed=seed, candidates=candidates, use_depth=use_depth, previous=previous
     )
