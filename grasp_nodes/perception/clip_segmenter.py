@@ -34,6 +34,8 @@ SEARCH_VIEWS, MOTION_VIEWS = 5, 12
 MAX_THINGS = 3
 """Things that are followed at the same time."""
 MAX_CANDIDATES = 12
+MOVING_SHARE = 0.3
+"""Share of a thing's pixels that depth sees move from which it does."""
 WORTH = 0.03
 """Share of the best thing's score below which nothing is followed."""
 FREE_GAIN = 4.0
@@ -135,7 +137,7 @@ class ClipObjectSegmenter:
         found: list[tuple[ThingTracker, list[Sight]]] = []
         if self._things:
             for thing in self._things:
-                found.append((thing, _copies(sights)))
+                found.append((thing, _suited(sights, thing.mask, 0)))
                 thing.follow(found[-1][1], still)
         else:
             for start, mask in self._find(frames, sights, still):
@@ -144,11 +146,12 @@ class ClipObjectSegmenter:
                 if any(_is_same(mask, followed[start].found) for _, followed in found):
                     continue
                 self._started += 1
-                thing = ThingTracker(self._started, mask, _knows_motion(sights))
-                found.append((thing, _copies(sights)))
-                thing.follow(found[-1][1], still, start)
-        # Where depth tells what moves, the first choice stands.
-        if not _knows_motion(sights):
+                suited = _suited(sights, mask, start)
+                thing = ThingTracker(self._started, mask, _knows_motion(suited))
+                found.append((thing, suited))
+                thing.follow(suited, still, start)
+        # Where depth tells what moves, the first choice stands, unless it is at rest.
+        if not found or not _knows_motion(found[0][1]):
             found.sort(key=lambda each: -each[0].merit)
         self._things = [thing for thing, _ in found]
         return [self._evidence([(thing, followed[index]) for thing, followed in found]) for index in range(len(sights))]
@@ -207,6 +210,11 @@ class ClipObjectSegmenter:
             candidates = [replace(each, score=FREE_GAIN * each.score) for each in apart]
             candidates += find_moving(views, skin, self._diameter)
             candidates.sort(key=lambda each: -each.score)
+            if not apart:
+                # Nothing may have been moved yet.
+                views = [view_of(_unmoved(sights[pick]), scale) for pick in picks]
+                resting = find_candidates(views, skin, still, self._diameter)
+                candidates = resting[:1] + candidates + resting[1:]
         else:
             picks = spread_indices(len(sights), SEARCH_VIEWS)
             candidates = find_candidates([view_of(sights[pick], scale) for pick in picks], skin, still, self._diameter)
@@ -267,8 +275,19 @@ def _free_view(view: View, sight: Sight) -> View:
     return replace(view, raised=resized(sight.depth.free, (width, height)), hidden=np.zeros_like(view.hidden))
 
 
-def _copies(sights: Sequence[Sight]) -> list[Sight]:
-    return [replace(sight, mask=None) for sight in sights]
+def _suited(sights: Sequence[Sight], mask: np.ndarray, index: int) -> list[Sight]:
+    """Sights of its own for a thing of that mask in image `index`: without motion where it is at rest."""
+    depth = sights[index].depth
+    if depth is None or depth.moving is None:
+        return [replace(sight, mask=None) for sight in sights]
+    if np.count_nonzero(depth.moving & mask) > MOVING_SHARE * np.count_nonzero(mask):
+        return [replace(sight, mask=None) for sight in sights]
+    return [_unmoved(sight) for sight in sights]
+
+
+def _unmoved(sight: Sight) -> Sight:
+    depth = None if sight.depth is None else replace(sight.depth, moving=None, free=None)
+    return replace(sight, mask=None, depth=depth)
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:

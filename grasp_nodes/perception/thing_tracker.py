@@ -74,6 +74,11 @@ class ThingTracker:
         return self._seen.area
 
     @property
+    def mask(self) -> np.ndarray:
+        """(H, W) bool, where it was seen last."""
+        return self._seen.mask
+
+    @property
     def is_lost(self) -> bool:
         """Whether it was not seen for long."""
         return self._seen.missed > MAX_MISSED
