@@ -23,7 +23,7 @@ from grasp_nodes.fitting.pose_solver import (
     rotation_vector,
     weak_axis_information,
 )
-from grasp_nodes.fitting.predicted_object import Scene, Sighting, predict, sight_by_depth
+from grasp_nodes.fitting.predicted_object import LEAST_VISIBLE, Scene, Sighting, predict, sight_by_depth
 
 Pose = tuple[np.ndarray, np.ndarray]
 """Rotation (3, 3), object to camera, and the mesh's centre (3,), m, in the camera's frame."""
@@ -44,11 +44,12 @@ _ROUNDS = ((0.03, 6.0, 0.03, 5), (0.014, 2.5, 0.012, 5))
 """Per round: m, how far off the pose may be; outline scale in window pixels; depth scale in m; evaluations."""
 FINE = _ROUNDS[-1][0]
 _WINDOW = {"window": 96, "contour_points": 80, "depth_points": 200}
-LEAST_VISIBLE, LEAST_PIXELS = 0.06, 60
-"""Share of the silhouette, and pixels, below which a frame says nothing of the pose."""
 _AT_REST, _CARRIED, _FREE = (0.002, 0.02), (0.006, 0.06), (0.02, 0.1)
 """m and rad that an object may differ from where it rested, where a hand carries it, and from the frame before."""
 _ANCHOR_LOSS = 0.06
+"""Evidence that a hypothesis lacks once it is over."""
+_LIKELY = 0.02
+"""Evidence that the likelier motion needs less than others."""
 _VELOCITY_SHARE = 0.7
 _TOLERANCE = 1e-4
 _WELL_PLACED = 0.85
@@ -181,9 +182,9 @@ class GuidedFollower:
         pose, sightings[first] = self.refine(first, Guess((rotations[first], centres[first]), None, 0.0))
         rotations[first], centres[first] = pose
         anchors = [first] * (1 + len(self._palms))
-        last, before = first, first
+        last, before, rests = first, first, True
         for frame in order[1:]:
-            guesses = self._guesses(anchors, before, last, frame, rotations, centres)
+            guesses = self._guesses(anchors, before, last, frame, rotations, centres, rests)
             seen = [self.look(frame, guess.pose) for guess in guesses]
             evidence = np.array([-np.inf if one is None else one.evidence for one in seen])
             best = int(np.argmax(evidence + [guess.bonus for guess in guesses]))
@@ -192,6 +193,9 @@ class GuidedFollower:
             else:
                 pose = guesses[best].pose
             rotations[frame], centres[frame] = pose
+            now = sightings[frame]
+            if now is not None and now.is_enough:
+                rests = best == 0
             self._move_anchors(anchors, evidence, frame, sightings)
             before, last = last, frame
 
@@ -221,15 +225,19 @@ class GuidedFollower:
         frame: int,
         rotations: np.ndarray,
         centres: np.ndarray,
+        rests: bool,
     ) -> list[Guess]:
-        """At rest, carried by each hand, as before, on the way that it had, and where masks put it."""
+        """At rest, carried by each hand, as before, on the way that it had, and where masks put it.
+
+        Where nothing tells them apart, what rested goes on to rest, and what did not goes with the hand.
+        """
         resting = anchors[0]
-        answer = [Guess((rotations[resting], centres[resting]), _AT_REST, 0.02)]
+        answer = [Guess((rotations[resting], centres[resting]), _AT_REST, _LIKELY if rests else 0.0)]
         for palms, anchor in zip(self._palms, anchors[1:], strict=True):
             if np.isfinite(palms[[anchor, frame]]).all():
                 move = palms[frame] @ np.linalg.inv(palms[anchor])
                 pose = (move[:3, :3] @ rotations[anchor], move[:3, :3] @ centres[anchor] + move[:3, 3])
-                answer.append(Guess(pose, _CARRIED, 0.01))
+                answer.append(Guess(pose, _CARRIED, _LIKELY / 2 if rests else _LIKELY))
             else:
                 answer.append(Guess((rotations[last], centres[last]), _FREE, -0.01))
         rotation, centre = rotations[last], centres[last]

@@ -13,13 +13,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from grasp_nodes.fitting.guided_following import (
-    LEAST_PIXELS,
-    LEAST_VISIBLE,
-    GuidedFollower,
-    GuidedMotion,
-    whole_masks,
-)
+from grasp_nodes.fitting.guided_following import GuidedFollower, GuidedMotion, whole_masks
+from grasp_nodes.fitting.held_object import bridge_hidden
 from grasp_nodes.fitting.object_choice import Placed, choose_motion, rate
 from grasp_nodes.fitting.object_clip import fit_motions, initialise_object
 from grasp_nodes.fitting.object_fit import make_solver_mesh
@@ -117,6 +112,7 @@ def _by_depth(
         if rate(motion, palms) > rate(motions[0], palms) - _COLOR_MARGIN
     ]
     motion, scenes = max(improved, key=lambda pair: rate(pair[0], palms))
+    motion = bridge_hidden(motion, GuidedFollower(mesh, scenes, palms), palms)
     guided = guided_frames(object_model.object_id, frames, scenes, motion.sightings)
     poses = _poses(motion, mesh)
     track = fit_motions(object_model, guided, [poses], _freedom(motion), seed=seed)
@@ -186,9 +182,8 @@ def guided_frames(
         hands = frame.evidence.hands
         if scene is not None and sighting is not None:
             mask, hiding = whole_masks(sighting, scene.depth.shape)
-            enough = sighting.agreeing >= LEAST_PIXELS and sighting.visible_share >= LEAST_VISIBLE
             box, hidden_box = box_of_mask(mask), box_of_mask(hiding)
-            if enough and box is not None:
+            if sighting.is_enough and box is not None:
                 objects.append(ObjectEvidence(object_id, sighting.score, box, mask))
                 hands = tuple(h if h.mask is None else replace(h, mask=h.mask & ~mask) for h in hands)
             if hidden_box is not None:

@@ -31,6 +31,8 @@ HAND_SHARE, HAND_LOSS = 0.25, 0.35
 """What a pixel counts for and against a pose that agrees but was taken for a hand's: arms have surfaces, too."""
 MORE_SHARE = 0.5
 """What a pixel counts against a pose that continues the object beyond its silhouette."""
+LEAST_VISIBLE, LEAST_PIXELS = 0.06, 60
+"""Share of the silhouette, and pixels, below which an image says nothing of the pose."""
 _NEAREST_DEPTH = 0.02
 
 
@@ -136,6 +138,11 @@ class Sighting:
     def evidence(self) -> float:
         """At most 1: by how much of the silhouette what agrees outweighs what contradicts."""
         return (self.agreeing - self.against - HIDDEN_WEIGHT * self.hidden) / max(self.prediction.whole, 1)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether enough is seen to say anything of the pose."""
+        return self.agreeing >= LEAST_PIXELS and self.visible_share >= LEAST_VISIBLE
 
     @property
     def visible_share(self) -> float:
