@@ -14,7 +14,7 @@ NOISE = 5.0
 """Standard deviation of the same surface's colour over time, of 255: sensor, compression, light."""
 DARKEST, BRIGHTEST = 0.35, 1.15
 """Factors that a shadow and a change of light put on a surface's colour."""
-SHADOW_COST = 5.0
+SHADOW_COST = 2.5
 """What the darkest shadow costs, in the units of a log likelihood."""
 MAX_COST = 14.0
 PEAK = 0.7
