@@ -117,6 +117,29 @@ def test_the_users_box_decides_between_two_things(scene):
         assert iou(two[0].mask, other) > 0.8
 
 
+def test_of_two_things_the_one_that_is_lifted_bears_the_name(scene):
+    """A larger ball lies beside the hand all the time."""
+    other = scene((-0.1, 0.01, 0.6), radius=0.035)
+    resting = other.labels == OBJECT
+    scenes = []
+    for each in pick_up(scene, 14):
+        visible = resting & (each.labels != HAND) & (each.labels != OBJECT)
+        color = np.where(visible[..., None], other.frame.color, each.frame.color)
+        scenes.append(replace(each, frame=replace(each.frame, color=color)))
+    found = ClipObjectSegmenter("ball").segment_clip(*inputs(scenes, False))
+    assert np.mean(scores(found, scenes)) > 0.8
+    tracks: dict[str, set[int]] = {}
+    for objects in found:
+        assert [each.object_id for each in objects].count("ball") == 1
+        assert np.sum([each.mask for each in objects], axis=0).max() == 1
+        for each in objects:
+            tracks.setdefault(each.object_id, set()).add(each.track_id)
+    assert all(len(ids) == 1 for ids in tracks.values())
+    assert len(set.union(*tracks.values())) == len(tracks)
+    others = {each.object_id: each.mask for each in found[0] if each.object_id != "ball"}
+    assert max(iou(mask, resting) for mask in others.values()) > 0.7
+
+
 def test_windows_that_do_not_fit_are_refused(scene):
     frames, hands = inputs(pick_up(scene, 3), False)
     segmenter = ClipObjectSegmenter()
