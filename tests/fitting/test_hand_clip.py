@@ -193,13 +193,14 @@ def test_an_alternative_that_fits_better_is_taken():
     assert track.score[[4, 5]].min() > 0.7
 
 
-def test_without_depth_the_size_of_the_model_tells_the_distance():
-    frames, truth = clip(10, depth=False)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_without_depth_the_size_of_the_model_tells_the_distance(seed):
+    frames, truth = clip(10, depth=False, seed=seed)
     (track,) = initialise_hands(MODELS, frames, use_depth=False)
     assert track.seen.all()
     assert float(track.params.scale[0]) == 1.0
-    # The posture that the prior expects is not this hand's: a tenth of the distance is what can be asked for.
-    assert errors_mm(track, truth).max() < 70.0
+    # Landmarks err by 1 px = 1.5 mm; where the hand's posture is not the usual one, its distance errs by a fortieth.
+    assert errors_mm(track, truth).max() < 16.0
 
 
 def test_depth_is_ignored_where_it_shall_be():
