@@ -38,6 +38,8 @@ MOVING_SHARE = 0.3
 """Share of a thing's pixels that depth sees move from which it does."""
 WORTH = 0.03
 """Share of the best thing's score below which nothing is followed."""
+IDLE = 0.3
+"""Merit of the best thing in a window below which others are looked for."""
 FREE_GAIN = 4.0
 """Weight of a thing that depth sees apart from hands and border."""
 OTHER_SCORE = 0.6
@@ -135,26 +137,42 @@ class ClipObjectSegmenter:
         sights = self._see_motion(sights, still)
         self._things = [thing for thing in self._things if not thing.is_lost]
         found: list[tuple[ThingTracker, list[Sight]]] = []
-        if self._things:
-            for thing in self._things:
-                found.append((thing, _suited(sights, thing.mask, 0)))
-                thing.follow(found[-1][1], still)
-        else:
-            for start, mask in self._find(frames, sights, still):
-                if len(found) == MAX_THINGS:
-                    break
-                if any(_is_same(mask, followed[start].found) for _, followed in found):
-                    continue
-                self._started += 1
-                suited = _suited(sights, mask, start)
-                thing = ThingTracker(self._started, mask, _knows_motion(suited))
-                found.append((thing, suited))
-                thing.follow(suited, still, start)
-        # Where depth tells what moves, the first choice stands, unless it is at rest.
-        if not found or not _knows_motion(found[0][1]):
-            found.sort(key=lambda each: -each[0].merit)
+        for thing in self._things:
+            found.append((thing, _suited(sights, thing.mask, 0)))
+            thing.follow(found[-1][1], still)
+        # Things that rest all the time may not be what is manipulated now.
+        idle = max((thing.window_merit for thing, _ in found), default=0.0) < IDLE
+        if not found or (idle and self._source is None):
+            kept = max((thing.merit for thing, _ in found), default=0.0)
+            fresh = self._follow_new(self._find(frames, sights, still), sights, still, found)
+            found = fresh if not found else _ranked(found + [each for each in fresh if each[0].merit > kept])
+        if not _knows_motion(found[0][1] if found else sights):
+            # Where depth tells what moves, the first choice stands.
+            found = _ranked(found)
+        found = found[:MAX_THINGS]
         self._things = [thing for thing, _ in found]
         return [self._evidence([(thing, followed[index]) for thing, followed in found]) for index in range(len(sights))]
+
+    def _follow_new(
+        self,
+        candidates: Sequence[tuple[int, np.ndarray]],
+        sights: Sequence[Sight],
+        still: bool,
+        known: Sequence[tuple[ThingTracker, list[Sight]]],
+    ) -> list[tuple[ThingTracker, list[Sight]]]:
+        """Follow candidates that show nothing of what is known, and each thing only once."""
+        fresh: list[tuple[ThingTracker, list[Sight]]] = []
+        for start, mask in candidates:
+            if len(fresh) == MAX_THINGS:
+                break
+            if any(_is_same(mask, followed[start].found) for _, followed in [*known, *fresh]):
+                continue
+            self._started += 1
+            suited = _suited(sights, mask, start)
+            thing = ThingTracker(self._started, mask, _knows_motion(suited))
+            thing.follow(suited, still, start)
+            fresh.append((thing, suited))
+        return fresh
 
     # ------------------------------------------------------------------ what the window shows
 
@@ -293,6 +311,10 @@ def _unmoved(sight: Sight) -> Sight:
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
     least = min(np.count_nonzero(one), np.count_nonzero(other))
     return bool(least and np.count_nonzero(one & other) > SAME_THING * least)
+
+
+def _ranked(found: Sequence[tuple[ThingTracker, list[Sight]]]) -> list[tuple[ThingTracker, list[Sight]]]:
+    return sorted(found, key=lambda each: -each[0].merit)
 
 
 def _knows_motion(sights: Sequence[Sight]) -> bool:

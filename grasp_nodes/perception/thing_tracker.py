@@ -64,7 +64,7 @@ class ThingTracker:
             fine: whether arm and thing can be seen apart, so that finer differences of their colours can be learned.
         """
         self.track_id = track_id
-        self.merit = 0.0
+        self.merit, self.window_merit = 0.0, 0.0
         self._divider = ObjectDivider(FINE_BINS if fine else BINS)
         self._seen = _Seen(mask, float(mask.sum()), _extent(mask))
 
@@ -105,7 +105,8 @@ class ThingTracker:
                 self._divider.learn_background(sights)
         self._look_again(sights)
         self._remember(sights)
-        self.merit = max(KEPT_MERIT * self.merit, _merit(sights))
+        self.window_merit = _merit(sights)
+        self.merit = max(KEPT_MERIT * self.merit, self.window_merit)
 
     def _follow(self, sights: Sequence[Sight], start: int) -> None:
         """Forward from image `start`, then backward from it."""

@@ -140,6 +140,27 @@ def test_of_two_things_the_one_that_is_lifted_bears_the_name(scene):
     assert max(iou(mask, resting) for mask in others.values()) > 0.7
 
 
+def test_what_the_hand_takes_later_becomes_the_object(scene):
+    """First the hand is beside a ball that nothing moves; in the next window it lifts one of another colour."""
+    other = scene((-0.1, 0.01, 0.6), radius=0.035)
+    resting = other.labels == OBJECT
+    first = [scene((0.0, 5.0, 0.6), hand_origin=(0.06, 0.09, 0.55), stamp=t, seed=t) for t in range(4)]
+    second = pick_up(scene, 14)
+    scenes = []
+    for each in first + second:
+        visible = resting & (each.labels != HAND) & (each.labels != OBJECT)
+        color = np.where(visible[..., None], other.frame.color[..., ::-1], each.frame.color)
+        scenes.append(replace(each, frame=replace(each.frame, color=color)))
+    frames, hands = inputs(scenes, False)
+    segmenter = ClipObjectSegmenter("ball")
+    before = segmenter.segment_clip(frames[:4], hands[:4])
+    assert min(iou(each[0].mask, resting) for each in before) > 0.5
+    after = segmenter.segment_clip(frames[4:], hands[4:])
+    assert np.mean(scores(after, second)) > 0.8
+    named = {each.track_id for objects in after for each in objects if each.object_id == "ball"}
+    assert named.isdisjoint({each[0].track_id for each in before})
+
+
 def test_windows_that_do_not_fit_are_refused(scene):
     frames, hands = inputs(pick_up(scene, 3), False)
     segmenter = ClipObjectSegmenter()
