@@ -1,9 +1,9 @@
 """The manipulated object in a clip, window after window, by depth and colour or by colour alone.
 
-What stands out at the hands and moves is taken for the object (`object_candidates`). From the image where it is seen
-best it is followed to both ends of the window. Then the whole window is looked at again: by now the scene behind is
-known, for a camera at rest, and so are the colours of object, skin and surroundings (`object_division`). Depth, where
-there is any, tells what stands on the table; everything else is the same.
+Things that stand out at the hands and move are followed, up to three of them, each from the image where it is seen best
+to both ends of the window (`thing_tracker`); at the end, what changed its place near a hand is taken for the object,
+and the others are handed on for whoever knows the object's mesh. For a camera at rest, depth tells what moves at all
+(`depth_background`): that is the object or an arm, and what hangs together with no hand is the object.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Each of the three has colours that are learned from the clip (`color_model`); the scene behind a camera at rest is known
 pixel by pixel (`static_background`); the landmarks say where the hand is, depth what stands on the table, and earlier
-images where the object is. A Markov random field (`pixel_labels`) weighs them.
+images where the object is. A Markov random field (`pixel_labels`) weighs them. Where depth tells what moves, all that
+moves is hand, arm or object, and their colours are learned from the images that show them apart.
 """
 
 from __future__ import annotations
