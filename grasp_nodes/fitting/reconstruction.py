@@ -206,7 +206,8 @@ class ClipReconstructor:
                 objects.append(track)
             else:
                 objects.append(initialise_object(model, frames, **common))
-        if not before.hands and not (settings.use_depth and any(frame.depth is not None for frame in frames)):
+        has_depth = settings.use_depth and any(frame.depth is not None for frame in frames)
+        if not (before.hands or has_depth or settings.independent):
             # A hand that was there before has its size, and the frames that are final keep it.
             hands = brought_to_objects(
                 self._hand_models, hands, objects, self._object_models, frames[0].evidence.camera

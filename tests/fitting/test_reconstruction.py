@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.fitting import reconstruction
 from grasp_nodes.fitting.reconstruction import ClipReconstructor, InitialWindow, ReconstructionSettings
 from grasp_nodes.fitting.tracks import HandTrack
 from grasp_nodes.geometry.camera import CameraModel, Frame
@@ -118,3 +119,16 @@ def test_windows_that_cannot_be_are_refused(window, overlap):
 def test_a_hand_model_is_needed():
     with pytest.raises(InputError, match="hand_models"):
         ClipReconstructor(Observer(), {}, {})
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_hands_by_themselves_are_not_moved_to_objects(monkeypatch, independent):
+    params = replace(HandParams.zeros(3), transl=torch.tensor([[0.0, 0.0, 0.5]] * 3))
+    flags = np.ones(3, bool)
+    found = HandTrack(params, flags, flags * 1.0, ~flags)
+    moved = replace(found, params=replace(params, transl=2 * params.transl))
+    monkeypatch.setattr(reconstruction, "initialise_hands", lambda *_args, **_options: [found])
+    monkeypatch.setattr(reconstruction, "brought_to_objects", lambda *_args: [moved])
+    reconstructor = ClipReconstructor(Observer(), HANDS, {}, ReconstructionSettings(independent=independent))
+    window = reconstructor.initialise(Observer().perceive(list(frames_of(3))))
+    assert window.hands == ([found] if independent else [moved])
