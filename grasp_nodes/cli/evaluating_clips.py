@@ -76,7 +76,8 @@ def evaluate_clips(request: Request) -> int:
     # In the order of the table, so that what is shared is made by the variant that others are compared with.
     order = list(VARIANTS)
     variants.sort(key=lambda variant: order.index(variant.name))
-    given = [_checked(clip) for clip in request.clips]
+    needs_masks = [variant.name for variant in variants if variant.evidence == "true masks"]
+    given = [_checked(clip, needs_masks) for clip in request.clips]
     if len({clip.name for clip in given}) < len(given):
         raise InputError(f"clips: two of the folders have the same name: {', '.join(clip.name for clip in given)}")
     with ExitStack() as stack:
@@ -115,8 +116,13 @@ def _evaluate(request: Request, variants: Sequence[Variant], given: Sequence[Pat
     return 0
 
 
-def _checked(clip: Path) -> Path:
+def _checked(clip: Path, needs_masks: Sequence[str]) -> Path:
     read_clip_info(clip)
+    if needs_masks and not (clip / "labels").is_dir():
+        raise MissingFileError(
+            f"{clip / 'labels'}: not found; without true masks there is no {', '.join(needs_masks)}: name other "
+            "--variants"
+        )
     if not (clip / TRUTH_FILE).is_file():
         raise MissingFileError(f"{clip / TRUTH_FILE}: not found; a clip without truth cannot be judged")
     return clip.resolve()

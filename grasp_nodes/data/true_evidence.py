@@ -53,6 +53,11 @@ class TrueEvidence:
             self._hand_boxes.append(_box(vertices, clip.camera))
             self._object_boxes.append(_box(placed, clip.camera))
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the clip says which pixels show what; recorded ones do not."""
+        return self._clip.labels(0) is not None
+
     def hand_box(self, frame: Frame) -> np.ndarray | None:
         """(4,), px; None where the hand is outside of the image."""
         return self._hand_boxes[self._row[frame.stamp]]

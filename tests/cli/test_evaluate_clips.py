@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +120,17 @@ class FakeObserver:
         hand_mask, object_mask = self.truth.hand_mask(frame.stamp) & half, self.truth.object_mask(frame.stamp)
         hand = HandEvidence("right", 0.9, 0.9, self.truth.hand_box(frame), keypoints, mask=hand_mask, track_id=1)
         item = ObjectEvidence("ball", 0.8, self.truth.object_box(frame), object_mask, 1)
-        return ObservedFrame(Evidence(frame.stamp, frame.camera, (hand,), (item,)), frame.depth)
+        # Another thing that is followed, and surer: no answer.
+        thing = ObjectEvidence("another", 1.0, np.array([0, 0, 9, 9], np.float32), ~object_mask, 2)
+        return ObservedFrame(Evidence(frame.stamp, frame.camera, (hand,), (thing, item)), frame.depth)
+
+
+def see_without_masks(observer: FakeObserver, frame) -> ObservedFrame:
+    keypoints = np.zeros((21, 2), np.float32)
+    hand = HandEvidence("right", 0.9, 0.9, observer.truth.hand_box(frame), keypoints, track_id=1)
+    box = observer.truth.object_box(frame)
+    item = ObjectEvidence("ball", 0.8, box, np.ones((60, 80), bool), 1)
+    return ObservedFrame(Evidence(frame.stamp, frame.camera, (hand,), (item,)), frame.depth)
 
 
 class FakeReconstructor:
@@ -184,10 +195,16 @@ class TestVariants:
 
     def test_each_ablation_switches_off_what_its_name_says_and_only_the_first_has_depth(self) -> None:
         plain = VARIANTS["rgb"].settings(0, 30)
-        for name in ("local", "collision", "centroid", "smooth"):
+        off = {
+            "local": ("local", "holding"),
+            "collision": ("collision",),
+            "centroid": ("centroid",),
+            "smooth": ("smooth",),
+        }
+        for name, terms in off.items():
             settings = VARIANTS[f"no_{name}"].settings(0, 30)
-            assert getattr(settings.joint, name) == 0 < getattr(plain.joint, name)
-            assert replace(settings.joint, **{name: getattr(plain.joint, name)}) == plain.joint
+            assert all(getattr(settings.joint, term) == 0 < getattr(plain.joint, term) for term in terms)
+            assert replace(settings.joint, **{term: getattr(plain.joint, term) for term in terms}) == plain.joint
         assert [name for name, variant in VARIANTS.items() if variant.use_depth] == ["rgbd"]
         assert [name for name, variant in VARIANTS.items() if variant.settings(0, 30).independent] == ["independent"]
 
@@ -284,6 +301,34 @@ class TestRun:
         assert row["hand_mpjpe_mm"] == pytest.approx(100)
         assert row["contact_accuracy"] == 0
         assert "ended early: clip_a, rgb: no hand anywhere" in capsys.readouterr().out
+
+    def test_after_a_failure_the_next_variant_begins_anew(self, clip, tmp_path, fake) -> None:
+        FakeReconstructor.fail = "the fit broke off"
+        evaluate_clips(request(clip, tmp_path / "out", "rgb,no_local"))
+        # Nothing that was seen before the failure, or while boxes were looked for afterwards, is taken over.
+        assert FakeObserver.calls == 1 + FRAMES + 1
+
+    def test_recorded_clips_have_no_masks_and_everything_else(self, clip, tmp_path, fake, monkeypatch) -> None:
+        shutil.rmtree(clip / "labels")
+        monkeypatch.setattr(FakeObserver, "_look", see_without_masks)
+        assert evaluate_clips(request(clip, tmp_path / "out", "rgb")) == 0
+        row = rows_of(tmp_path / "out")["rgb"]
+        assert row["hand_mpjpe_mm"] == pytest.approx(1e3 * SHIFTS["rgb"])
+        assert row["detection_ap"]["object"]["with"] == 1
+        assert row["mask_iou"] == {}
+        assert "Table A.2" not in (tmp_path / "out" / "evaluation.md").read_text()
+        with pytest.raises(MissingFileError, match=r"labels: not found; without true masks there is no gt_masks"):
+            evaluate_clips(request(clip, tmp_path / "out", "rgb,gt_masks"))
+
+    def test_results_of_other_code_keep_their_pictures(self, clip, tmp_path, fake, monkeypatch) -> None:
+        evaluate_clips(request(clip, tmp_path / "out", "rgb"))
+        before = {path: path.read_bytes() for path in (tmp_path / "out" / "clips").glob("*.png")}
+        assert before
+        monkeypatch.setattr(result_files, "code_fingerprint", lambda: "other code")
+        monkeypatch.setitem(SHIFTS, "rgb", 0.09)
+        evaluate_clips(request(clip, tmp_path / "out", "rgb"))
+        assert {path: path.read_bytes() for path in before} == before
+        assert len(list((tmp_path / "out" / "clips").glob("*.png"))) == 2 * len(before)
 
     def test_groups_by_view_and_hidden_share(self, clip, tmp_path, fake) -> None:
         other = write_clip(tmp_path / "clip_b", "palm", "bulb")

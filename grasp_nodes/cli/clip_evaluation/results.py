@@ -26,6 +26,8 @@ RESULTS = "clips"
 """Folder of the results below the output's."""
 JUDGED_ROOMS = ("geometry", "hand", "objects", "contact", "perception", "evaluation", "fitting")
 """A change of the code or data of these rooms makes results of before invalid."""
+JUDGING_FILES = ("data/clip_readers.py", "data/true_evidence.py", "cli/clip_evaluation/work.py")
+"""So does a change of what shows a clip to them and compares."""
 KEY_DIGITS = 12
 
 
@@ -92,13 +94,15 @@ def clip_fingerprint(clip: Path) -> str:
 
 @lru_cache(maxsize=1)
 def code_fingerprint() -> str:
-    """SHA-256 of the files of the rooms whose work is judged."""
+    """SHA-256 of the files of the rooms whose work is judged, and of those that judge it."""
     digest = hashlib.sha256()
+    paths = [PACKAGE_DIR / name for name in JUDGING_FILES]
     for room in JUDGED_ROOMS:
-        for path in sorted((PACKAGE_DIR / room).rglob("*")):
-            if path.suffix in (".py", ".json", ".npz"):
-                digest.update(str(path.relative_to(PACKAGE_DIR)).encode())
-                digest.update(path.read_bytes())
+        paths += sorted((PACKAGE_DIR / room).rglob("*"))
+    for path in paths:
+        if path.suffix in (".py", ".json", ".npz"):
+            digest.update(str(path.relative_to(PACKAGE_DIR)).encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -68,7 +68,9 @@ VARIANTS: Mapping[str, Variant] = {
             independent=True,
             paper=TableOne(26.2, 5.2, 12.1, 7.7, 3.2, 25.8),
         ),
-        Variant("no_local", "without local contact", off=("local", "holding"), paper=TableOne(8.5, 5.4, 8.0, 3.8, 2.4, 72.3)),
+        Variant(
+            "no_local", "without local contact", off=("local", "holding"), paper=TableOne(8.5, 5.4, 8.0, 3.8, 2.4, 72.3)
+        ),
         Variant(
             "no_collision", "without collision", off=("collision",), paper=TableOne(8.9, 5.4, 8.0, 3.8, 10.2, 80.5)
         ),

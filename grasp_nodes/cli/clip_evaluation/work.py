@@ -33,7 +33,7 @@ from grasp_nodes.objects.registry import HELD_OUT_FAMILIES, parse_name
 from grasp_nodes.perception.boxed_hand import BoxedHandLandmarker
 from grasp_nodes.perception.clip_perceiver import ClipPerceiver, ClipPerceiverOptions
 from grasp_nodes.perception.clip_segmenter import ClipObjectSegmenter
-from grasp_nodes.perception.evidence import HandLandmarker, ObservedFrame
+from grasp_nodes.perception.evidence import HandLandmarker, ObjectEvidence, ObservedFrame
 from grasp_nodes.perception.foreground import ForegroundFinder
 from grasp_nodes.perception.hand_landmarks import LandmarkerOptions, LitertHandLandmarker
 
@@ -70,18 +70,21 @@ def evaluate_clip(task: ClipTask, done: Callable[[], None] = lambda: None) -> by
     object_model = load_object(clip.object_spec, clip.object_id)
     truth = TrueEvidence(clip, models, object_model)
     observers: dict[Evidence, SharedObserver] = {}
-    windows: dict[Evidence, SharedWindow] = {}
+    windows: dict[tuple[Evidence, bool], SharedWindow] = {}
     for name, path in task.results.items():
         variant = VARIANTS[name]
         if read_result(path) is not None:
             continue
         if variant.evidence not in observers:
             observers[variant.evidence] = SharedObserver(make_observer(variant.evidence, truth, object_model))
-            windows[variant.evidence] = SharedWindow()
-        observer, shared = observers[variant.evidence], windows[variant.evidence]
+        observer = observers[variant.evidence]
+        shared = windows.setdefault((variant.evidence, variant.independent), SharedWindow())
         settings = variant.settings(task.seed, len(clip))
         states, seconds, error = _reconstruct(clip, variant, observer, shared, object_model, settings)
         write_result(path, _result(task, clip, variant, states, seconds, error, observer, truth, object_model))
+        if error:
+            # The observer stands where the work ended, and has looked at single frames since: the next one begins anew.
+            del observers[variant.evidence], windows[variant.evidence, variant.independent]
         done()
     return b""
 
@@ -167,7 +170,7 @@ class SharedObserver:
 
 @dataclass
 class SharedWindow:
-    """The first window as it is before the joint fit: the same for all variants of one kind of evidence."""
+    """The first window as it is before the joint fit: the same for all joint fits of one kind of evidence."""
 
     window: InitialWindow | None = None
     seconds: float = 0.0
@@ -250,7 +253,7 @@ def _result(
     else:
         frames = {frame.stamp: frame if variant.use_depth else replace(frame, depth=None) for frame in clip}
         perception = _with_perception(result, frames, observer, truth, variant)
-    worst = draw_worst(task.folder, task.clip, variant, clip, states, scores, object_model)
+    worst = draw_worst(task.results[variant.name], variant, clip, states, scores, object_model)
     return replace(perception, worst=worst)
 
 
@@ -268,7 +271,7 @@ def _with_perception(
 ) -> ClipResult:
     """Boxes with and without tracking, and overlap of masks.
 
-    Without tracking every frame is looked at as if it were the first.
+    Without tracking every frame is looked at as if it were the first. A clip without labels tells nothing of masks.
     """
     seen = [observer.seen.get(stamp) for stamp in frames]
     boxes = {
@@ -282,15 +285,22 @@ def _with_perception(
             alone += observer.observer.perceive([frame])
         for kind, by in boxes.items():
             by["without"] = _boxes(alone, frames, truth, kind)
+    if not truth.has_masks:
+        return replace(result, boxes=boxes)
     overlaps: dict[str, list[float]] = {"hand": [], "arm": [], "object": []}
     for stamp, observed in zip(frames, seen, strict=True):
         hands = () if observed is None else observed.evidence.hands
-        objects = () if observed is None else observed.evidence.objects
+        objects = () if observed is None else _named(observed, truth.object_id)
         hand_mask = hands[0].mask if hands else None
         overlaps["hand"].append(mask_iou(hand_mask, truth.hand_mask(stamp)))
         overlaps["arm"].append(mask_iou(hand_mask, truth.arm_mask(stamp)))
         overlaps["object"].append(mask_iou(objects[0].mask if objects else None, truth.object_mask(stamp)))
     return replace(result, boxes=boxes, mask_iou=overlaps)
+
+
+def _named(observed: ObservedFrame, object_id: str) -> list[ObjectEvidence]:
+    """What perception calls the object; other things that it follows are no answers."""
+    return [found for found in observed.evidence.objects if found.object_id == object_id]
 
 
 def _boxes(
@@ -302,7 +312,7 @@ def _boxes(
         true = truth.hand_box(frame) if kind == "hand" else truth.object_box(frame)
         found: Sequence[Any] = ()
         if observed is not None:
-            found = observed.evidence.hands if kind == "hand" else observed.evidence.objects
+            found = observed.evidence.hands if kind == "hand" else _named(observed, truth.object_id)
         shaped = square_box if kind == "hand" else np.asarray
         result.append(
             ScoredBoxes(

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from grasp_nodes.cli.clip_evaluation.results import RESULTS, ClipResult, WorstFrame, plain_name
+from grasp_nodes.cli.clip_evaluation.results import RESULTS, ClipResult, WorstFrame
 from grasp_nodes.cli.clip_evaluation.variants import Variant
 from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.data.clip_readers import ClipSource
@@ -44,15 +44,14 @@ def worst_rows(scores: Sequence[FrameScore], use_depth: bool, count: int = PER_C
 
 
 def draw_worst(
-    folder: Path,
-    clip_path: Path,
+    result_file: Path,
     variant: Variant,
     clip: ClipSource,
     states: Sequence[HandObjectState],
     scores: Sequence[FrameScore],
     object_model: ObjectModel,
 ) -> list[WorstFrame]:
-    """Draw the worst frames of a clip into the results' folder.
+    """Draw the worst frames of a clip beside its result, under the result's name: other results keep their pictures.
 
     Raises:
         InputError: a picture cannot be written.
@@ -69,15 +68,14 @@ def draw_worst(
             drawn = draw_overlay(frame.color, frame.camera, state, hands, [object_model])
             height = round(WIDTH * drawn.shape[0] / drawn.shape[1])
             cells.append(cv2.resize(drawn, (WIDTH, height), interpolation=cv2.INTER_AREA))
-        name = f"{plain_name(clip_path)}.{variant.name}.{row:04d}.png"
-        path = folder / RESULTS / name
+        path = result_file.with_name(f"{result_file.stem}.{row:04d}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(path, np.hstack(cells))
         view = clip.info.extra.get("view", "")
         hand, from_wrist = 1e3 * score.hand_mpjpe, 1e3 * score.hand_root_aligned_mpjpe
         errors = f"hand {hand:.0f}/{from_wrist:.0f}, ADD-S {1e3 * score.object_add_s:.0f} mm"
-        caption = f"{clip_path.name} {view} #{row}: {errors}"
-        result.append(WorstFrame(score.stamp, frame_error(score, variant.use_depth), caption, name))
+        caption = f"{clip.folder.name} {view} #{row}: {errors}"
+        result.append(WorstFrame(score.stamp, frame_error(score, variant.use_depth), caption, path.name))
     return result
 
 
