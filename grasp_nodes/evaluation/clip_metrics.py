@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandState, ObjectState
 from grasp_nodes.errors import InputError
+from grasp_nodes.evaluation.acceleration import mean_accelerations
 from grasp_nodes.evaluation.as_released import aligned_error_as_released
 from grasp_nodes.evaluation.clip_score import MISSING_ERROR
 from grasp_nodes.evaluation.penetration import hand_signed_distance
@@ -149,11 +150,11 @@ def score_clip(
             for posed, truth in zip(true_vertices, truths, strict=True)
         ]
     )
-    accelerations = _accelerations(
-        [answer.hand.keypoints if answer.hand is not None and answer.fresh_hand else None for answer in answers],
-        truths,
+    stamps = [truth.stamp for truth in truths]
+    accelerations = mean_accelerations(
+        stamps, [answer.hand.keypoints if answer.hand is not None and answer.fresh_hand else None for answer in answers]
     )
-    true_accelerations = _accelerations([truth.hands[0].keypoints for truth in truths], truths)
+    true_accelerations = mean_accelerations(stamps, [truth.hands[0].keypoints for truth in truths])
     scores = []
     for row, truth in enumerate(truths):
         estimate = by_stamp.get(truth.stamp)
@@ -166,8 +167,8 @@ def score_clip(
             values |= {
                 "true_contact": float(true_distance[row].min() < CONTACT_DISTANCE),
                 "true_penetration": float(max(-true_distance[row].min(), 0.0)),
-                "acceleration": accelerations[row],
-                "true_acceleration": true_accelerations[row],
+                "acceleration": float(accelerations[row]),
+                "true_acceleration": float(true_accelerations[row]),
             }
         supported = estimate is not None and estimate.status == FitStatus.OK
         found = counts and supported and answer.fresh_hand and answer.hand is not None
@@ -283,17 +284,3 @@ def _interaction(answer: _Answer, vertices: np.ndarray | None, model: ObjectMode
         "contact": float(nearest < CONTACT_DISTANCE),
         "inside": float(nearest < 0),
     }
-
-
-def _accelerations(keypoints: Sequence[np.ndarray | None], truths: Sequence[HandObjectState]) -> list[float]:
-    """Mean length over the keypoints, m/s^2, of every frame that has both neighbours; the clock may be uneven."""
-    result = [float("nan")] * len(keypoints)
-    seconds = np.array([truth.stamp - truths[0].stamp for truth in truths]) * 1e-9
-    for row in range(1, len(keypoints) - 1):
-        before, here, after = keypoints[row - 1 : row + 2]
-        if before is None or here is None or after is None:
-            continue
-        first, second = seconds[row] - seconds[row - 1], seconds[row + 1] - seconds[row]
-        change = (after - here) / second - (here - before) / first
-        result[row] = float(np.linalg.norm(2 * change / (first + second), axis=1).mean())
-    return result

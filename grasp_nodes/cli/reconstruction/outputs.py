@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,8 @@ def write_outputs(
                 cells.append(_cell(picture, painter.side_view(state, picture.shape[0]), row, state))
             truth = inputs.source.truth(state.stamp) if inputs.source.has_truth else None
             if inputs.source.has_truth:
-                kept.append(state)
+                # Contact maps are most of a state, and an hour has a hundred thousand of them.
+                kept.append(replace(state, contact_maps=()))
             if bag is not None:
                 bag.write(frame, state, truth)
             progress(row + 1)
