@@ -26,10 +26,12 @@ KEY_FRAMES = 5
 _ROTATIONS = 24
 _DEPTH_STEP = 0.03
 """Relative step of depth between neighbouring pixels that separates two things."""
-_LARGEST_THING, _SMALLEST_THING = 2.0, 120
-"""Times the object's diameter, and px."""
+_LARGEST_THING, _SMALLEST_THING, _SMALLEST_PART = 2.0, 120, 40
+"""Times the object's diameter, px, and px of a part of a thing that something divides."""
+_IN_FRONT = 0.03
+"""m; by how much what hides a thing is nearer."""
 _SAME_MASK = 0.6
-_FOLLOWED = 4
+_FOLLOWED = 5
 _SAME_PLACE, _SAME_TURN = 0.3, 0.5
 """Share of the diameter, and rad, below which two poses of a frame are one."""
 _SCORE_MARGIN = 0.35
@@ -139,23 +141,42 @@ def things_off_table(scene: Scene, reach: float) -> list[np.ndarray]:
     linked[:, 1:] &= (np.abs(np.diff(depth, axis=1)) < step[:, 1:]) | ~free[:, :-1]
     linked[1:] &= (np.abs(np.diff(depth, axis=0)) < step[1:]) | ~free[:-1]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(linked.astype(np.uint8), connectivity=4)
-    things = []
-    focal = float(scene.camera.camera_k[0, 0])
+    things, parts, places = [], [], []
+    camera_k = scene.camera.camera_k
+    focal = float(camera_k[0, 0])
     for index in range(1, count):
         x, y, width, height, area = stats[index]
-        if area < _SMALLEST_THING:
+        if area < _SMALLEST_PART:
             continue
         own = labels[y : y + height, x : x + width] == index
         distance = float(np.median(depth[y : y + height, x : x + width][own]))
-        if np.hypot(width, height) * distance / focal < _LARGEST_THING * reach:
+        size = float(np.hypot(width, height)) * distance / focal
+        if size > _LARGEST_THING * reach:
+            continue
+        if area >= _SMALLEST_THING:
             things.append(labels == index)
-    return things
+        if size < reach:
+            parts.append(index)
+            places.append(scene.camera.unproject(np.array([x + 0.5 * width, y + 0.5 * height]), np.array(distance)))
+    return things + [np.isin(labels, [parts[k] for k in group]) for group in _groups(np.array(places), reach)]
+
+
+def _groups(places: np.ndarray, reach: float) -> list[list[int]]:
+    """Parts (N, 3), m, that may be of one object which something in front divides: each with its neighbours."""
+    groups: list[list[int]] = []
+    for place in places:
+        near = np.flatnonzero(np.linalg.norm(places - place, axis=1) < reach).tolist()
+        if len(near) > 1 and near not in groups:
+            groups.append(near)
+    return groups
 
 
 def _place(
     mesh: SolverMesh, scene: Scene, mask: np.ndarray, follower: GuidedFollower, frame: int, reach: float, seed: int
 ) -> list[Placed]:
-    hidden = scene.hand & ~mask
+    distance = float(np.median(scene.depth[mask & (scene.depth > 0)])) if (scene.depth[mask] > 0).any() else 0.0
+    in_front = scene.raised & (scene.depth > 0) & (scene.depth < distance - _IN_FRONT)
+    hidden = (scene.hand | in_front) & ~mask
     fine = observe_object(scene.camera, mask, scene.depth, hidden, reach=reach, seed=seed, window=120)
     coarse = observe_object(
         scene.camera, mask, scene.depth, hidden, reach=reach, seed=seed, window=72, contour_points=80, depth_points=150

@@ -25,7 +25,7 @@ GROWTH = 0.15
 """Share of the silhouette's size beyond it where more of the object is looked for."""
 HAND_STEP = 0.007
 """m at 0.6 m distance; a finger on the object stands out by more, so that what agrees better is no hand."""
-HIDDEN_WEIGHT = 0.05
+HIDDEN_WEIGHT = 0.02
 """What a pixel counts against a pose where something without a label hides it; hands cost nothing."""
 HAND_SHARE, HAND_LOSS = 0.25, 0.35
 """What a pixel counts for and against a pose that agrees but was taken for a hand's: arms have surfaces, too."""
