@@ -153,7 +153,7 @@ class PerceptionNode(GraspNode[PerceptionParameters]):
         from grasp_nodes.perception.given_evidence import GivenEvidence
 
         started, settings = time.monotonic(), self.settings
-        self._given = GivenEvidence() if self._is_given else None
+        self._given = GivenEvidence(round(settings.sync_slop_s * 1e9)) if self._is_given else None
         self.facts["device"] = "cpu"
         if settings.hand_backend == "evidence":
             assert self._given is not None

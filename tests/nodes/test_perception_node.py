@@ -260,6 +260,15 @@ def test_evidence_of_another_network_replaces_ours(bench, node, monkeypatch):
     np.testing.assert_array_equal(found.mask, want.objects[0].mask)
 
 
+def test_stamps_of_another_network_may_differ_as_much_as_was_asked_for(bench, node):
+    node(hand_backend="evidence", sync_slop_s=0.5)
+    answers = bench.collect(Evidence, "evidence")
+    bench.publish(given(START + 300_000_000), "hand_evidence")
+    send(bench, START)
+    bench.wait(lambda: len(answers) == 1, "the answer")
+    assert [hand.track_id for hand in answers[0].hands] == [4]
+
+
 def test_own_hands_go_with_objects_of_another_network(bench, node):
     node(object_backend="evidence")
     answers = bench.collect(Evidence, "evidence")
