@@ -8,7 +8,6 @@ some, further objects are planned in rounds, each from the results of the rounds
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import importlib.metadata
 import json
@@ -29,7 +28,7 @@ from grasp_nodes.data.grasp_files import (
     read_grasps,
 )
 from grasp_nodes.data.labelled_grasps import LabelledGrasps
-from grasp_nodes.data.workers import Task, WorkError, Workers, resolve, run_tasks
+from grasp_nodes.data.workers import Task, WorkError, Workers, resolve, run_tasks, writing_below
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.hand.files import OPEN_HAND_ID, load_hand_arrays
 from grasp_nodes.npz import UNFINISHED, replacing
@@ -270,18 +269,9 @@ class ShardFolder:
         with self.writing(), replacing(path) as stream:
             stream.write(content)
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """A disk that is full or gone, or a folder of others, is one message that says how to go on."""
-        try:
-            yield
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            remedy = "Make room there, then run" if full else "Mend that, or name another folder with -o; then run"
-            raise WorkError(
-                f"{self.path}: cannot be written ({error.strerror or error}); what is finished is kept. {remedy} the "
-                "same command again: it goes on from here"
-            ) from error
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """What is done within it may write to the folder; see `writing_below`."""
+        return writing_below(self.path)
 
     def _file(self, name: ObjectName) -> Path:
         return self.shards / f"{name.family}-{name.seed}.npz"

@@ -7,7 +7,6 @@ first frame, ``parts/000000.json`` how the window went. See docs/reconstruct.md.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 
 from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.data.trajectory_tables import Tables, check_tables, join_tables, state_tables, table_states
-from grasp_nodes.data.workers import WorkError
+from grasp_nodes.data.workers import writing_below
 from grasp_nodes.errors import InputError
 from grasp_nodes.npz import UNFINISHED, read_npz, replacing, write_npz
 from grasp_nodes.paths import working_alone
@@ -64,18 +63,9 @@ class TrajectoryFolder:
                     leftover.unlink()
             yield
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """A disk that is full or gone is one message that says how to go on."""
-        try:
-            yield
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            remedy = "Make room there, then run" if full else "Mend that, or name another folder with -o; then run"
-            raise WorkError(
-                f"{self.path}: cannot be written ({error.strerror or error}); what is finished is kept. {remedy} the "
-                "same command again: it goes on from here"
-            ) from error
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """What is done within it may write to the folder; see `writing_below`."""
+        return writing_below(self.path)
 
     def keep(self, start: int, states: list[HandObjectState], report: Mapping[str, Any]) -> None:
         """Write a window that is done.

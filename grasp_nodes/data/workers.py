@@ -7,6 +7,7 @@ arguments and returns bytes. `WorkerProcesses` runs it on this machine; anything
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import logging
 import multiprocessing
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from grasp_nodes.errors import GraspNodesError, InputError
@@ -42,6 +44,24 @@ _log = logging.getLogger(__name__)
 
 class WorkError(GraspNodesError):
     """Long work that could not go on; the message says what is kept and how to resume."""
+
+
+@contextlib.contextmanager
+def writing_below(folder: Path) -> Iterator[None]:
+    """A disk that is full or gone, or a folder of others, is one message that says how to go on.
+
+    Raises:
+        WorkError: something cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "Make room there, then run" if full else "Mend that, or name another folder with -o; then run"
+        raise WorkError(
+            f"{folder}: cannot be written ({error.strerror or error}); what is finished is kept. {remedy} the "
+            "same command again: it goes on from here"
+        ) from error
 
 
 @dataclass(frozen=True)
