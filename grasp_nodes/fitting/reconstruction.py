@@ -210,7 +210,7 @@ class ClipReconstructor:
             else:
                 objects.append(initialise_object(model, frames, **common))
         has_depth = settings.use_depth and any(frame.depth is not None for frame in frames)
-        if not (before.hands or has_depth or settings.independent):
+        if settings.size_by_object and not (before.hands or has_depth or settings.independent):
             # A hand that was there before has its size, and the frames that are final keep it.
             hands = brought_to_objects(
                 self._hand_models, hands, objects, self._object_models, frames[0].evidence.camera
