@@ -21,6 +21,8 @@ from benchmarks.report import Row
 from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.data.clip_readers import open_clip
 from grasp_nodes.data.rendered_clips import default_clip
+from grasp_nodes.fitting.guided_object import initialise_guided_object
+from grasp_nodes.fitting.hand_clip import initialise_hands
 from grasp_nodes.fitting.homan.joint_fit import JointFitSettings, JointFitter
 from grasp_nodes.fitting.object_clip import initialise_object
 from grasp_nodes.fitting.reconstruction import ClipReconstructor, InitialWindow, ReconstructionSettings
@@ -104,8 +106,10 @@ def _clip_rows(scene: _Scene, frames: Sequence[Frame], name: str, use_depth: boo
     def clip() -> None:
         list(reconstructor.reconstruct(frames))
 
+    tracks = initialise_hands(scene.hands, observed, use_depth=use_depth)
+
     def initialise() -> None:
-        initialise_object(scene.item, observed, use_depth=use_depth)
+        initialise_guided_object(scene.item, observed, tracks, scene.hands, use_depth=use_depth)
 
     def search_everywhere() -> None:
         for frame in observed:
