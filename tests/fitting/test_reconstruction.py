@@ -121,14 +121,15 @@ def test_a_hand_model_is_needed():
         ClipReconstructor(Observer(), {}, {})
 
 
-@pytest.mark.parametrize("independent", [False, True])
-def test_hands_by_themselves_are_not_moved_to_objects(monkeypatch, independent):
+@pytest.mark.parametrize(("independent", "asked"), [(False, True), (True, True), (False, False)])
+def test_hands_are_moved_to_objects_where_it_is_asked_for(monkeypatch, independent, asked):
     params = replace(HandParams.zeros(3), transl=torch.tensor([[0.0, 0.0, 0.5]] * 3))
     flags = np.ones(3, bool)
     found = HandTrack(params, flags, flags * 1.0, ~flags)
     moved = replace(found, params=replace(params, transl=2 * params.transl))
     monkeypatch.setattr(reconstruction, "initialise_hands", lambda *_args, **_options: [found])
     monkeypatch.setattr(reconstruction, "brought_to_objects", lambda *_args: [moved])
-    reconstructor = ClipReconstructor(Observer(), HANDS, {}, ReconstructionSettings(independent=independent))
+    settings = ReconstructionSettings(independent=independent, size_by_object=asked)
+    reconstructor = ClipReconstructor(Observer(), HANDS, {}, settings)
     window = reconstructor.initialise(Observer().perceive(list(frames_of(3))))
-    assert window.hands == ([found] if independent else [moved])
+    assert window.hands[0] is (moved if asked and not independent else found)
