@@ -72,15 +72,17 @@ FOREARM_RISE = np.deg2rad([4.0, 75.0])
 def find_plan(request: ClipRequest) -> ClipPlan:
     """The plan of one clip; the same for the same request.
 
-    Some objects cannot be grasped where they lie, as plates on a table: then another family takes their place.
+    Some objects cannot be grasped where they lie, as plates on a table: then another family takes their place, but
+    never that of a mesh which the user named.
 
     Raises:
         GraspNodesError: none was found.
     """
     rng = np.random.default_rng([request.seed, 5, request.index])
-    for name in (request.object_name, *rng.permutation(TRAINING_FAMILIES)):
+    others, is_mesh = rng.permutation(TRAINING_FAMILIES), bool(Path(request.object_name).suffix)
+    for name in (request.object_name, *(() if is_mesh else others)):
         for attempt in range(OBJECTS):
-            if Path(name).suffix:
+            if is_mesh:
                 grasped = grasped_mesh(Path(name), request.side, request.seed + attempt)
             else:
                 grasped = grasped_family(str(name), request.side, rng, request.seed)
@@ -89,6 +91,11 @@ def find_plan(request: ClipRequest) -> ClipPlan:
                 plan = next((plan for plan in (finder.tried() for _ in range(TRIALS)) if plan is not None), None)
                 if plan is not None:
                     return plan
+    if is_mesh:
+        raise GraspNodesError(
+            f"{request.object_name}: no motion seen from {request.view!r} (clip {request.index}, seed {request.seed}) "
+            "passed the checks: can one hand grasp it as it rests on a table? Then ask for another seed"
+        )
     raise GraspNodesError(
         f"clip {request.index} of seed {request.seed}: no motion seen from {request.view!r} passed the checks, "
         "neither with what was asked for nor with any other family; ask for another seed"

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from grasp_nodes.cli.app import app
 from grasp_nodes.data import benchmark_clips as clips
-from grasp_nodes.data import clip_production
+from grasp_nodes.data import benchmark_search, clip_production
 from grasp_nodes.data.benchmark_clips import benchmark_clips, clip_requests
 from grasp_nodes.data.benchmark_motion import MAX_FRAMES
 from grasp_nodes.data.benchmark_objects import moved, open_hand, rest_frames
@@ -28,7 +28,7 @@ from grasp_nodes.data.clip_readers import open_clip
 from grasp_nodes.data.resting import resting_poses
 from grasp_nodes.data.skin import ArmLook, SkinnedArm
 from grasp_nodes.data.visibility import visible_share
-from grasp_nodes.errors import InputError
+from grasp_nodes.errors import GraspNodesError, InputError
 from grasp_nodes.evaluation.solid import Solid
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.geometry.rendering import RayScene, RenderMesh, box_pixels, pixel_rays
@@ -337,3 +337,14 @@ def test_folder_holds_frames_truth_and_what_was_varied(cache: Path) -> None:
     assert answer.exit_code == 0
     assert "view thumb" in answer.output
     assert len(open_clip(cache / "out" / folder.name)) == FEW
+
+
+def test_a_mesh_that_cannot_be_grasped_is_told_and_not_replaced(monkeypatch, tmp_path):
+    class Ungraspable:
+        kinds = ()
+
+    monkeypatch.setattr(benchmark_search, "grasped_mesh", lambda *_: Ungraspable())
+    monkeypatch.setattr(benchmark_search, "grasped_family", lambda *_: pytest.fail("nobody asked for a family"))
+    (request,) = clip_requests(1, 0, [tmp_path / "table.obj"])
+    with pytest.raises(GraspNodesError, match=r"table\.obj: no motion"):
+        find_plan(request)
