@@ -26,7 +26,6 @@ from grasp_nodes.fitting.homan.losses import (
     scale_loss,
     smoothness_loss,
 )
-from grasp_nodes.fitting.homan.losses_as_released import local_contact_loss_as_released
 from grasp_nodes.geometry.rotations import axis_angle_to_matrix
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.hand.files import load_hand_model
@@ -173,16 +172,6 @@ def test_zones_that_almost_touch_are_drawn_and_what_is_inside_is_pushed():
     assert float(loss.detach()) == pytest.approx(0.5 * (attraction + repulsion))
     slope_out, slope_in = 0.5 / 3 / math.cosh(0.4) ** 2, -0.5 / 5 / math.cosh(0.15) ** 2
     torch.testing.assert_close(distances.grad, torch.tensor([[slope_out, 0.0, slope_in, 0.0, 0.0]]))
-
-
-def test_the_released_contact_term_draws_inside_what_is_outside():
-    corners = torch.tensor([[[0.0, 0, 0], [0.03, 0, 0]]])
-    hand = torch.tensor([[[0.004, 0.003, 0.0], [0.03, 0, 0.5]]], requires_grad=True)
-    loss = local_contact_loss_as_released(hand, corners)
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(0.02 * (math.tanh(0.25) + 1) / 2)
-    slope = 0.5 / math.cosh(0.25) ** 2
-    torch.testing.assert_close(hand.grad[0], torch.tensor([[0.8 * slope, 0.6 * slope, 0], [0.0, 0, 0]]))
 
 
 def test_contact_needs_zones():

@@ -14,6 +14,7 @@ from grasp_nodes.evaluation.pose_metrics import add_s
 from grasp_nodes.fitting.homan import losses
 from grasp_nodes.fitting.homan.descent import Descent, descend
 from grasp_nodes.fitting.homan.joint_fit import JointFit, JointFitSettings, JointFitter
+from grasp_nodes.fitting.homan.losses import contact_zones
 from grasp_nodes.fitting.homan.objective import Objective
 from grasp_nodes.fitting.homan.observation import read_images
 from grasp_nodes.fitting.homan.proxies import make_proxy
@@ -277,6 +278,30 @@ class TestObjective:
                 for sign in (1, -1)
             )
             assert 0.5 * (ahead - behind) == pytest.approx(float(gradient @ step), rel=0.03)
+
+    def test_a_needle_through_the_palm_collides_though_no_vertex_of_the_hand_is_inside(
+        self, models: dict[Side, HandModel]
+    ) -> None:
+        needle = load_object("box:0.001,0.09,0.001", "needle", resolution=48)
+        hand = hand_track(models)
+        item = object_track(models, hand, needle)
+        frames = observe(models, [hand], [item], needle)
+        centers = posed(models, hand)[:, models["right"].faces.numpy()].mean(2)  # of triangles: away from vertices
+        palm = posed(models, hand)[0, contact_zones(models["right"])[-1]].mean(0)
+        middle = centers[:, np.linalg.norm(centers[0] - palm, axis=1).argmin()]
+        pierced = item.T_camera_object.copy()
+        pierced[:, :3, 3] = middle
+
+        def collision(track: ObjectTrack) -> float:
+            variables = ClipVariables([hand], [track], models)
+            images = read_images(frames, False)
+            objective = Objective(variables, frames, images, models, [make_proxy(needle)], FAST)
+            return float(objective.terms(variables.initial, True)["collision"])
+
+        inverse = np.linalg.inv(pierced)
+        own = np.einsum("tij,tvj->tvi", inverse[:, :3, :3], posed(models, hand)) + inverse[:, None, :3, 3]
+        assert not (np.abs(own) < [0.0005, 0.045, 0.0005]).all(axis=2).any()
+        assert collision(replace(item, T_camera_object=pierced)) > 10 * collision(item)
 
 
 class TestJointFit:

@@ -19,7 +19,6 @@ from grasp_nodes.fitting.homan.depth_term import (
     posed_normals,
     see_through_loss,
 )
-from grasp_nodes.fitting.homan.hand_pairs import hand_pair_distances, match_hands
 from grasp_nodes.fitting.homan.proxies import make_proxy
 from grasp_nodes.fitting.homan.variables import ObjectUnknowns
 from grasp_nodes.geometry.camera import CameraModel
@@ -116,18 +115,6 @@ def test_only_surfaces_before_a_measured_plane_contradict_it() -> None:
     assert place.grad[0, 0, 2] < 0
     inactive = find_seen_through(CAMERA, depth, np.zeros(1, bool), vertices, toward)
     assert float(inactive.weight.sum()) == 0
-
-
-def test_distance_between_two_hands_is_signed() -> None:
-    axis = np.linspace(-0.02, 0.02, 9, dtype=np.float32)
-    plane = np.stack([*np.meshgrid(axis, axis), np.zeros((9, 9), np.float32)], -1).reshape(1, -1, 3)
-    normals = np.tile(np.array([0.0, 0.0, 1.0], np.float32), (1, 81, 1))
-    probes = np.array([[[0.001, 0.001, 0.004], [0.001, 0.001, -0.003], [0.0, 0.0, 0.05]]], np.float32)
-    match = match_hands(probes, plane, normals, np.ones(1, bool))
-    found = hand_pair_distances(match, torch.from_numpy(probes), torch.from_numpy(plane))
-    assert found[0].numpy() == pytest.approx([0.004, -0.003, 0.0], abs=1e-7)
-    away = match_hands(probes, plane, normals, np.zeros(1, bool))
-    assert float(hand_pair_distances(away, torch.from_numpy(probes), torch.from_numpy(plane)).abs().sum()) == 0
 
 
 def test_light_mesh_is_closed_small_and_near() -> None:

@@ -19,8 +19,8 @@ from grasp_nodes.fitting.homan.depth_term import (
     posed_normals,
     see_through_loss,
 )
-from grasp_nodes.fitting.homan.hand_pairs import HandPairMatch, hand_pair_distances, match_hands
 from grasp_nodes.fitting.homan.holding import holding_loss
+from grasp_nodes.fitting.homan.inside_hand import distances_to_hand
 from grasp_nodes.fitting.homan.observation import ClipImages, hidden_pixels
 from grasp_nodes.fitting.homan.posed_points import move_spread, place_points, project_pixels, spread_points
 from grasp_nodes.fitting.homan.proxies import ObjectProxy
@@ -96,7 +96,7 @@ class Objective:
         lost = [track.lost for track in variables.hands] + [track.lost for track in variables.objects]
         self._present = [torch.from_numpy(~np.asarray(rows, bool)) for rows in lost]
         self._overlap: dict[tuple[int, int], Tensor] = {}
-        self._hand_pairs: dict[tuple[int, int], HandPairMatch] = {}
+        self._hand_pairs: dict[tuple[int, int], Tensor] = {}
         self._object_pairs: dict[tuple[int, int], Tensor] = {}
         self._hand_units = [losses.collision_unit(local[0]) for local in posed.local]
         self.renew(variables.initial)
@@ -152,12 +152,8 @@ class Objective:
                 self._overlap[a, b - hands] = overlap
             elif a >= hands:
                 self._object_pairs[a - hands, b - hands] = overlap
-            elif overlap.any() and self._settings.collision:
-                for one, other in ((a, b), (b, a)):
-                    place = np.ascontiguousarray(meshes[other].numpy())
-                    normals = posed_normals(place, self._hands[other].surface.faces)
-                    vertices = np.ascontiguousarray(meshes[one].numpy())
-                    self._hand_pairs[one, other] = match_hands(vertices, place, normals, overlap.numpy())
+            else:
+                self._hand_pairs[a, b] = overlap
 
     def terms(self, vector: Tensor, contact: bool) -> dict[str, Tensor]:
         """Each term with its weight, differentiable scalars; terms whose weight is 0 are left out.
@@ -247,7 +243,16 @@ class Objective:
         if weights.local:
             found.setdefault("local", []).append(share * losses.local_contact_loss(distances, self._hands[k].zones))
         if weights.collision:
-            found.setdefault("collision", []).append(share * losses.collision_loss(distances, proxy.collision_unit))
+            part = ObjectUnknowns(item.translation[rows], item.rotation[rows], item.scale)
+            inside = self._inside_hand(place_points(proxy.points, part), posed, k, rows)
+            error = losses.collision_loss(distances, proxy.collision_unit) + inside
+            found.setdefault("collision", []).append(share * error)
+
+    def _inside_hand(self, points: Tensor, posed: PosedClip, k: int, rows: Tensor) -> Tensor:
+        """Collision of points (R, N, 3), m, with the hand k of frames `rows` (R,)."""
+        terms = self._hands[k]
+        distances = distances_to_hand(points, posed.vertices[k][rows], terms.surface.faces, terms.rim)
+        return losses.collision_loss(distances, self._hand_units[k])
 
     def _holding(self, k: int, j: int, posed: PosedClip, overlap: Tensor) -> Tensor:
         terms, hand, item = self._objects[j], posed.hands[k], posed.objects[j]
@@ -267,9 +272,12 @@ class Objective:
 
     def _add_collisions_among_equals(self, found: dict[str, list[Tensor]], posed: PosedClip) -> None:
         """Hand in hand and object in object, each mesh's vertices in the other."""
-        for (a, b), match in self._hand_pairs.items():
-            distances = hand_pair_distances(match, posed.vertices[a], posed.vertices[b])
-            found.setdefault("collision", []).append(losses.collision_loss(distances, self._hand_units[b]))
+        for (a, b), overlap in self._hand_pairs.items():
+            rows = overlap.nonzero()[:, 0]
+            for one, other in ((a, b), (b, a)):
+                if len(rows):
+                    error = self._inside_hand(posed.vertices[one][rows], posed, other, rows)
+                    found.setdefault("collision", []).append(error * (len(rows) / self._num_frames))
         for (a, b), overlap in self._object_pairs.items():
             rows = overlap.nonzero()[:, 0]
             for one, other in ((a, b), (b, a)):

@@ -26,6 +26,7 @@ from grasp_nodes.fitting.homan.variables import ObjectUnknowns
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
 from grasp_nodes.geometry.silhouette_gradient import SilhouetteLoss
 from grasp_nodes.hand.anatomy import DegreesOfFreedom, HandAnatomy
+from grasp_nodes.hand.keypoints import WRIST_LOOP
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.perception.evidence import ObservedFrame
 
@@ -37,12 +38,14 @@ SMOOTH_STEP = 4
 class HandTerms:
     """Constants of one hand track; matches are renewed.
 
-    zones: vertex ids of what touches objects. observed: (T,) bool, frames with evidence of the hand.
+    zones: vertex ids of what touches objects. rim: (778,) bool, vertices of the open wrist.
+    observed: (T,) bool, frames with evidence of the hand.
     initial_pixels: (T, v, 2), px, and initial: (T, v, 3), m, of the sampled vertices. with_depth: (T,), 1 where depth
     was measured. to_angles: (45, D), of poses to finger angles; low, high: (D,), rad, limits.
     """
 
     zones: list[Tensor]
+    rim: np.ndarray
     surface: HandSurface
     observed: Tensor
     initial_pixels: Tensor
@@ -100,6 +103,7 @@ def hand_terms(
     sample = vertices[:, ::SMOOTH_STEP]
     return HandTerms(
         zones=losses.contact_zones(model),
+        rim=np.isin(np.arange(model.num_vertices), WRIST_LOOP),
         surface=HandSurface.of_faces(model.faces.numpy(), model.num_vertices),
         observed=torch.from_numpy(active),
         initial_pixels=project_pixels(sample, camera_k),
