@@ -83,8 +83,10 @@ def print_table(benchmark: str, rows: Sequence[Row], device: str, threads: int) 
     table = Table(title=f"{benchmark} ({device}, {threads} thread{'s' if threads != 1 else ''})")
     for column in ("name", "value", "unit", "baseline", "baseline value", "ratio"):
         is_text = column in ("name", "unit", "baseline")
-        # Words may be folded, numbers never.
-        table.add_column(column, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+        # Words may be folded, names and numbers never.
+        table.add_column(
+            column, justify="left" if is_text else "right", no_wrap=not is_text or column == "name", overflow="fold"
+        )
     for row in rows:
         numbers = [f"{x:.4g}" if x is not None else "" for x in (row.value, row.baseline_value, row.ratio)]
         table.add_row(row.name, numbers[0], row.unit, row.baseline or "", numbers[1], numbers[2])
