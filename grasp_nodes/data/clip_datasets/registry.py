@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grasp_nodes.errors import InputError, MissingFileError
+from grasp_nodes.data.published import PublishedDataset, find_published
+from grasp_nodes.errors import InputError
 from grasp_nodes.hand.parameters import Side
 
 if TYPE_CHECKING:
@@ -43,18 +44,13 @@ class ClipOptions:
 
 
 @dataclass(frozen=True)
-class ClipDataset:
+class ClipDataset(PublishedDataset):
     """One data set.
 
-    title: as its authors write it. home_page: where it is asked for. licence: in short. layout: the files that are
-    read, below the folder that the reader takes. sequence: what one is called. module: the reader, in this room, with
+    sequence: what one is called. module: the reader, in this room, with
     the functions ``list_sequences`` and ``open_sequence``.
     """
 
-    title: str
-    home_page: str
-    licence: str
-    layout: str
     sequence: str
     module: str
 
@@ -142,9 +138,7 @@ def find_dataset(name: str) -> ClipDataset:
     Raises:
         InputError: there is none; the message lists them.
     """
-    if name not in DATASETS:
-        raise InputError(f"data set: unknown {name!r}; known: {', '.join(DATASETS)}")
-    return DATASETS[name]
+    return find_published(name, DATASETS)
 
 
 def require(name: str, path: Path, what: str = "file") -> Path:
@@ -156,13 +150,7 @@ def require(name: str, path: Path, what: str = "file") -> Path:
     Raises:
         MissingFileError: it is not there; the message says where the data set comes from and how it must lie.
     """
-    if not path.exists():
-        source = DATASETS[name]
-        raise MissingFileError(
-            f"{path}: there is no such {what}. {source.title} comes from {source.home_page} ({source.licence}); "
-            f"unpack it so that its folder holds {source.layout}"
-        )
-    return path
+    return DATASETS[name].require(path, what)
 
 
 def unknown_sequence(name: str, folder: Path, sequence: str, known: list[str]) -> InputError:

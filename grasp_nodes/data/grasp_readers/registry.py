@@ -12,23 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from grasp_nodes.data.labelled_grasps import LabelledGrasps
-from grasp_nodes.errors import InputError, MissingFileError
+from grasp_nodes.data.published import PublishedDataset, find_published
 
 _PACKAGE = "grasp_nodes.data.grasp_readers"
 
 
 @dataclass(frozen=True)
-class GraspReader:
+class GraspReader(PublishedDataset):
     """One data set.
 
-    title: as its authors write it. home_page: where it is asked for. licence: in short. layout: the files that are
-    read, below the folder that the reader takes. module, function: the reader, in this room.
+    module, function: the reader, in this room.
     """
 
-    title: str
-    home_page: str
-    licence: str
-    layout: str
     module: str
     function: str
 
@@ -119,9 +114,7 @@ def find_reader(name: str) -> GraspReader:
     Raises:
         InputError: there is none; the message lists them.
     """
-    if name not in READERS:
-        raise InputError(f"data set: unknown {name!r}; known: {', '.join(READERS)}")
-    return READERS[name]
+    return find_published(name, READERS)
 
 
 def require(name: str, path: Path, what: str = "file") -> Path:
@@ -133,10 +126,4 @@ def require(name: str, path: Path, what: str = "file") -> Path:
     Raises:
         MissingFileError: it is not there; the message says where the data set comes from and how it must lie.
     """
-    if not path.exists():
-        source = READERS[name]
-        raise MissingFileError(
-            f"{path}: there is no such {what}. {source.title} comes from {source.home_page} ({source.licence}); "
-            f"unpack it so that its folder holds {source.layout}"
-        )
-    return path
+    return READERS[name].require(path, what)
