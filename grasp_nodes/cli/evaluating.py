@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -19,13 +18,14 @@ import torch
 import typer
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import ProgressColumn, Task
 from rich.table import Table
 from rich.text import Text
 
 from grasp_nodes import __version__
 from grasp_nodes.cli.generators import FILE_PREFIX, MethodName, make_parts, parse_methods, table_methods
 from grasp_nodes.cli.grasp_file_methods import GRASP_FILE, file_objects
+from grasp_nodes.cli.long_work import INTERRUPTED, alone_in, progress_bar
 from grasp_nodes.data import workers
 from grasp_nodes.errors import GraspNodesError, InputError, MissingDependencyError
 from grasp_nodes.evaluation.harness.object_set import EvaluatedObject, check_set, object_set, set_fingerprint
@@ -36,14 +36,12 @@ from grasp_nodes.evaluation.harness.running import Evaluation, InThisProcess, Ob
 from grasp_nodes.evaluation.harness.samples import draw_places, write_samples
 from grasp_nodes.evaluation.harness.table import Row, TableMaker
 from grasp_nodes.evaluation.simulation.protocol import HASSON, HOLD
-from grasp_nodes.paths import cache_dir, working_alone
+from grasp_nodes.paths import cache_dir
 from grasp_nodes.viewer.picture_folder import PictureFolder
 from grasp_nodes.viewer.pictures import grasp_sheet
 
 JSON_FILE = "evaluation.json"
 MARKDOWN_FILE = "evaluation.md"
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 PACKAGES = ("numpy", "torch", "mujoco", "pybullet")
 PICTURE_SIZE = 160
 
@@ -86,13 +84,7 @@ def evaluate(request: Request) -> int:
     cache_dir()  # without one every object would be refused
     names = parse_methods(request.methods)
     objects = _objects(request)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(working_alone(request.output))
-        except OSError as error:
-            raise InputError(
-                f"output {request.output}: cannot be written ({error}); name another folder with -o"
-            ) from error
+    with alone_in(request.output):
         return _evaluate(request, names, objects)
 
 
@@ -112,7 +104,7 @@ def _evaluate(request: Request, names: Sequence[MethodName], objects: Sequence[E
     _say(_heading(request, objects, settings, displacement))
     order = [method.name for method in methods]
     try:
-        with _progress("judging") as progress:
+        with progress_bar("judging", _Rate()) as progress:
             evaluation = Evaluation(objects, order, parts, request.count, request.seed, folder, distribute, progress)
             before = len(evaluation.done())
             if before:
@@ -122,7 +114,7 @@ def _evaluate(request: Request, names: Sequence[MethodName], objects: Sequence[E
             methods, evaluation.missing(), records
         )
         _write_report(request, rows, {**settings, **_circumstances(request)})
-        with _progress("drawing samples") as progress:
+        with progress_bar("drawing samples", _Rate()) as progress:
             drawn = [name for name in order if name not in evaluation.missing()]
             places = draw_places(objects, request.count, request.pictures, request.seed) if request.pictures else []
             pictures = SamplePictures(request.output)
@@ -319,11 +311,3 @@ def _rich(table: TextTable) -> Table:
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.2f}/s" if task.speed else "")
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +14,6 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
 from grasp_nodes import __version__
@@ -25,16 +23,14 @@ from grasp_nodes.cli.clip_evaluation.rows import Row, group_rows, variant_row
 from grasp_nodes.cli.clip_evaluation.tables import Table, all_tables, markdown_page
 from grasp_nodes.cli.clip_evaluation.variants import VARIANTS, Variant, parse_variants
 from grasp_nodes.cli.clip_evaluation.worst import write_worst_sheet
+from grasp_nodes.cli.long_work import INTERRUPTED, alone_in, progress_bar
 from grasp_nodes.data import workers
 from grasp_nodes.data.benchmark_clips import benchmark_clips
 from grasp_nodes.data.clip_files import TRUTH_FILE, read_clip_info
 from grasp_nodes.errors import GraspNodesError, InputError, MissingFileError
 from grasp_nodes.evaluation.clip_metrics import CONTACT_DISTANCE, HAND_VISIBLE
 from grasp_nodes.evaluation.clip_score import MISSING_ERROR
-from grasp_nodes.paths import working_alone
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 JSON_FILE, MARKDOWN_FILE = "evaluation.json", "evaluation.md"
 PACKAGES = ("numpy", "torch", "numba", "opencv-python-headless", "ai-edge-litert")
 WORST_FRAMES = 8
@@ -80,13 +76,7 @@ def evaluate_clips(request: Request) -> int:
     given = [_checked(clip, needs_masks) for clip in request.clips]
     if len({clip.name for clip in given}) < len(given):
         raise InputError(f"clips: two of the folders have the same name: {', '.join(clip.name for clip in given)}")
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(working_alone(request.output))
-        except OSError as error:
-            raise InputError(
-                f"output {request.output}: cannot be written ({error}); name another folder with -o"
-            ) from error
+    with alone_in(request.output):
         return _evaluate(request, variants, given)
 
 
@@ -129,7 +119,7 @@ def _checked(clip: Path, needs_masks: Sequence[str]) -> Path:
 
 
 def _rendered(request: Request) -> list[Path]:
-    with _progress("rendering frames") as progress:
+    with progress_bar("rendering frames") as progress:
         return benchmark_clips(request.count, request.frames, request.seed, progress, request.processes)
 
 
@@ -142,7 +132,7 @@ def _task(request: Request, clip: Path, variants: Sequence[Variant]) -> work.Cli
 def _measure(request: Request, jobs: Sequence[work.ClipTask], paths: Sequence[Path]) -> None:
     if all(read_result(path) is not None for path in paths):
         return
-    with _progress("clips x variants") as progress:
+    with progress_bar("clips x variants") as progress:
 
         def look() -> None:
             progress(sum(path.is_file() for path in paths), len(paths))
@@ -242,11 +232,3 @@ def _print(tables: Sequence[Table], worst: dict[str, list[str]], failures: Seque
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

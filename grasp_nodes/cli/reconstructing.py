@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from grasp_nodes.cli.long_work import INTERRUPTED
 from grasp_nodes.cli.reconstruction import setup
 from grasp_nodes.cli.reconstruction.outputs import (
     OUTPUTS,
@@ -29,8 +30,6 @@ from grasp_nodes.data.trajectory_parts import TrajectoryFolder
 from grasp_nodes.errors import InputError
 
 FAILED = 1
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 LINE_SECONDS = 30.0
 """Where the output is no terminal, how often a line says how it goes."""
 HEADLINE = ("hand_mpjpe_mm", "object_add_s_mm", "penetration_mm", "contact_accuracy")

@@ -11,13 +11,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from grasp_nodes.cli.long_work import INTERRUPTED
 from grasp_nodes.data.benchmark_clips import benchmark_clips
 from grasp_nodes.data.clip_files import read_clip_info
 from grasp_nodes.data.clip_production import link_or_copy
 from grasp_nodes.errors import InputError
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 SHOWN = ("view", "hand_side", "object", "motion", "occlusion", "occluded_share", "contact_share")
 
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from grasp_nodes.cli.long_work import INTERRUPTED
 from grasp_nodes.data.grasp_set import AssembledSet, assemble
 from grasp_nodes.data.ray_workers import RayWorkers
 from grasp_nodes.data.shards import ENGINE, JOB, Settings, ShardFolder, make_shards, settings_here
@@ -21,8 +22,6 @@ from grasp_nodes.data.shards import Progress as Made
 from grasp_nodes.data.workers import WorkerProcesses, Workers
 
 FAILED = 1
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 LINE_SECONDS = 30.0
 """Where the output is no terminal, how often a line says how it goes."""
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grasp_nodes.cli.grasp_file_methods import check_hand
+from grasp_nodes.cli.long_work import INTERRUPTED
 from grasp_nodes.data.grasp_files import check_meshes, read_grasps
 from grasp_nodes.data.grasp_set import OPEN_GRASPS_FILE, open_grasps
 from grasp_nodes.data.view_feature_training import TrainingSettings, train_view_features
@@ -19,8 +20,6 @@ from grasp_nodes.evaluation.view_features import VERSION, WEIGHTS_VARIABLE
 from grasp_nodes.hand.files import load_hand_model
 
 METHODS = ("view-features",)
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 WORK_FOLDER = "work"
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
