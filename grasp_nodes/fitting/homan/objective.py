@@ -22,7 +22,7 @@ from grasp_nodes.fitting.homan.depth_term import (
 from grasp_nodes.fitting.homan.holding import holding_loss
 from grasp_nodes.fitting.homan.inside_hand import distances_to_hand
 from grasp_nodes.fitting.homan.observation import ClipImages, hidden_pixels
-from grasp_nodes.fitting.homan.posed_points import move_spread, place_points, project_pixels, spread_points
+from grasp_nodes.fitting.homan.posed_points import move_spread, place_points, project_pixels
 from grasp_nodes.fitting.homan.proxies import ObjectProxy
 from grasp_nodes.fitting.homan.settings import JointFitSettings
 from grasp_nodes.fitting.homan.track_terms import SMOOTH_STEP, hand_terms, object_terms
@@ -92,7 +92,6 @@ class Objective:
             object_terms(track, only, posed.objects[k], proxies[k], frames, hidden, images, settings)
             for k, track in enumerate(variables.objects)
         ]
-        self._spreads = [spread_points(proxy.vertices) for proxy in proxies]
         lost = [track.lost for track in variables.hands] + [track.lost for track in variables.objects]
         self._present = [torch.from_numpy(~np.asarray(rows, bool)) for rows in lost]
         self._overlap: dict[tuple[int, int], Tensor] = {}
@@ -210,7 +209,7 @@ class Objective:
             pixels = flat * terms.intrinsics[:, None, :2] + terms.intrinsics[:, None, 2:]
             error = terms.silhouette(pixels, depths)
             found.setdefault("obj", []).append(error.sum() / self._num_frames)
-        points = move_spread(self._spreads[j], item)
+        points = move_spread(terms.spread, item)
         if weights.smooth:
             found.setdefault("smooth", []).append(self._smoothness(points))
         if weights.scale and weights.scale_free:

@@ -63,8 +63,8 @@ class HandTerms:
 class ObjectTerms:
     """Constants of one object track; what was looked through is renewed.
 
-    rows: frames whose mask is compared. moving: (T,) bool, frames in which the object moves. initial: (T, 4, 3), m, the
-    points of `_spread`. with_depth: (T,), 1 where depth was measured.
+    rows: frames whose mask is compared. moving: (T,) bool, frames in which the object moves. spread: (4, 4), see
+    `spread_points`; initial: (T, 4, 3), m, its points at the start. with_depth: (T,), 1 where depth was measured.
     """
 
     proxy: ObjectProxy
@@ -73,6 +73,7 @@ class ObjectTerms:
     intrinsics: Tensor
     measured: DepthPoints | None
     moving: Tensor
+    spread: Tensor
     initial: Tensor
     with_depth: Tensor
     seen_through: SeenThrough | None = None
@@ -146,6 +147,7 @@ def object_terms(
     if settings.obj and len(rows):
         silhouette = SilhouetteLoss(proxy.faces, windows.mask[rows], windows.keep[rows])
     measured = _measured(images, settings, [None if item is None else item.mask for item in evidence], active)
+    spread = spread_points(proxy.vertices)
     corners = proxy.vertices[[int(k) for k in (*proxy.vertices.argmin(0), *proxy.vertices.argmax(0))]]
     moving = moving_frames(np.asarray(track.T_camera_object, np.float64), corners.double().numpy() * track.scale)
     return ObjectTerms(
@@ -155,7 +157,8 @@ def object_terms(
         intrinsics=windows.intrinsics[rows],
         measured=measured,
         moving=torch.from_numpy(moving & ~np.asarray(track.lost, bool)),
-        initial=move_spread(spread_points(proxy.vertices), initial),
+        spread=spread,
+        initial=move_spread(spread, initial),
         with_depth=_with_depth(measured, len(frames)),
     )
 
