@@ -23,7 +23,6 @@ from grasp_nodes.fitting.tracks import HandTrack
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
-from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.color_model import ColorModel, color_cells
 from grasp_nodes.perception.evidence import HIDING, Evidence, HandEvidence, ObjectEvidence, ObservedFrame
@@ -35,25 +34,7 @@ TABLE = np.array([0.0, -0.8, -0.6, 0.48])
 """The plane (normal towards the camera, offset in m) that everything stands on."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRASP_NODES_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def bracket() -> ObjectModel:
-    """Three bars of different lengths: no view of it looks like another."""
-    bars = [
-        trimesh.creation.box((0.11, 0.02, 0.02)),
-        trimesh.creation.box((0.02, 0.07, 0.02)),
-        trimesh.creation.box((0.03, 0.02, 0.05)),
-    ]
-    bars[1].apply_translation([0.045, 0.035, 0.0])
-    bars[2].apply_translation([-0.03, 0.0, 0.03])
-    solid = trimesh.boolean.union(bars)
-    return make_object(np.array(solid.vertices) + [0.02, 0, 0], np.array(solid.faces), "bracket")
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def cast(vertices: np.ndarray, faces: np.ndarray, pose: np.ndarray) -> np.ndarray:

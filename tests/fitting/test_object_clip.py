@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import open3d
 import pytest
-import trimesh
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.errors import InputError
@@ -18,7 +17,7 @@ from grasp_nodes.fitting.object_initialise import silhouette_overlaps
 from grasp_nodes.fitting.object_observation import observe_object
 from grasp_nodes.fitting.tracks import ObjectTrack
 from grasp_nodes.geometry.camera import CameraModel
-from grasp_nodes.objects.loading import load_object, make_object
+from grasp_nodes.objects.loading import load_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence, ObservedFrame
 
@@ -27,25 +26,7 @@ BACKGROUND = 1.1
 FRAMES = 8
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRASP_NODES_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def bracket() -> ObjectModel:
-    """Three bars of different lengths: no view of it looks like another."""
-    bars = [
-        trimesh.creation.box((0.11, 0.02, 0.02)),
-        trimesh.creation.box((0.02, 0.07, 0.02)),
-        trimesh.creation.box((0.03, 0.02, 0.05)),
-    ]
-    bars[1].apply_translation([0.045, 0.035, 0.0])
-    bars[2].apply_translation([-0.03, 0.0, 0.03])
-    solid = trimesh.boolean.union(bars)
-    return make_object(np.array(solid.vertices) + [0.02, 0, 0], np.array(solid.faces), "bracket")
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(scope="module")
