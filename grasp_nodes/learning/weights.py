@@ -75,11 +75,11 @@ class Weights:
         """
         own = network.state_dict()
         wrong = [f"{name} is missing" for name in own if name not in self.tensors]
-        wrong += [f"{name} is not of this network" for name in self.tensors if name not in own]
+        wrong += [f"{name} is not of this network" for name in sorted(self.tensors) if name not in own]
         wrong += [
-            f"{name}: expected shape {tuple(own[name].shape)}, got {tuple(tensor.shape)}"
-            for name, tensor in self.tensors.items()
-            if name in own and own[name].shape != tensor.shape
+            f"{name}: expected shape {tuple(tensor.shape)}, got {tuple(self.tensors[name].shape)}"
+            for name, tensor in own.items()
+            if name in self.tensors and self.tensors[name].shape != tensor.shape
         ]
         if wrong:
             more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
