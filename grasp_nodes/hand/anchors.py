@@ -12,6 +12,7 @@ control point to the palm side leaves the skin; a fingertip has three, on a cone
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -195,7 +196,7 @@ def control_points(keypoints: np.ndarray) -> ControlPoints:
     position, along, region = [], [], []
     for finger in range(len(FINGERS)):
         chain = np.concatenate([keypoints[:1], keypoints[1 + 4 * finger : 5 + 4 * finger]])
-        for link, (start, end) in enumerate(zip(chain[:-1], chain[1:], strict=True)):
+        for link, (start, end) in enumerate(pairwise(chain)):
             if link:
                 places = [(0.5, 3 * finger + link - 1)]
             else:
