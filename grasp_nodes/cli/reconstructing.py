@@ -7,7 +7,8 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -27,7 +28,9 @@ from grasp_nodes.cli.reconstruction.setup import Inputs, Request, boxes_after, c
 from grasp_nodes.contact.finite_states import drop_not_finite
 from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.data.trajectory_parts import TrajectoryFolder
-from grasp_nodes.errors import InputError
+from grasp_nodes.data.workers import WorkError
+from grasp_nodes.errors import GraspNodesError, InputError
+from grasp_nodes.geometry.camera import Frame
 
 FAILED = 1
 LINE_SECONDS = 30.0
@@ -43,7 +46,7 @@ def reconstruct(request: Request) -> int:
 
     Raises:
         InputError, MissingFileError: the clip, an object or the folder cannot be used.
-        WorkError: the folder cannot be written.
+        WorkError: the folder cannot be written, or something failed after some frames, which are kept.
     """
     console = Console(stderr=True)
     folder = TrajectoryFolder(request.output, OUTPUTS)
@@ -58,15 +61,12 @@ def reconstruct(request: Request) -> int:
             except KeyboardInterrupt:
                 _keep_what_is_done(folder, request, inputs, settings)
                 raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the work of hours is kept
+                _end_early(console, folder, request, inputs, settings, error)
             clock.begin("drawing", 0)
             written = write_outputs(folder, request, inputs, settings, hindrance, clock.update)
     except KeyboardInterrupt:
-        done = folder.frames_done()
-        _say(
-            console,
-            f"Stopped after {done} of {len(inputs.source)} frames. What is finished is kept in {request.output}: the "
-            "same command goes on from there.",
-        )
+        _say(console, _how_far(folder, request, inputs))
         return INTERRUPTED
     finally:
         inputs.source.close()
@@ -79,16 +79,41 @@ def _fit(folder: TrajectoryFolder, request: Request, inputs: Inputs, clock: _Clo
     clock.begin("fitting", done)
     if done >= total:
         return
+    frames = _ReadableFrames(clip_frames(inputs, done, use_depth=not request.rgb_only))
+    rest = iter(frames)
+    head = list(islice(rest, 1))
+    if not head and frames.error is None:
+        if done:  # the clip announces more frames than it has
+            return
+        raise InputError(f"clip {request.clip!r}: holds no frame that can be read")
+    if frames.error is not None:
+        raise frames.error
     boxes = first_boxes(request, inputs) if not done else _boxes_to_go_on_with(folder, request, inputs, done)
     reconstructor = setup.make_reconstructor(request, inputs, boxes)
-    frames = clip_frames(inputs, done, use_depth=not request.rgb_only)
-    for window in reconstructor.reconstruct(frames, first=done):
+    for window in reconstructor.reconstruct(chain(head, rest), first=done):
         states = [drop_not_finite(state) for state in window.states]
         folder.keep(window.start, states, plain(window.report))
         done = window.start + len(states)
         clock.update(done)
-    if not done:
-        raise InputError(f"clip {request.clip!r}: holds no frame that can be read")
+    if frames.error is not None:
+        raise frames.error
+
+
+class _ReadableFrames:
+    """Frames up to the first that cannot be read, so that those before it are reconstructed all the same.
+
+    error: why the frames end before their time, None as long as they do not.
+    """
+
+    def __init__(self, frames: Iterator[Frame]) -> None:
+        self._frames = frames
+        self.error: GraspNodesError | OSError | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            yield from self._frames
+        except (GraspNodesError, OSError) as error:
+            self.error = error
 
 
 def _boxes_to_go_on_with(folder: TrajectoryFolder, request: Request, inputs: Inputs, done: int) -> Mapping[str, Any]:
@@ -111,6 +136,36 @@ def _boxes_to_go_on_with(folder: TrajectoryFolder, request: Request, inputs: Inp
 def _keep_what_is_done(folder: TrajectoryFolder, request: Request, inputs: Inputs, settings: Mapping[str, Any]) -> None:
     if folder.frames_done():
         write_trajectory_file(folder, request, inputs, settings, complete=False)
+
+
+def _end_early(
+    console: Console,
+    folder: TrajectoryFolder,
+    request: Request,
+    inputs: Inputs,
+    settings: Mapping[str, Any],
+    error: Exception,
+) -> NoReturn:
+    """Keep what is done and say so.
+
+    Raises:
+        WorkError: with what went wrong, where some frames are done. Else, and where it is a fault of the program, the
+        error itself.
+    """
+    if isinstance(error, WorkError) or not folder.frames_done():
+        raise error
+    _keep_what_is_done(folder, request, inputs, settings)
+    if isinstance(error, (GraspNodesError, OSError)):
+        raise WorkError(f"{error}. {_how_far(folder, request, inputs)}") from error
+    _say(console, _how_far(folder, request, inputs))
+    raise error
+
+
+def _how_far(folder: TrajectoryFolder, request: Request, inputs: Inputs) -> str:
+    return (
+        f"Stopped after {folder.frames_done()} of {len(inputs.source)} frames. What is finished is kept in "
+        f"{request.output}: the same command goes on from there."
+    )
 
 
 def _say_what_is_missing(console: Console, inputs: Inputs, hindrance: str) -> None:
@@ -138,6 +193,8 @@ def _tell(console: Console, request: Request, inputs: Inputs, written: Written) 
     nothing = not report["found_share"] and not report["object_share"]
     if nothing:
         _say(console, "Neither a hand nor an object was found in any frame; see report.json and sheet.png.")
+    if report["frames_out"] < report["frames_in"]:
+        _say(console, f"The clip announces {report['frames_in']} frames; {report['frames_out']} could be read.")
     accuracy = report["accuracy"] or {}
     if request.as_json:
         row = {

@@ -254,7 +254,10 @@ def read_labels(path: Path) -> np.ndarray:
 def _decode(path: Path, mode: int) -> np.ndarray:
     if not path.is_file():
         raise MissingFileError(f"{path}: not found")
-    content = np.frombuffer(path.read_bytes(), np.uint8)
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
         image = cv2.imdecode(content, mode) if len(content) else None
     except cv2.error as error:  # a picture that claims more pixels than OpenCV allows

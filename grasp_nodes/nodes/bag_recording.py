@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Final
@@ -84,7 +85,9 @@ class BagRecording:
     def discard(self) -> None:
         """Give up a recording that is not closed yet; nothing is left of it."""
         if self._partial.exists():
-            self._writer.close()
+            # On a full disk closing fails as writing did; nobody wants the files any more.
+            with contextlib.suppress(OSError):
+                self._writer.close()
             shutil.rmtree(self._partial)
 
     def close(self) -> Path:

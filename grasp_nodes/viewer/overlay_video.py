@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -67,8 +70,18 @@ class OverlayVideo:
         self.pictures += 1
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
+        """Finish the file and give it its name.
+
+        Raises:
+            OSError: it could not be written whole, for instance because the disk is full; nothing is left of it.
+        """
         self._writer.release()
+        # OpenCV says nothing of a disk that is full.
+        written = _count(self._partial)
+        if written != self.pictures:
+            self._partial.unlink(missing_ok=True)
+            what = f"only {written} of {self.pictures} pictures of {self.path.name} were written; is the disk full?"
+            raise OSError(errno.ENOSPC, what)
         self._partial.replace(self.path)
 
     def discard(self) -> None:
@@ -77,10 +90,25 @@ class OverlayVideo:
         self._partial.unlink(missing_ok=True)
 
 
+def _count(path: Path) -> int:
+    """Pictures in a video, as its own index has it; 0 where it has none."""
+    with _quiet():
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+    return count
+
+
 def _open(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
     # A codec that is not there is no error here, and OpenCV would say so in several lines.
+    with _quiet():
+        return cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, size)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        return cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, size)
+        yield
     finally:
         cv2.utils.logging.setLogLevel(level)

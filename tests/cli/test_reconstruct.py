@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from grasp_nodes.contact.interaction import FitStatus, HandObjectState, ObjectSt
 from grasp_nodes.data.clip_files import ClipInfo, ClipTruth, write_clip_info, write_image, write_truth
 from grasp_nodes.data.clip_readers import ClipSource
 from grasp_nodes.data.trajectory_files import read_trajectory
+from grasp_nodes.data.video_sources import VideoSource
 from grasp_nodes.errors import MissingDependencyError
 from grasp_nodes.fitting.clip_states import clip_states
 from grasp_nodes.fitting.reconstruction import WindowResult
@@ -36,6 +38,7 @@ from grasp_nodes.objects.loading import load_object
 from grasp_nodes.paths import working_alone
 from grasp_nodes.perception import hand_landmarks
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence
+from grasp_nodes.viewer.overlay_video import OverlayVideo
 from grasp_nodes.viewer.state_pictures import StatePainter
 
 FRAMES, WINDOW, FPS = 7, 3, 30.0
@@ -269,6 +272,103 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
     ]
     assert call(*words)[0] == 0
     assert len(stand.calls) == 3, "a finished reconstruction is not made again"
+
+
+def test_a_frame_that_cannot_be_read_costs_only_what_comes_after_it(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path
+) -> None:
+    """The frames before it are kept, even those of its own window, and a mended clip is gone on with."""
+    words, bad = (clip, "--object", BALL, "-o", tmp_path / "out"), clip / "color" / "000005.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        code, printed, said = call(*words)
+        assert code == 1
+        assert printed == ""
+        (last,) = [line for line in said.splitlines() if line.startswith("grasp-nodes:")]
+        assert "000005.png" in last
+        assert f"Stopped after 5 of {FRAMES} frames" in last
+        assert "the same command goes on from there" in last
+        back = read_trajectory(tmp_path / "out" / "trajectory.npz")
+        assert len(back.trajectory.states) == 5
+        assert json.loads(back.attributes["complete"]) is False
+    bad.write_bytes(whole)
+    assert call(*words)[0] == 0
+    assert stand.calls[-1]["first"] == 5
+    assert len(states_of(tmp_path / "out")) == FRAMES
+    assert report_of(tmp_path / "out")["frames_out"] == FRAMES
+
+
+def test_a_first_frame_that_cannot_be_read_is_bad_input(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    (clip / "color" / "000000.png").write_bytes(b"no picture")
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 2
+    assert "000000.png" in said
+    assert "Stopped after" not in said
+    assert not (tmp_path / "out" / "trajectory.npz").exists()
+
+
+def test_a_fault_of_the_program_leaves_what_is_done(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(state: HandObjectState, row: int) -> HandObjectState:
+        if row == 4:
+            raise ZeroDivisionError("row 4")
+        return state
+
+    stand.change = fail
+    with pytest.raises(ZeroDivisionError, match="row 4"):
+        call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert f"Stopped after {WINDOW} of {FRAMES} frames" in capsys.readouterr().err
+    assert len(states_of(tmp_path / "out")) == WINDOW
+    stand.change = lambda state, _: state
+    assert call(clip, "--object", BALL, "-o", tmp_path / "out")[0] == 0
+    assert len(states_of(tmp_path / "out")) == FRAMES
+
+
+def test_a_video_that_ends_before_its_time_says_so(
+    call: Call, stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = OverlayVideo(tmp_path / "short.mp4", FPS, 96, 72)
+    for row in range(FRAMES):
+        video.write(np.full((72, 96, 3), 40 + 10 * row, np.uint8))
+    video.close()
+    monkeypatch.setattr(VideoSource, "__len__", lambda _: FRAMES + 3)
+    for _ in range(2):
+        words = ("--object", BALL, "--object-box", "50,20,80,50", "-o", tmp_path / "out")
+        code, _, said = call(tmp_path / "short.mp4", *words)
+        assert code == 0
+        assert f"announces {FRAMES + 3} frames; {FRAMES} could be read" in said
+    assert len(stand.calls) == 1
+    assert len(states_of(tmp_path / "out")) == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("room", "parts", "whole"),
+    [(2_000, 0, ()), (60_000, 3, ()), (400_000, 3, ("trajectory.npz", "overlay.mp4"))],
+    ids=("part", "trajectory", "bag"),
+)
+def test_a_full_disk_is_one_message_and_the_same_command_goes_on(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path, room: int, parts: int, whole: tuple[str, ...]
+) -> None:
+    """No file may be longer than `room`: parts are shorter than the trajectory, which is shorter than the bag."""
+    words = (clip, "--object", BALL, "-o", tmp_path / "out", "--images")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        code, _, said = call(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 1, said
+    (last,) = [line for line in said.splitlines() if line.startswith("grasp-nodes:")]
+    assert "cannot be written" in last
+    assert "Make room there" in last
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"lock", "parts", "settings.json", *whole}
+    assert len(list((tmp_path / "out" / "parts").glob("*.npz"))) == parts
+    assert call(*words)[0] == 0
+    assert len(states_of(tmp_path / "out")) == FRAMES
+    assert bag_counts(tmp_path / "out")["/hands"] == FRAMES
 
 
 def test_a_damaged_part_is_made_again(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,22 @@ def test_a_video_holds_its_pictures_also_of_odd_size(tmp_path: Path) -> None:
         assert picture.shape == (50, 66, 3)
         assert np.abs(picture[20, 30, ::-1].astype(int) - [shade, 128, 255 - shade]).max() < 12
     assert not reader.read()[0]
+
+
+def test_a_video_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path) -> None:
+    """OpenCV itself keeps quiet."""
+    noise = np.random.default_rng(0)
+    video = OverlayVideo(tmp_path / "a.mp4", 10.0, 96, 72)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
+    try:
+        for _ in range(40):
+            video.write(noise.integers(0, 255, (72, 96, 3), dtype=np.uint8))
+        with pytest.raises(OSError, match=r"only 0 of 40 pictures of a.mp4 were written; is the disk full"):
+            video.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_large_pictures_are_shrunk_and_not_distorted(tmp_path: Path) -> None:
