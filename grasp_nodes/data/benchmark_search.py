@@ -225,7 +225,7 @@ class _Finder:
         output = pose_hands(plan.hands())
         arm = SkinnedArm(
             open_hand(self._request.side),
-            smooth=False,
+            subdivisions=0,
             betas=plan.betas,
             look=ArmLook(wrist_bend=tuple(plan.wrist_bend)),
         )

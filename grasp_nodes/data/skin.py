@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.geometry.mesh import vertex_normals
@@ -53,13 +55,17 @@ class SkinnedArm:
     """
 
     def __init__(
-        self, model: HandModel, smooth: bool = True, betas: np.ndarray | None = None, look: ArmLook | None = None
+        self,
+        model: HandModel,
+        subdivisions: int = SUBDIVISIONS,
+        betas: np.ndarray | None = None,
+        look: ArmLook | None = None,
     ) -> None:
         """Prepare the skin of one hand.
 
         Args:
             model: the full hand of either side.
-            smooth: subdivide twice.
+            subdivisions: of the skin; each makes four faces of one.
             betas: (10,), of the hand, None = zeros.
             look: colours, sleeve and wrist.
         """
@@ -74,7 +80,7 @@ class SkinnedArm:
         hand_faces = len(faces)
         faces = np.concatenate([faces, self._right_handed(forearm_faces)])
         vertex_count = len(template) + len(rings)
-        self._matrix, self.faces = loop_subdivision(faces, vertex_count, SUBDIVISIONS if smooth else 0)
+        self._matrix, self.faces = _subdivided(faces.tobytes(), vertex_count, subdivisions)
         # Children keep the order of their parents: face i of a level comes from face i modulo the parents' number.
         self.is_forearm = np.arange(len(self.faces)) % len(faces) >= hand_faces
         rest = self._matrix @ np.concatenate([template * self._mirror, rings])
@@ -97,6 +103,12 @@ class SkinnedArm:
 
     def _right_handed(self, faces: np.ndarray) -> np.ndarray:
         return faces[:, ::-1] if self._mirror[0] < 0 else faces
+
+
+@lru_cache(maxsize=4)
+def _subdivided(faces: bytes, vertex_count: int, levels: int) -> tuple[sp.csr_matrix, np.ndarray]:
+    """Hands differ in their vertices only: what follows from the faces is worked out once."""
+    return loop_subdivision(np.frombuffer(faces, np.int64).reshape(-1, 3), vertex_count, levels)
 
 
 def _forearm(template: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -151,7 +151,7 @@ def test_the_cut_at_the_elbow_is_never_seen(plan: ClipPlan) -> None:
     """The far end of the arm, 0.8 m behind the wrist, projects outside of the image or lies behind the camera."""
     output = pose_hands(plan.hands())
     look = ArmLook(wrist_bend=(*plan.wrist_bend,))
-    arm = SkinnedArm(open_hand(plan.request.side), smooth=False, betas=plan.betas, look=look)
+    arm = SkinnedArm(open_hand(plan.request.side), subdivisions=0, betas=plan.betas, look=look)
     for vertices, joints in zip(output.vertices.numpy(), output.joint_frames.numpy(), strict=True):
         skin = arm.vertices(vertices, joints[0])
         far = skin[np.linalg.norm(skin - joints[0][:3, 3], axis=1) > 0.79]

@@ -319,7 +319,7 @@ def test_left_arm_is_the_mirror_of_the_right():
     arms, skins = [], []
     for side in ("right", "left"):
         model = load_hand_model(side, OPEN_HAND_FILE, torch.float64)
-        arm = SkinnedArm(model, smooth=False)
+        arm = SkinnedArm(model, subdivisions=0)
         output = model(HandParams.zeros(1, side, torch.float64))
         arms.append(arm)
         skins.append(arm.vertices(output.vertices[0].numpy(), output.joint_frames[0, 0].numpy()))
