@@ -234,7 +234,7 @@ def test_time_limit_ends_the_training(tmp_path):
 
 
 def test_prefetched_batches_are_the_same(tmp_path):
-    settings, batches = TrainingSettings(steps=20, device="cpu"), ArrayBatches(make_arrays(), 8)
+    settings = TrainingSettings(steps=20, device="cpu")
     results = [
         train(
             make_network(), noisy_loss, ArrayBatches(make_arrays(), 8), settings, tmp_path / str(ahead), prefetch=ahead
