@@ -33,6 +33,8 @@ REPULSION_REACH = 0.020
 SKIN = 0.004
 """m; neighbours are looked up a little farther than needed, and again only after a vertex moved by this."""
 _MOST_CELLS = 1 << 21
+_STEEPEST = 0.05
+"""Least length as a share of the reach: below it forces of deep vertices overflow what a solver can use."""
 
 
 class RepulsionDerivatives(NamedTuple):
@@ -69,12 +71,13 @@ class RepulsiveSprings:
         """
         points, normals = np.asarray(points, np.float64), np.asarray(normals, np.float64)
         _check_surface(points, normals)
-        if not (length > 0 and reach > 0 and stiffness >= 0):
+        if not (reach > 0 and length >= _STEEPEST * reach and stiffness >= 0):
             raise InputError(
-                f"repulsion: expected stiffness >= 0, length and reach > 0, got {stiffness}, {length} and {reach}"
+                f"repulsion: expected stiffness >= 0, reach > 0, length >= {_STEEPEST} reach; got {stiffness}, {reach}, "
+                f"{length}"
             )
         self.stiffness, self.length, self.reach = float(stiffness), float(length), float(reach)
-        edge = self.reach + SKIN
+        edge = 0.5 * (self.reach + SKIN)
         self._low, extent = points.min(axis=0), np.ptp(points, axis=0)
         while np.prod(np.floor(extent / edge) + 1) > _MOST_CELLS:
             edge *= 2
@@ -84,7 +87,7 @@ class RepulsiveSprings:
         key = (cell[:, 0] * self._size[1] + cell[:, 1]) * self._size[2] + cell[:, 2]
         order = np.argsort(key, kind="stable")
         self._first = np.searchsorted(key[order], np.arange(int(np.prod(self._size)) + 1)).astype(np.int64)
-        self._surface = np.ascontiguousarray(np.concatenate([points[order], normals[order]], axis=1))
+        self._surface = np.ascontiguousarray(np.concatenate([points[order], normals[order]], axis=1).T)
         self._kept: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def energy(self, hand_vertices: Tensor) -> Tensor:
@@ -150,8 +153,9 @@ class RepulsiveSprings:
             and float(np.square(vertices - kept[0]).sum(axis=1).max(initial=0.0)) <= SKIN**2
         ):
             return kept[1], kept[2]
+        guess = 64 if kept is None else len(kept[2]) + len(kept[2]) // 8
         first, ids = _look_up(
-            vertices, self._surface, self._first, self._low, self._size, self._edge, (self.reach + SKIN) ** 2
+            vertices, self._surface, self._first, self._low, self._size, self._edge, self.reach + SKIN, guess
         )
         self._kept[row] = (vertices.copy(), first, ids)
         return first, ids
@@ -205,41 +209,52 @@ def _look_up(
     low: np.ndarray,
     size: np.ndarray,
     edge: float,
-    reach_squared: float,
+    reach: float,
+    guess: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of `surface` within reach of each vertex: (V + 1,) where each vertex's begin, and all of them."""
+    """Columns of `surface` within reach of each vertex: (V + 1,) where each vertex's begin, and all of them."""
     count = len(vertices)
     first = np.zeros(count + 1, np.int64)
-    ids = np.empty(max(64, 16 * count), np.int32)
+    ids = np.empty(guess, np.int32)
     found = 0
-    begin, end = np.empty(3, np.int64), np.empty(3, np.int64)
-    reach = math.sqrt(reach_squared)
+    squared = reach * reach
+    begin, end = np.empty(2, np.int64), np.empty(2, np.int64)
     for i in range(count):
-        for k in range(3):
+        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+        for k in range(2):
             begin[k] = max(0, math.floor((vertices[i, k] - reach - low[k]) / edge))
             end[k] = min(size[k] - 1, math.floor((vertices[i, k] + reach - low[k]) / edge)) + 1
         for a in range(begin[0], end[0]):
+            start = low[0] + a * edge
+            away_x = max(start - x, 0.0, x - start - edge)
             for b in range(begin[1], end[1]):
-                if begin[2] >= end[2]:
+                start = low[1] + b * edge
+                away_y = max(start - y, 0.0, y - start - edge)
+                left = squared - away_x * away_x - away_y * away_y
+                if left < 0:
                     continue
-                row = (a * size[1] + b) * size[2]
+                half = math.sqrt(left)
+                lowest = max(0, math.floor((z - half - low[2]) / edge))
+                highest = min(size[2] - 1, math.floor((z + half - low[2]) / edge))
+                if lowest > highest:
+                    continue
                 # Cells along the last axis follow each other: one run of points.
-                for j in range(cell_first[row + begin[2]], cell_first[row + end[2]]):
-                    dx = vertices[i, 0] - surface[j, 0]
-                    dy = vertices[i, 1] - surface[j, 1]
-                    dz = vertices[i, 2] - surface[j, 2]
-                    if dx * dx + dy * dy + dz * dz <= reach_squared:
-                        if found == len(ids):
-                            longer = np.empty(2 * found, np.int32)
-                            longer[:found] = ids
-                            ids = longer
-                        ids[found] = j
-                        found += 1
+                row = (a * size[1] + b) * size[2]
+                run, stop = cell_first[row + lowest], cell_first[row + highest + 1]
+                if found + stop - run > len(ids):
+                    longer = np.empty(2 * (found + stop - run), np.int32)
+                    longer[:found] = ids[:found]
+                    ids = longer
+                for j in range(run, stop):
+                    dx, dy, dz = x - surface[0, j], y - surface[1, j], z - surface[2, j]
+                    # Written first and kept only if near: no branch that is hard to foresee.
+                    ids[found] = j
+                    found += 1 if dx * dx + dy * dy + dz * dz <= squared else 0
         first[i + 1] = found
     return first, ids[:found].copy()
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
 def _push(
     vertices: np.ndarray,
     first: np.ndarray,
@@ -247,52 +262,73 @@ def _push(
     surface: np.ndarray,
     stiffness: float,
     length: float,
-    reach_squared: float,
+    squared_reach: float,
     gradient: np.ndarray,
     hessian: np.ndarray,
 ) -> float:
-    """Energy; adds to gradient (V, 3) and, unless it is empty, hessian (V, 6): xx yy zz xy xz yz."""
+    """Energy; adds to gradient (V, 3) and, unless it is empty, to hessian (V, 6): xx yy zz xy xz yz."""
     total = 0.0
-    second = len(hessian) > 0
     steep = 2.0 / length
     for i in range(len(vertices)):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
-        gx, gy, gz = 0.0, 0.0, 0.0
+        gx, gy, gz, force_sum = 0.0, 0.0, 0.0, 0.0
         for m in range(first[i], first[i + 1]):
             j = ids[m]
-            dx, dy, dz = x - surface[j, 0], y - surface[j, 1], z - surface[j, 2]
-            if dx * dx + dy * dy + dz * dz > reach_squared:
-                continue
-            nx, ny, nz = surface[j, 3], surface[j, 4], surface[j, 5]
-            force = stiffness * math.exp(-steep * (dx * nx + dy * ny + dz * nz))
-            total += force
+            dx, dy, dz = x - surface[0, j], y - surface[1, j], z - surface[2, j]
+            nx, ny, nz = surface[3, j], surface[4, j], surface[5, j]
+            force = _near_force(dx, dy, dz, nx, ny, nz, stiffness, steep, squared_reach)
+            force_sum += force
             gx -= force * nx
             gy -= force * ny
             gz -= force * nz
-            if second:
-                bend = steep * force
-                hessian[i, 0] += bend * nx * nx
-                hessian[i, 1] += bend * ny * ny
-                hessian[i, 2] += bend * nz * nz
-                hessian[i, 3] += bend * nx * ny
-                hessian[i, 4] += bend * nx * nz
-                hessian[i, 5] += bend * ny * nz
+        total += force_sum
         gradient[i, 0] += gx
         gradient[i, 1] += gy
         gradient[i, 2] += gz
+    for i in range(len(hessian)):
+        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+        xx, yy, zz, xy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for m in range(first[i], first[i + 1]):
+            j = ids[m]
+            dx, dy, dz = x - surface[0, j], y - surface[1, j], z - surface[2, j]
+            nx, ny, nz = surface[3, j], surface[4, j], surface[5, j]
+            force = _near_force(dx, dy, dz, nx, ny, nz, stiffness, steep, squared_reach)
+            xx += force * nx * nx
+            yy += force * ny * ny
+            zz += force * nz * nz
+            xy += force * nx * ny
+            xz += force * nx * nz
+            yz += force * ny * nz
+        hessian[i, 0] += steep * xx
+        hessian[i, 1] += steep * yy
+        hessian[i, 2] += steep * zz
+        hessian[i, 3] += steep * xy
+        hessian[i, 4] += steep * xz
+        hessian[i, 5] += steep * yz
     return 0.5 * length * total
 
 
+@njit(cache=True, inline="always", fastmath={"reassoc", "contract", "nsz"})
+def _near_force(
+    dx: float, dy: float, dz: float, nx: float, ny: float, nz: float, stiffness: float, steep: float, squared: float
+) -> float:
+    """Of one pair, 0 beyond reach. ``exp(t) = exp(t / 1024)^1024``: without a call, several pairs are done at once."""
+    u = -steep * (dx * nx + dy * ny + dz * nz) * (1.0 / 1024.0)
+    e = 1.0 + u * (1.0 + u * (0.5 + u * (1.0 / 6.0 + u * (1.0 / 24.0 + u * (1.0 / 120.0)))))
+    for _ in range(10):
+        e = e * e
+    return stiffness * e if dx * dx + dy * dy + dz * dz <= squared else 0.0
+
+
 @njit(cache=True)
-def _count(vertices: np.ndarray, first: np.ndarray, ids: np.ndarray, surface: np.ndarray, reach_squared: float) -> int:
+def _count(vertices: np.ndarray, first: np.ndarray, ids: np.ndarray, surface: np.ndarray, squared: float) -> int:
     """Pairs within reach."""
     total = 0
     for i in range(len(vertices)):
         for m in range(first[i], first[i + 1]):
             j = ids[m]
-            dx = vertices[i, 0] - surface[j, 0]
-            dy = vertices[i, 1] - surface[j, 1]
-            dz = vertices[i, 2] - surface[j, 2]
-            if dx * dx + dy * dy + dz * dz <= reach_squared:
-                total += 1
+            dx = vertices[i, 0] - surface[0, j]
+            dy = vertices[i, 1] - surface[1, j]
+            dz = vertices[i, 2] - surface[2, j]
+            total += 1 if dx * dx + dy * dy + dz * dz <= squared else 0
     return total

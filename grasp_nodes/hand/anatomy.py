@@ -62,6 +62,34 @@ CPF_LIMITS: Limits = {
 """As CPF's authors set them, for `CPF_THUMB_UP`."""
 
 
+AXIS_SOFTNESS = 0.05
+"""rad; rotations far above it have an axis of length one in `HandAnatomy.costs`."""
+KNUCKLES = tuple(chain[0] for chain in FINGER_JOINTS.values())
+"""Joints (1..15) that may splay in CPF: the innermost of the five fingers."""
+_NO_KNUCKLES = [joint - 1 for joint in range(1, NUM_JOINTS) if joint not in KNUCKLES]
+
+
+@dataclass(frozen=True)
+class AnatomicalCosts:
+    """Of B hands, (B,) each.
+
+    twist: sum over 15 joints of the rotation axis' component along the bone, each 0..1.
+    splay: sum over the 10 joints that are no knuckles of its component across the bend.
+    bend: sum of what bends exceed 90 deg by, rad. limits: sum of what angles exceed the joints' own limits by, rad; not
+    in the paper.
+    """
+
+    twist: Tensor
+    splay: Tensor
+    bend: Tensor
+    limits: Tensor
+
+    @property
+    def paper(self) -> Tensor:
+        """(B,) L_anat of CPF, equation 10: the first three terms, unweighted."""
+        return self.twist + self.splay + self.bend
+
+
 @dataclass(frozen=True)
 class HandAnatomy:
     """Frames and limits of the 15 joints of `hand_pose`, in MANO's order.
@@ -167,6 +195,40 @@ class HandAnatomy:
             torch.as_tensor(limit, dtype=angles.dtype, device=angles.device) for limit in (self.low, self.high)
         )
         return (angles - high).clamp(min=0) + (angles - low).clamp(max=0)
+
+    def project(self, hand_pose: Tensor) -> Tensor:
+        """The pose with every angle moved into its limits: unwanted twists and splays vanish, bends stop.
+
+        A pose within the limits stays as it is, so that projecting twice is projecting once.
+
+        Args:
+            hand_pose: (..., 45), rad, axis-angle.
+
+        Returns:
+            (..., 45), rad, axis-angle; differentiable, without a gradient along angles that were cut.
+        """
+        angles = self.angles(hand_pose)
+        return self.hand_pose(angles - self.beyond_limits(angles))
+
+    def costs(self, hand_pose: Tensor) -> AnatomicalCosts:
+        """The anatomical cost of CPF, equation 10, term by term, and how far angles are beyond their limits.
+
+        The paper adds signed components of the rotation axis, which could cancel; as its text says, magnitudes are
+        penalised. A joint at rest has no axis: the axis fades in over `AXIS_SOFTNESS`.
+
+        Args:
+            hand_pose: (B, 45), rad, axis-angle.
+        """
+        vector = hand_pose.unflatten(-1, (NUM_JOINTS - 1, 3))
+        local = (vector[..., None, :] @ self._frames(hand_pose))[..., 0, :]
+        axis = local / (local.square().sum(dim=-1, keepdim=True) + AXIS_SOFTNESS**2).sqrt()
+        angles = self.angles(hand_pose)
+        return AnatomicalCosts(
+            twist=axis[..., 0].abs().sum(dim=-1),
+            splay=axis[..., _NO_KNUCKLES, 1].abs().sum(dim=-1),
+            bend=(angles[..., 2] - np.pi / 2).clamp(min=0).sum(dim=-1),
+            limits=self.beyond_limits(angles).abs().sum(dim=(-2, -1)),
+        )
 
     def _frames(self, like: Tensor) -> Tensor:
         return torch.as_tensor(self.frames, dtype=like.dtype, device=like.device)
