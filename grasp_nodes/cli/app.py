@@ -193,7 +193,7 @@ def reconstruct(
         typer.Option(metavar="NAME", help="CLIP is the folder of ho3d, dexycb, fhb, core50 or epic; see --sequence."),
     ] = "",
     sequence: Annotated[
-        str, typer.Option(metavar="NAME", help="Sequence of the data set; a wrong name lists those that are there.")
+        str, typer.Option(metavar="NAME", help="Sequence of the data set, one of 'grasp-nodes sequences'.")
     ] = "",
     json: Json = False,
 ) -> None:
@@ -222,6 +222,19 @@ def reconstruct(
         sequence,
     )
     raise typer.Exit(work(request))
+
+
+@app.command()
+def sequences(
+    dataset: Annotated[str, typer.Argument(metavar="NAME", help="ho3d, dexycb, fhb, core50 or epic.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the data set.")],
+    homan: Annotated[bool, typer.Option("--homan", help="Only those that HOMan was evaluated on.")] = False,
+    json: Json = False,
+) -> None:
+    """List the sequences of a data set of clips that are there, as reconstruct --dataset NAME --sequence takes them."""
+    from grasp_nodes.cli.listing_sequences import list_sequences
+
+    list_sequences(dataset, folder, homan, json)
 
 
 @app.command()

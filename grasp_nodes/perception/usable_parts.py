@@ -1,63 +1,64 @@
-"""Which parts of a recording can be reconstructed: the rules of HOMan (Hasson et al. 2021) for clips in the wild."""
+"""Which parts of a recording can be reconstructed: the rule of HOMan for clips in the wild.
+
+Hasson et al., "Towards unconstrained joint hand-object reconstruction from RGB videos", 3DV 2021, section 4.2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from grasp_nodes.perception.evidence import Evidence
-from grasp_nodes.perception.hand_clip_landmarks import SEEN_SCORE
-
 MIN_FRAMES = 20
 """A hand and an object must be followed together over more frames than this."""
+MAX_MISSED = 10
+"""Frames without a sight over which a track goes on, as it does in a tracker that predicts what it does not see."""
+
+HandName = TypeVar("HandName", bound=Hashable)
+ObjectName = TypeVar("ObjectName", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class UsablePart:
-    """Frames start to stop - 1, in which one object and at least one hand are followed without a break.
+class UsablePart(Generic[HandName, ObjectName]):
+    """Frames start to stop - 1, in every one of which the object and some hand are followed.
 
-    hand_tracks: ids of the hands that are followed throughout. object_track: id of the manipulated object.
+    hands: those that are followed throughout; none where one takes over from another. manipulated: the object.
     """
 
     start: int
     stop: int
-    hand_tracks: tuple[int, ...]
-    object_track: int
+    hands: tuple[HandName, ...]
+    manipulated: ObjectName
 
     def __len__(self) -> int:
         return self.stop - self.start
 
 
-def usable_parts(evidence: Sequence[Evidence], min_frames: int = MIN_FRAMES, max_missed: int = 10) -> list[UsablePart]:
+def usable_parts(
+    hands: Mapping[HandName, Sequence[int]],
+    objects: Mapping[ObjectName, Sequence[int]],
+    max_missed: int = MAX_MISSED,
+    min_frames: int = MIN_FRAMES,
+) -> list[UsablePart[HandName, ObjectName]]:
     """Parts of a recording in which a hand track and the object track both extend over enough consecutive frames.
 
-    The manipulated object is the one whose track is the longest. A track goes on over frames in which its thing was
-    missed, as the tracker that predicts it does.
+    The manipulated object is the one whose track is the longest, the first of them where several are.
 
     Args:
-        evidence: of consecutive frames.
+        hands, objects: the frames, increasing, in which each was seen.
+        max_missed: frames without a sight after which a track has ended.
         min_frames: a part is longer than this.
-        max_missed: frames without a detection after which a track has ended.
 
     Returns:
         In time order; they do not overlap.
     """
-    hands: dict[int, list[int]] = {}
-    objects: dict[int, list[int]] = {}
-    for index, frame in enumerate(evidence):
-        for hand in frame.hands:
-            if hand.score >= SEEN_SCORE:
-                hands.setdefault(hand.track_id, []).append(index)
-        for found in frame.objects:
-            if found.mask is not None or found.score >= SEEN_SCORE:
-                objects.setdefault(found.track_id, []).append(index)
-    runs = [(start, stop, name) for name, rows in objects.items() for start, stop in _runs(rows, max_missed)]
+    runs = [(stop - start, name) for name, rows in objects.items() for start, stop in _runs(rows, max_missed)]
     if not runs:
         return []
-    _, _, manipulated = max(runs, key=lambda run: (run[1] - run[0], -run[2]))
-    parts: list[UsablePart] = []
+    manipulated = max(runs, key=lambda run: run[0])[1]
+    parts: list[UsablePart[HandName, ObjectName]] = []
     for start, stop in _runs(objects[manipulated], max_missed):
         followed = np.zeros((len(hands), stop), bool)
         for row, rows in enumerate(hands.values()):
@@ -66,8 +67,7 @@ def usable_parts(evidence: Sequence[Evidence], min_frames: int = MIN_FRAMES, max
                     followed[row, max(first, start) : min(last, stop)] = True
         for first, last in _runs(np.flatnonzero(followed.any(axis=0)).tolist(), 0):
             names = tuple(name for row, name in enumerate(hands) if followed[row, first:last].all())
-            if last - first > min_frames:
-                parts.append(UsablePart(first, last, names, manipulated))
+            parts.append(UsablePart(first, last, names, manipulated))
     return parts
 
 

@@ -79,7 +79,7 @@ def clip(tmp_path: Path) -> Path:
 def make_clip(folder: Path, frames: int, camera: CameraModel = CAMERA) -> Path:
     (folder / "color").mkdir(parents=True)
     for row in range(frames):
-        picture = np.full((camera.height, camera.width, 3), 40 + 10 * row, np.uint8)
+        picture = np.full((camera.height, camera.width, 3), (40 + 10 * row) % 256, np.uint8)
         write_image(folder / "color" / f"{row:06d}.png", picture)
     write_clip_info(folder, ClipInfo(frames, FPS, camera))
     return folder
@@ -403,6 +403,22 @@ def test_a_folder_of_something_else_is_left_alone(call: Call, stand: Stand, clip
         assert code == 2
         assert "thesis.tex" in said
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_the_parts_that_can_be_used_are_reported(call: Call, stand: Stand, tmp_path: Path) -> None:
+    """Hand and object together in more than 20 frames in a row: 22 at first, 20 after the hand was away."""
+    clip = make_clip(tmp_path / "long", 50)
+
+    def gone(state: HandObjectState, row: int) -> HandObjectState:
+        if 22 <= row < 30:
+            return replace(state, hands=(), contact_maps=())
+        return state
+
+    stand.change = gone
+    out = tmp_path / "out"
+    assert call(clip, "--object", BALL, "-o", out)[0] == 0
+    part = {"first": 0, "last": 21, "hands": ["right 1"], "object": "sphere"}
+    assert report_of(out)["usable_parts"] == [part]
 
 
 def test_two_runs_do_not_work_in_one_folder(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:

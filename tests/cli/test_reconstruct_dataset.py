@@ -123,6 +123,26 @@ def test_wrong_names_are_one_line(
         open_inputs(Request(str(tmp_path), tmp_path, boxes=("1", "2"), dataset="core50", sequence="s1/o21"))
 
 
+def test_sequences_that_are_there_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (20, 21):
+        write_core50(tmp_path, 1, number)
+
+    def listed(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["grasp-nodes", "sequences", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            app_module.main()
+        printed = capsys.readouterr()
+        return printed.out if not ended.value.code else printed.err
+
+    assert listed("core50", tmp_path).split() == ["s1/o20", "s1/o21"]
+    assert listed("core50", tmp_path, "--homan").split() == ["s1/o21"]
+    assert json.loads(listed("core50", tmp_path, "--json")) == ["s1/o20", "s1/o21"]
+    assert "HOMan was not evaluated on it" in listed("fhb", tmp_path, "--homan")
+    assert "comes from" in listed("ho3d", tmp_path / "nowhere")
+
+
 def test_sequences_can_be_judged_as_clips(tmp_path: Path, mano: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRASP_NODES_HAND_MODEL", str(mano))
     monkeypatch.setenv("GRASP_NODES_CACHE", str(tmp_path / "cache"))

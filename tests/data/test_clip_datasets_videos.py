@@ -17,7 +17,7 @@ from grasp_nodes.data.clip_datasets.core50 import Core50Source
 from grasp_nodes.data.clip_datasets.epic import EpicSource
 from grasp_nodes.data.clip_datasets.epic_detections import read_detections
 from grasp_nodes.data.clip_datasets.registry import DATASETS, ClipOptions, find_dataset
-from grasp_nodes.data.clip_datasets.selection import core50_clips, epic_clips, ho3d_clips
+from grasp_nodes.data.clip_datasets.selection import core50_clips, epic_clips, ho3d_clips, homan_clips
 from grasp_nodes.errors import InputError, MissingFileError
 from tests.data import clip_dataset_doubles as doubles
 
@@ -174,6 +174,16 @@ def test_an_epic_action_is_a_sequence(tmp_path: Path) -> None:
     assert len(find_dataset("epic").open(tmp_path, "P01_01_1", ClipOptions(frames=0))) == 4  # as far as they are there
 
 
+def test_frames_of_an_epic_action_are_a_sequence(tmp_path: Path) -> None:
+    write_epic(tmp_path, [("P01_01_0", 3, 6, "cup")], frames=8)
+    assert find_dataset("epic").open(tmp_path, "P01_01_0:4-5").numbers == [4, 5]
+    for part in ("4", "5-4", "1-4", "4-9"):
+        with pytest.raises(InputError, match=f"sequence P01_01_0:{part}: expected"):
+            find_dataset("epic").open(tmp_path, f"P01_01_0:{part}")
+    with pytest.raises(InputError, match=r"HOMan was not evaluated on it"):
+        homan_clips("dexycb", tmp_path)
+
+
 def test_epic_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"EPIC_100_train.csv: .*epic-kitchens.github.io"):
         find_dataset("epic").sequences(tmp_path)
@@ -224,6 +234,7 @@ def test_homan_keeps_epic_actions_with_long_tracks(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps([frame(number) for number in range(1, 400)]))
     clips = epic_clips(tmp_path)
     assert [(clip.action.name, clip.first, clip.last) for clip in clips] == [("P01_01_0", 10, 45)]
+    assert homan_clips("epic", tmp_path) == ["P01_01_0:10-45"]
 
 
 def test_every_data_set_names_its_home_and_layout() -> None:

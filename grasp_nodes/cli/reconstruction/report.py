@@ -18,6 +18,7 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.acceleration import mean_accelerations
 from grasp_nodes.evaluation.clip_metrics import score_clip
 from grasp_nodes.evaluation.clip_summary import summarise
+from grasp_nodes.perception.usable_parts import usable_parts
 
 FORMAT_VERSION = 1
 
@@ -26,12 +27,14 @@ FORMAT_VERSION = 1
 class StateSummary:
     """What is gathered of the states, one window after the other, for the report.
 
-    frames: a row each. stamps, hands: keypoints (21, 3) by (side, track id) and frame, for the jitter.
+    frames: a row each. stamps, hands: keypoints (21, 3) by (side, track id) and frame, for the jitter. objects: the
+    frames with an answer, by id.
     """
 
     frames: list[dict[str, Any]] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
     hands: dict[tuple[str, int], dict[int, np.ndarray]] = field(default_factory=dict)
+    objects: dict[str, list[int]] = field(default_factory=dict)
     status: dict[FitStatus, int] = field(default_factory=lambda: dict.fromkeys(FitStatus, 0))
     with_hand: int = 0
     with_object: int = 0
@@ -46,6 +49,8 @@ class StateSummary:
             self.with_object += bool(state.objects)
             for hand in state.hands:
                 self.hands.setdefault((hand.params.side, hand.track_id), {})[row] = hand.keypoints
+            for found in state.objects:
+                self.objects.setdefault(found.object_id, []).append(row)
             self.frames.append(
                 {
                     "frame": row,
@@ -66,6 +71,17 @@ class StateSummary:
                     "residuals": dict(state.residuals),
                 }
             )
+
+    def usable_parts(self) -> list[dict[str, Any]]:
+        """The parts that HOMan's rule for recordings keeps: hand and object together, long enough, without a break.
+
+        A frame without an answer ends a track: how long one is carried on unseen the fits have decided already.
+        """
+        hands = {f"{side} {track_id}": list(by_frame) for (side, track_id), by_frame in self.hands.items()}
+        return [
+            {"first": part.start, "last": part.stop - 1, "hands": list(part.hands), "object": part.manipulated}
+            for part in usable_parts(hands, self.objects, max_missed=0)
+        ]
 
     def jitter(self) -> dict[str, dict[str, float]]:
         """Acceleration of the keypoints of every hand, m/s^2: mean, median and 95th percentile over the frames."""
@@ -129,6 +145,7 @@ def make_report(
             },
             "seconds": seconds,
             "seconds_per_frame": total / count if count and total else None,
+            "usable_parts": summary.usable_parts(),
             "jitter": summary.jitter(),
             "rotation_ambiguity_rad": ambiguity,
             "accuracy": accuracy,

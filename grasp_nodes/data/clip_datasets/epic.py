@@ -12,7 +12,8 @@ Guessed: the camera, a GoPro of which 80 degrees are assumed (HOMan's authors as
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grasp_nodes.data.clip_datasets.annotations import numbered_files
@@ -68,10 +69,16 @@ def list_sequences(folder: Path) -> list[str]:
 
 
 def open_sequence(folder: Path, sequence: str, options: ClipOptions) -> EpicSource:
-    """A narrated action, ``P01_01_0``. See `ClipDataset.open`."""
-    action = next((one for one in read_actions(folder) if one.name == sequence), None)
+    """A narrated action, ``P01_01_0``, or frames of it, ``P01_01_0:10-45``. See `ClipDataset.open`."""
+    name, _, part = sequence.partition(":")
+    action = next((one for one in read_actions(folder) if one.name == name), None)
     if action is None:
         raise unknown_sequence(NAME, folder, sequence, list_sequences(folder))
+    if part:
+        first, last = _range(sequence, part)
+        if not action.first <= first <= last <= action.last:
+            raise InputError(f"sequence {sequence}: expected frames within {name}:{action.first}-{action.last}")
+        action = replace(action, first=first, last=last)
     return EpicSource(folder, action, options)
 
 
@@ -103,6 +110,13 @@ def detections_path(folder: Path, action: Action) -> Path:
 
 def _frames(folder: Path, action: Action) -> Path:
     return folder / action.participant / "rgb_frames" / action.video
+
+
+def _range(sequence: str, part: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", part)
+    if found is None:
+        raise InputError(f"sequence {sequence}: expected a range of frames such as P01_01_0:10-45")
+    return int(found[1]), int(found[2])
 
 
 def _rate(folder: Path, video: str) -> float:

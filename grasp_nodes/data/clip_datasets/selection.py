@@ -18,6 +18,7 @@ from grasp_nodes.data.clip_datasets.epic import Action, detections_path, read_ac
 from grasp_nodes.data.clip_datasets.epic_detections import DetectedBox, FrameDetections, read_detections
 from grasp_nodes.errors import InputError
 from grasp_nodes.perception.box_tracker import BoxTracker
+from grasp_nodes.perception.usable_parts import usable_parts
 
 HO3D_TEST = (
     *("AP10", "AP11", "AP12", "AP13", "AP14", "MPM10", "MPM11", "MPM12", "MPM13", "MPM14", "SB11", "SB13", "SM1"),
@@ -26,19 +27,40 @@ CORE50_OBJECTS = (6, 8, 9, 10, 16, 17, 18, 19, 21, 22, 23, 24, 25, 31, 32, 34, *
 EPIC_NOUNS = ("cup", "plate", "can", "phone", "bottle")
 MIN_SCORE = 0.5
 """Of a detection; the data set's authors and HOMan's code agree on it."""
-MIN_TRACK = 20
-"""A track must have more consecutive frames than these."""
 _IMAGE = np.array([456.0, 256.0, 456.0, 256.0])
 """px, of the published frames."""
 
 
 @dataclass(frozen=True)
 class EpicClip:
-    """A clip that was kept. first, last: frames, counted from 1, of the longest object track."""
+    """A clip that was kept. first, last: frames of the video, counted from 1, in which hand and object are followed."""
 
     action: Action
     first: int
     last: int
+
+    @property
+    def sequence(self) -> str:
+        """What it is called where a sequence is asked for."""
+        return f"{self.action.name}:{self.first}-{self.last}"
+
+
+def homan_clips(dataset: str, folder: str | Path) -> list[str]:
+    """The sequences of a data set that HOMan was evaluated on, as far as they are there.
+
+    Args:
+        dataset: its name in the registry. folder: that it lies in.
+
+    Raises:
+        InputError: HOMan was not evaluated on it, or a file is broken. MissingFileError: a file is not there.
+    """
+    if dataset == "ho3d":
+        return ho3d_clips(folder)
+    if dataset == "core50":
+        return core50_clips(folder)
+    if dataset == "epic":
+        return [clip.sequence for clip in epic_clips(folder)]
+    raise InputError(f"data set {dataset!r}: HOMan was not evaluated on it; expected ho3d, core50 or epic")
 
 
 def ho3d_clips(folder: str | Path) -> list[str]:
@@ -55,9 +77,9 @@ def core50_clips(folder: str | Path) -> list[str]:
 def epic_clips(folder: str | Path, nouns: Collection[str] = EPIC_NOUNS) -> list[EpicClip]:
     """The actions on cups, plates, cans, phones and bottles with long tracks (paper); how nouns are spelled: code.
 
-    An action stays if one object track and one hand track have more than 20 consecutive frames; the object that is
-    meant is the one with the longest track. The tracker is the one here, SORT's Kalman filter; HOMan took another of
-    the same kind. An action of a video without a file of detections is left out.
+    An action stays if a hand is followed together with its object over more than 20 consecutive frames, see
+    `usable_parts`; the clip is the longest such part. The tracker is the one here, SORT's Kalman filter; HOMan took
+    another of the same kind. An action of a video without a file of detections is left out.
 
     Raises:
         MissingFileError: there is no list of actions.
@@ -77,25 +99,27 @@ def epic_clips(folder: str | Path, nouns: Collection[str] = EPIC_NOUNS) -> list[
     clips = []
     for path in paths:
         detections = read_detections(path)
-        clips += [clip for action in by_video[path] if (clip := long_tracks(action, detections)) is not None]
+        clips += [clip for action in by_video[path] if (clip := _longest_part(action, detections)) is not None]
     return clips
 
 
-def long_tracks(action: Action, detections: Mapping[int, FrameDetections]) -> EpicClip | None:
-    """The clip of an action, None if a hand's or an object's longest track is too short."""
+def _longest_part(action: Action, detections: Mapping[int, FrameDetections]) -> EpicClip | None:
+    """The clip of an action, None if it has no usable part."""
     frames = [detections.get(number) for number in range(action.first, action.last + 1)]
-    objects = _longest([() if one is None else one.objects for one in frames])
-    hands = [
-        _longest([() if one is None else [hand for hand in one.hands if hand.side == side] for one in frames])
+    objects = _sights([() if one is None else one.objects for one in frames])
+    hands = {
+        (side, name): rows
         for side in ("left", "right")
-    ]
-    if len(objects) <= MIN_TRACK or max(map(len, hands)) <= MIN_TRACK:
-        return None
-    return EpicClip(action, action.first + objects[0], action.first + objects[-1])
+        for name, rows in _sights(
+            [() if one is None else [hand for hand in one.hands if hand.side == side] for one in frames]
+        ).items()
+    }
+    part = max(usable_parts(hands, objects), key=len, default=None)
+    return None if part is None else EpicClip(action, action.first + part.start, action.first + part.stop - 1)
 
 
-def _longest(frames: Sequence[Iterable[DetectedBox]]) -> range:
-    """The frames from the first to the last sight of the track that has most of them."""
+def _sights(frames: Sequence[Iterable[DetectedBox]]) -> dict[int, list[int]]:
+    """The frames in which each track was seen, by its number."""
     tracker = BoxTracker()
     sights: dict[int, list[int]] = {}
     for row, boxes in enumerate(frames):
@@ -103,5 +127,4 @@ def _longest(frames: Sequence[Iterable[DetectedBox]]) -> range:
         for tracked in tracker.update([one.box * _IMAGE for one in kept], [one.score for one in kept]):
             if tracked.missed == 0:
                 sights.setdefault(tracked.track_id, []).append(row)
-    spans = [range(rows[0], rows[-1] + 1) for rows in sights.values()]
-    return max(spans, key=len, default=range(0))
+    return sights
