@@ -73,8 +73,8 @@ class RepulsiveSprings:
         _check_surface(points, normals)
         if not (reach > 0 and length >= _STEEPEST * reach and stiffness >= 0):
             raise InputError(
-                f"repulsion: expected stiffness >= 0, reach > 0, length >= {_STEEPEST} reach; got {stiffness}, {reach}, "
-                f"{length}"
+                f"repulsion: expected stiffness >= 0, reach > 0, length >= {_STEEPEST} reach, "
+                f"got {stiffness}, {reach}, {length}"
             )
         self.stiffness, self.length, self.reach = float(stiffness), float(length), float(reach)
         edge = 0.5 * (self.reach + SKIN)

@@ -11,6 +11,7 @@ from grasp_nodes.contact.computation import compute_contact_map
 from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.errors import InputError
+from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.model import HandModel
@@ -53,7 +54,7 @@ class TrueContact:
         T_camera_object = state.objects[0].T_camera_object
         in_object = (vertices - T_camera_object[:3, 3]) @ T_camera_object[:3, :3]
         probed = replace(self._object, points=np.asarray(points, np.float32))
-        return compute_contact_map(in_object, faces, probed, hand_side=hand.params.side)
+        return compute_contact_map(in_object, faces, probed, hand_side=hand.params.side, anchors=anchors_of(model))
 
     def _hand(self, side: Side) -> tuple[HandModel, np.ndarray]:
         if side not in self._hands:

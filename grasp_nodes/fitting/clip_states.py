@@ -12,8 +12,10 @@ from grasp_nodes.contact.computation import CONTACT_THRESHOLD, compute_contact_m
 from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, HandState, ObjectState
+from grasp_nodes.contact.springs import SPRING_REACH
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
+from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
@@ -130,7 +132,14 @@ def _contact(
     in_object = (vertices - pose[:3, 3]) @ pose[:3, :3] / track.scale
     faces = closed_faces(hand_models[side].faces.cpu().numpy())
     found = compute_contact_map(
-        in_object, faces, _object_model(track, object_models), threshold / track.scale, side, hand.track_id
+        in_object,
+        faces,
+        _object_model(track, object_models),
+        threshold / track.scale,
+        side,
+        hand.track_id,
+        anchors_of(hand_models[side]),
+        SPRING_REACH / track.scale,
     )
     if track.scale == 1.0:
         return found

@@ -21,6 +21,7 @@ from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoint
 from grasp_nodes.fitting.hand_search import UnexplainedHandError
 from grasp_nodes.fitting.object_fit import ObjectPoseEstimate, ObjectPoseFitter
 from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
@@ -312,6 +313,7 @@ class FrameFitter:
                         self.options.contact_threshold,
                         side,
                         track_id,
+                        anchors_of(self._models[side]),
                     )
                 )
         return maps

@@ -12,6 +12,7 @@ control point to the palm side leaves the skin; a fingertip has three, on a cone
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -163,6 +164,12 @@ class HandAnchors:
             dtype=like.dtype,
             device=like.device,
         )
+
+
+@lru_cache(maxsize=8)
+def anchors_of(model: HandModel) -> HandAnchors:
+    """`HandAnchors.of_model` with its defaults, made once for each model."""
+    return HandAnchors.of_model(model)
 
 
 @dataclass(frozen=True)
