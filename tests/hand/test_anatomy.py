@@ -132,6 +132,85 @@ def test_what_lies_beyond_the_limits_is_measured_with_its_sign():
     np.testing.assert_allclose(anatomy.beyond_limits(low - 0.2), -0.2)
 
 
+def unit_axis_cost(side, pose):
+    """CPF's equation 10 with scipy's logarithm and Euler angles, joint by joint, for rotations far from zero."""
+    frames, cost = ANATOMY[side].frames, {"twist": 0.0, "splay": 0.0, "bend": 0.0}
+    for joint, vector in enumerate(pose.reshape(15, 3)):
+        local = frames[joint].T @ Rotation.from_rotvec(vector).as_matrix() @ frames[joint]
+        axis = Rotation.from_matrix(local).as_rotvec()
+        axis /= np.linalg.norm(axis)
+        cost["twist"] += abs(axis[0])
+        cost["splay"] += 0.0 if JOINT_NAMES[joint + 1].endswith(("_mcp", "_cmc")) and joint != 13 else abs(axis[1])
+        cost["bend"] += max(0.0, Rotation.from_matrix(local).as_euler("XYZ")[2] - np.pi / 2)
+    return cost
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_anatomical_cost_is_the_papers(side):
+    assert JOINT_NAMES[14] == "thumb_mcp"  # joint 13 of the 15 is no knuckle in the paper
+    pose = 1.4 * torch.randn(6, 45, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    costs = ANATOMY[side].costs(pose)
+    expected = [unit_axis_cost(side, one.numpy()) for one in pose]
+    # The axis fades in below 0.05 rad: joints that hardly turn make the only difference.
+    np.testing.assert_allclose(costs.twist, [cost["twist"] for cost in expected], rtol=5e-3)
+    np.testing.assert_allclose(costs.splay, [cost["splay"] for cost in expected], rtol=5e-3)
+    np.testing.assert_allclose(costs.bend, [cost["bend"] for cost in expected], atol=1e-9)
+    torch.testing.assert_close(costs.paper, costs.twist + costs.splay + costs.bend)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_bends_within_a_right_angle_cost_nothing_and_everything_else_does(side):
+    anatomy = ANATOMY[side]
+
+    def costs(component, angle, joints=slice(None)):
+        angles = torch.zeros(1, 15, 3, dtype=torch.float64)
+        angles[:, joints, component] = np.deg2rad(angle)
+        return anatomy.costs(anatomy.hand_pose(angles))
+
+    assert float(costs(2, 80).paper) == pytest.approx(0.0, abs=1e-9)
+    assert float(costs(2, 100, [0]).bend) == pytest.approx(np.deg2rad(10))
+    assert float(costs(0, 30).twist) == pytest.approx(15, rel=0.01)
+    assert float(costs(1, 30).splay) == pytest.approx(10, rel=0.01)  # five knuckles are free
+    assert float(costs(1, 10, KNUCKLES).paper) == pytest.approx(0.0, abs=1e-9)
+    assert float(costs(1, 20, [KNUCKLES[0]]).limits) == pytest.approx(np.deg2rad(6))
+    assert float(costs(2, -15, [KNUCKLES[0]]).limits) == pytest.approx(np.deg2rad(10))
+
+
+def test_the_cost_has_exact_derivatives_and_none_at_rest():
+    anatomy = ANATOMY["right"]
+    pose = 0.8 * torch.randn(2, 45, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+
+    def total(values):
+        costs = anatomy.costs(values)
+        return costs.paper, costs.limits
+
+    assert torch.autograd.gradcheck(total, pose.requires_grad_())
+    flat = torch.zeros(1, 45, dtype=torch.float64, requires_grad=True)
+    costs = anatomy.costs(flat)
+    (costs.paper + costs.limits).sum().backward()
+    assert float(costs.paper.detach()) == 0.0
+    assert torch.isfinite(flat.grad).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(SIDES))
+def test_a_projected_pose_is_anatomical_and_stays(seed, side):
+    anatomy = ANATOMY[side]
+    pose = 0.7 * torch.randn(3, 45, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    projected = anatomy.project(pose)
+    angles = anatomy.angles(projected)
+    assert (angles >= torch.from_numpy(anatomy.low) - 1e-9).all()
+    assert (angles <= torch.from_numpy(anatomy.high) + 1e-9).all()
+    assert float(anatomy.costs(projected).limits.max()) < 1e-8
+    torch.testing.assert_close(anatomy.project(projected), projected, rtol=0, atol=1e-9)
+    within = anatomy.hand_pose(torch.from_numpy(np.random.default_rng(seed).uniform(anatomy.low, anatomy.high)))
+    torch.testing.assert_close(anatomy.project(within), within, rtol=0, atol=1e-9)
+    # What was free before keeps its angle: only what was cut changes.
+    before = anatomy.angles(pose)
+    kept = anatomy.beyond_limits(before) == 0
+    torch.testing.assert_close(angles[kept], before[kept], rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_one_degree_of_freedom_is_one_angle(side):
     anatomy = ANATOMY[side]
