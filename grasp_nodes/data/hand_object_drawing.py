@@ -33,6 +33,8 @@ TRIALS = 6
 WRIST_BEND = 0.35
 """rad, deviation of each coordinate of the forearm's turn against the hand."""
 SKIN_SUBDIVISIONS = 1
+AMBIENT_RAYS, SHADOW_RAYS = 10, 4
+"""Of each vertex: fewer than for films, where they must not flicker."""
 COVERED, COARSE = 0.2, 0.35
 """Share of images with a thing before their border, and of those that were taken from far away."""
 LOWEST_SIZE = 48
@@ -65,6 +67,7 @@ class HandObjectDrawer:
 
     def __init__(self, model: HandModel, vertices: np.ndarray, faces: np.ndarray, size: int) -> None:
         self._model, self._vertices, self._faces, self._size = model, vertices, faces, size
+        self._paint = SkinnedArm(model, SKIN_SUBDIVISIONS).skin_paint
         self._half_extent = 0.5 * (vertices.max(axis=0) - vertices.min(axis=0))
 
     def draw(self, hand: HandParams, rng: np.random.Generator) -> DrawnHand | None:
@@ -79,7 +82,7 @@ class HandObjectDrawer:
         wrist = output.joint_frames[0, 0].double().numpy()
         bend = rng.normal(0, WRIST_BEND, 3)
         look = clip_look(rng, self._half_extent, bend, 0)
-        arm = SkinnedArm(self._model, SKIN_SUBDIVISIONS, hand.betas[0].double().numpy(), look.arm)
+        arm = SkinnedArm(self._model, SKIN_SUBDIVISIONS, hand.betas[0].double().numpy(), look.arm, self._paint)
         skin = arm.vertices(vertices, wrist)
         elbow = Rotation.from_matrix(wrist[:3, :3]).apply(Rotation.from_rotvec(bend).apply([1.0, 0.0, 0.0]))
         for _ in range(TRIALS):
@@ -124,7 +127,9 @@ class HandObjectDrawer:
         light = np.array(look.studio.light) / np.linalg.norm(look.studio.light)
         canvas = backdrop(rng, self._size, crop.focal, look.studio.table)
         shader = skin_shader(light, look.studio)
-        pixels, hits = draw_meshes(RayScene(meshes, threads=1), crop.camera, canvas, light, shader, 2)
+        _, hits = draw_meshes(
+            RayScene(meshes, threads=1), crop.camera, canvas, light, shader, 2, AMBIENT_RAYS, SHADOW_RAYS
+        )
         is_hand = (hits.mesh == 0) & ~arm.is_forearm[hits.triangle * (hits.mesh == 0)]
         if rng.random() < COVERED:
             canvas = cover_edges(rng, canvas)

@@ -23,7 +23,7 @@ from grasp_nodes.data.hand_object_drawing import DrawnHand, HandObjectDrawer
 from grasp_nodes.data.labelled_grasps import LabelledGrasps
 from grasp_nodes.data.synthetic_grasps import synthesize_grasps
 from grasp_nodes.data.view_feature_images import disturb
-from grasp_nodes.data.workers import Task, WorkError, WorkerProcesses, run_tasks, writing_below
+from grasp_nodes.data.workers import Task, WorkerProcesses, WorkError, run_tasks, writing_below
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
 from grasp_nodes.hand.model import HandModel
@@ -59,13 +59,14 @@ Split = Literal["train", "validation", "new"]
 class ImageSettings:
     """What is drawn.
 
-    size: px, of the square crops. per_object: of each object, each of another grasp while there are any.
+    size: px, of the square crops. per_object: of each object, each of another grasp while there are any; more images
+    are those of another seed.
     disturbed: share of the hands that are moved a little off their grasp, as the paper's augmentation does.
     seed: of everything random.
     """
 
     size: int = 128
-    per_object: int = 50
+    per_object: int = 25
     disturbed: float = 0.3
     seed: int = 0
 

@@ -51,7 +51,7 @@ class ArmLook:
 class SkinnedArm:
     """A hand model with forearm, subdivided, coloured.
 
-    faces: (F, 3). colors: (V, 3) in [0, 1]. is_forearm: (F,) bool.
+    faces: (F, 3). colors: (V, 3) in [0, 1]. skin_paint: (V, 3), without tone and sleeve. is_forearm: (F,) bool.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class SkinnedArm:
         subdivisions: int = SUBDIVISIONS,
         betas: np.ndarray | None = None,
         look: ArmLook | None = None,
+        paint: np.ndarray | None = None,
     ) -> None:
         """Prepare the skin of one hand.
 
@@ -68,6 +69,8 @@ class SkinnedArm:
             subdivisions: of the skin; each makes four faces of one.
             betas: (10,), of the hand, None = zeros.
             look: colours, sleeve and wrist.
+            paint: (V, 3), `skin_paint` of another arm of the same side and subdivisions: saves most of the time, and
+                differs where the hands' shapes do. None = made for this hand.
         """
         arrays, look = model.arrays, look or ArmLook()
         self._mirror = MIRROR if model.side == "left" else np.ones(3)
@@ -85,8 +88,11 @@ class SkinnedArm:
         self.is_forearm = np.arange(len(self.faces)) % len(faces) >= hand_faces
         rest = self._matrix @ np.concatenate([template * self._mirror, rings])
         tips = (template * self._mirror)[[TIP_VERTICES[name] for name in FINGERS]]
-        normals = vertex_normals(rest, self._right_handed(self.faces))
-        self.colors = skin_colors(rest, normals, rest_joints * self._mirror, tips) * np.array(look.tone)
+        if paint is None:
+            normals = vertex_normals(rest, self._right_handed(self.faces))
+            paint = skin_colors(rest, normals, rest_joints * self._mirror, tips)
+        self.skin_paint = paint
+        self.colors = paint * np.array(look.tone)
         self.colors[rest[:, 0] > rest[list(WRIST_LOOP), 0].mean() + look.sleeve_start] = look.sleeve_color
 
     def vertices(self, hand_vertices: np.ndarray, wrist_frame: np.ndarray) -> np.ndarray:

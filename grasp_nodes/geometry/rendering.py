@@ -22,6 +22,8 @@ RAY_LIFT = 0.0012
 """m: secondary rays start this far above the surface, so that they do not hit the triangle they leave."""
 OUTLINE_STEP = 0.005
 """m of depth between neighbouring pixels that makes an outline."""
+AMBIENT_RAYS, SHADOW_RAYS = 24, 8
+"""Of each vertex, towards all sides and towards the light."""
 DEFAULT_LIGHT = (-0.4, -0.8, -0.45)
 """Direction towards the key light, camera axes: from the upper left, a little behind the camera."""
 
@@ -279,8 +281,8 @@ def vertex_light(
     needed: Sequence[np.ndarray],
     light: np.ndarray,
     reach: float = 0.07,
-    ambient_rays: int = 24,
-    shadow_rays: int = 8,
+    ambient_rays: int = AMBIENT_RAYS,
+    shadow_rays: int = SHADOW_RAYS,
 ) -> list[np.ndarray]:
     """Ambient and key light that reach the vertices.
 
@@ -312,7 +314,14 @@ Shader = Callable[[SurfaceHits, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def draw_meshes(
-    scene: RayScene, camera: CameraModel, canvas: np.ndarray, light: np.ndarray, shader: Shader, supersample: int
+    scene: RayScene,
+    camera: CameraModel,
+    canvas: np.ndarray,
+    light: np.ndarray,
+    shader: Shader,
+    supersample: int,
+    ambient_rays: int = AMBIENT_RAYS,
+    shadow_rays: int = SHADOW_RAYS,
 ) -> tuple[np.ndarray, SurfaceHits]:
     """Draw a scene over an image; outlines are smoothed by more rays, the inside of surfaces gets one per pixel.
 
@@ -320,6 +329,7 @@ def draw_meshes(
         canvas: (H, W, 3) float64, is drawn upon.
         light: (3,) unit, towards the key light.
         supersample: edge of the grid of rays in a pixel on an outline.
+        ambient_rays, shadow_rays: for each vertex that is seen; fewer are faster and less smooth.
 
     Returns:
         pixels (N, 2) int64, x and y, in which a mesh covers the pixel's centre, and the hits there.
@@ -333,7 +343,8 @@ def draw_meshes(
     offsets = subpixel_offsets(supersample)
     fine_rays = pixel_rays(camera, (pixels[outline, None] + offsets).reshape(-1, 2))
     fine = scene.cast(fine_rays)
-    lights = vertex_light(scene, visible_vertices(join_hits([center, fine]), meshes), light)
+    seen = visible_vertices(join_hits([center, fine]), meshes)
+    lights = vertex_light(scene, seen, light, ambient_rays=ambient_rays, shadow_rays=shadow_rays)
     values = [np.concatenate([mesh.colors, value], axis=1) for mesh, value in zip(meshes, lights, strict=True)]
 
     def shade(hits: SurfaceHits, directions: np.ndarray, under: np.ndarray) -> np.ndarray:
