@@ -119,7 +119,7 @@ def exponential(vector: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def _left_jacobian(vector: np.ndarray) -> np.ndarray:
+def left_jacobian(vector: np.ndarray) -> np.ndarray:
     """J with exp(v + dv) = exp(J dv) exp(v)."""
     angle = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
     second, third = 0.5 - angle**2 / 24.0, 1.0 / 6.0 - angle**2 / 120.0
@@ -151,7 +151,7 @@ def pose_bones(rotation: np.ndarray, wrist: np.ndarray, angles: np.ndarray, scal
             vector += angles[i] * bones.axes[i]
         turned[j] = turned[parent] @ exponential(vector)
         placed[j] = placed[parent] + scale * (turned[parent] @ (bones.joints[j] - bones.joints[parent]))
-        outward = turned[parent] @ _left_jacobian(vector)
+        outward = turned[parent] @ left_jacobian(vector)
         for i in range(bones.first[j], bones.first[j + 1]):
             axes[i] = outward @ bones.axes[i]
     return PosedBones(turned, placed, axes, scale)

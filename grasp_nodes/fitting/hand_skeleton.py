@@ -126,7 +126,7 @@ def make_hand_skeleton(
     mirror = MIRROR if model.side == "left" else np.ones(3)
     anatomy = HandAnatomy.of_keypoints(keypoints_at_rest(joints, vertices), model.side)
     keypoint_joint, keypoint_local = _keypoints(joints, vertices)
-    skin_joints, skin_weights = _sparse_weights(arrays.weights)
+    skin_joints, skin_weights = sparse_weights(arrays.weights)
     return HandSkeleton(
         side=model.side,
         joints=np.ascontiguousarray(joints),
@@ -151,7 +151,7 @@ def _keypoints(joints: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np
     return carrier, np.ascontiguousarray(keypoints_at_rest(joints, vertices) - joints[carrier])
 
 
-def _sparse_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sparse_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.argsort(-weights, axis=1, kind="stable")[:, :SKINNING_TERMS]
     kept = np.take_along_axis(weights, chosen, axis=1)
     kept = np.where(kept < SMALLEST_WEIGHT, 0.0, kept)

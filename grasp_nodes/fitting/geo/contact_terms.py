@@ -1,0 +1,122 @@
+"""What draws a hand to an object and pushes it out: CPF's springs, and the two heuristics that the paper compares with.
+
+Each takes hand vertices in the object's frame and returns attraction and repulsion, (B,) each, in GeO's unit of length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from grasp_nodes.contact.repulsion import RepulsiveSprings
+from grasp_nodes.contact.springs import (
+    SPRING_REACH,
+    AnchorPotential,
+    AttractiveSprings,
+    anchor_elasticities,
+)
+from grasp_nodes.fitting.geo.settings import GeoSettings
+from grasp_nodes.hand.anchors import FINGERTIP_REGIONS, HandAnchors
+from grasp_nodes.objects.model import ObjectModel
+
+VANILLA_WEIGHT = 30.0
+"""Springs that one fingertip anchor of the vanilla contact is worth."""
+OBMAN_WEIGHT = 300.0
+"""Of ObMan's contact, both parts of which are at most one length: of the size that springs store."""
+OBMAN_ATTRACTION, OBMAN_REPULSION = 0.01, 0.02
+"""m; where they saturate (Hasson et al., CVPR 2019, section 4.2)."""
+
+
+class ContactTerms(Protocol):
+    """Attraction and repulsion of B hands at one object."""
+
+    def __call__(self, at_object: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) each, of hand vertices (B, V, 3), m, in the object's frame; differentiable."""
+        ...
+
+
+@dataclass(frozen=True)
+class SpringContact:
+    """CPF's springs (equation 3).
+
+    anchors: of the hand. attraction: of B hands. repulsion: None = without. settings: lengths and weights.
+    """
+
+    anchors: HandAnchors
+    attraction: AnchorPotential
+    repulsion: RepulsiveSprings | None
+    settings: GeoSettings
+
+    def __call__(self, at_object: Tensor) -> tuple[Tensor, Tensor]:
+        """As `ContactTerms`."""
+        unit = self.settings.length
+        attraction = self.attraction.energy(self.anchors.positions(at_object))
+        attraction = attraction * (self.settings.attraction / unit**2)
+        if self.repulsion is None:
+            return attraction, torch.zeros_like(attraction)
+        return attraction, self.repulsion.energy(at_object) / unit
+
+
+class VanillaContact:
+    """The paper's baseline (a): fingertip anchors are drawn to their nearest object point within 20 mm, nothing else.
+
+    Args:
+        anchors: of the hand. object_model: the object. settings: the unit of length.
+    """
+
+    def __init__(self, anchors: HandAnchors, object_model: ObjectModel, settings: GeoSettings) -> None:
+        self._anchors, self._unit = anchors, settings.length
+        self._tips = torch.tensor([k for k, region in enumerate(anchors.region) if region in FINGERTIP_REGIONS])
+        self._tree, self._points = cKDTree(object_model.points), torch.as_tensor(object_model.points)
+
+    def __call__(self, at_object: Tensor) -> tuple[Tensor, Tensor]:
+        """As `ContactTerms`."""
+        tips = self._anchors.positions(at_object)[:, self._tips]
+        distance, nearest = self._tree.query(tips.detach().numpy())
+        near = torch.from_numpy(distance < SPRING_REACH)
+        goal = self._points[torch.from_numpy(nearest)].to(tips.dtype)
+        squared = ((tips - goal) / self._unit).square().sum(dim=-1)
+        attraction = 0.5 * VANILLA_WEIGHT * (squared * near).sum(dim=1)
+        return attraction, torch.zeros_like(attraction)
+
+
+class ObManContact:
+    """The paper's baseline (b): attraction and repulsion of ObMan (Hasson et al., CVPR 2019, equations 4 to 6).
+
+    Args:
+        zones: vertex ids of each zone that touches objects. object_model: the object. settings: the unit of length.
+    """
+
+    def __init__(self, zones: Sequence[Tensor], object_model: ObjectModel, settings: GeoSettings) -> None:
+        self._zones, self._distance, self._unit = zones, object_model.signed_distance, settings.length
+
+    def __call__(self, at_object: Tensor) -> tuple[Tensor, Tensor]:
+        """As `ContactTerms`."""
+        distance = self._distance(at_object)
+        nearest = torch.stack([distance[:, zone].amin(dim=-1) for zone in self._zones], dim=-1)
+        attraction = OBMAN_ATTRACTION * torch.tanh(torch.relu(nearest) / OBMAN_ATTRACTION)
+        repulsion = OBMAN_REPULSION * torch.tanh(torch.relu(-distance) / OBMAN_REPULSION)
+        scale = 0.5 * OBMAN_WEIGHT / self._unit
+        return scale * attraction.mean(dim=1), scale * repulsion.mean(dim=1)
+
+
+def annotated_springs(anchors: HandAnchors, vertices: Tensor, points: Tensor) -> AttractiveSprings:
+    """The springs of hands where they are, as CPF annotates them (section 4, equation 4).
+
+    Every object point within 20 mm of an anchor is in contact, with the region of its nearest anchor.
+
+    Args:
+        anchors: of the hand. vertices: (B, V, 3), m, object frame. points: (N, 3), m, of the object.
+    """
+    positions = anchors.positions(vertices)
+    nearest = torch.cdist(points.expand(len(vertices), -1, 3), positions).min(dim=2)
+    region = torch.as_tensor(anchors.region, device=points.device)[nearest.indices]
+    elasticity = anchor_elasticities(anchors, positions, points, region)
+    return AttractiveSprings.of_contact(
+        anchors, points, (nearest.values < SPRING_REACH).to(points.dtype), region, elasticity
+    )

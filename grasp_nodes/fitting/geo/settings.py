@@ -1,0 +1,41 @@
+"""How GeO refines grasps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grasp_nodes.errors import InputError
+
+
+@dataclass(frozen=True)
+class GeoSettings:
+    """Weights, lengths and solver of GeO (CPF, section 5.3 and appendix D.1).
+
+    length: m, the one unit of length of both springs: attraction is ``k/2 |a - v|^2 / length^2`` and repulsion
+    ``k/2 exp(-2 d / length)``. repulsion: k of the repulsive springs; reach: m, of them.
+    attraction, anatomy, offset: weights; offset is per mean squared distance in lengths.
+    move_object: hand and object, or the hand alone.
+    """
+
+    length: float = 0.01
+    attraction: float = 1.0
+    repulsion: float = 1e-3
+    reach: float = 0.02
+    anatomy: float = 10.0
+    offset: float = 10.0
+    move_object: bool = False
+    iterations: int = 400
+    rate: float = 1e-2
+    translation_rate: float = 1e-3
+    patience: int = 20
+    least_rate: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("length", "reach", "rate", "translation_rate"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"GeO: {name} must be positive, got {getattr(self, name)}")
+        for name in ("attraction", "repulsion", "anatomy", "offset"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"GeO: {name} must be at least 0, got {getattr(self, name)}")
+        if self.iterations < 1 or self.patience < 1:
+            raise InputError(f"GeO: expected at least 1 iteration and patience, got {self.iterations}, {self.patience}")
