@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 from grasp_nodes.contact.computation import compute_contact_map, soft_contact
 from grasp_nodes.contact.contact_map import REGION_NOT_COMPUTED, ContactMap
 from grasp_nodes.errors import InputError
+from grasp_nodes.hand.anchors import HandAnchors
+from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
+from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.objects.loading import make_object
 
 
@@ -94,3 +98,33 @@ def test_bad_arguments_are_named(plate):
         compute_contact_map(vertices, np.array(BALL.faces), plate)
     with pytest.raises(InputError, match=r"ContactMap.contact: expected shape \(2,\)"):
         ContactMap("x", np.zeros((2, 3)), np.zeros(2), np.zeros(3), np.zeros(4), np.zeros(4), 0.005)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_flat_hand_on_a_plate_touches_with_the_regions_above_each_point(plate, side):
+    model = load_hand_model(side, OPEN_HAND_FILE, torch.float64)
+    anchors = HandAnchors.of_model(model)
+    # Palm down, the lowest skin on the plate: the model's -y becomes -z.
+    vertices = model.arrays.v_template @ np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    vertices -= [vertices[:, 0].mean(), vertices[:, 1].mean(), vertices[:, 2].min()]
+    faces = closed_faces(model.arrays.faces)
+    result = compute_contact_map(vertices, faces, plate, hand_side=side, anchors=anchors)
+    positions = anchors.positions(torch.from_numpy(vertices)).numpy()
+    on_top = np.abs(plate.points[:, 2]) < 1e-6
+    for region in range(17):
+        middle = vertices[anchors.vertex_region == region].mean(axis=0)[:2]
+        below = on_top & (np.linalg.norm(plate.points[:, :2] - middle, axis=1) < 0.004)
+        if below.any():
+            assert (result.region[below] == region).mean() >= 0.5, region
+    distance = np.full((len(plate.points), 17), np.inf)
+    for anchor, region in enumerate(anchors.region):
+        away = np.linalg.norm(plate.points - positions[anchor], axis=1)
+        distance[:, region] = np.minimum(distance[:, region], away)
+    nearest = distance[np.arange(len(distance)), result.region]
+    expected = np.where(nearest < 0.02, 0.5 + 0.5 * np.cos(np.pi * nearest / 0.02), 0.0)
+    np.testing.assert_allclose(result.elasticity, expected, atol=1e-5)
+    assert result.elasticity.max() > 0.5
+    assert not result.elasticity[result.signed_distance > 0.02].any()
+    without = compute_contact_map(vertices, faces, plate, hand_side=side)
+    assert (without.region == REGION_NOT_COMPUTED).all()
+    assert np.isnan(without.elasticity).all()
