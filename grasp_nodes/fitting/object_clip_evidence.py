@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.hand_nearby import DistanceBelief, HandPath, believed_distance
 from grasp_nodes.fitting.object_observation import ObjectObservation, observe_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import HIDING, Evidence, ObjectEvidence, ObservedFrame
@@ -31,6 +32,7 @@ class ObjectClip:
 
     fine, coarse: per frame, None where its mask says nothing. information: (T,) in [0, 1], how much a frame says about
     the pose, relative to the clip's best. times: (T,), s, increasing. stamps: (T,) int64, ns.
+    belief: what the hands say of the object's distance. hands: their paths.
     """
 
     fine: Sequence[ObjectObservation | None]
@@ -38,6 +40,8 @@ class ObjectClip:
     information: np.ndarray
     times: np.ndarray
     stamps: np.ndarray
+    belief: DistanceBelief
+    hands: Sequence[HandPath] = ()
 
     def __len__(self) -> int:
         return len(self.fine)
@@ -55,6 +59,7 @@ def observe_clip(
     seed: int,
     use_depth: bool,
     start: np.ndarray | None,
+    hands: Sequence[HandPath] = (),
 ) -> ObjectClip:
     """Read the evidence of all frames.
 
@@ -64,6 +69,7 @@ def observe_clip(
         seed: of the choice of depth points.
         use_depth: whether depth is read where there is some.
         start: (3,), m, camera frame, where the object was just before the first frame, or None.
+        hands: paths of those that may hold it, through these frames.
 
     Raises:
         InputError: no frames, an image without its camera's size, or a mesh whose unit cannot be metres.
@@ -91,7 +97,12 @@ def observe_clip(
     fine, coarse = [pair[0] for pair in both], [pair[1] for pair in both]
     _check_apparent_size(object_model, reach, fine)
     stamps = np.array([frame.evidence.stamp for frame in frames], np.int64)
-    return ObjectClip(fine, coarse, _information(fine), _times(stamps), stamps)
+    masks = [None if found is None else found.mask for found in chosen]
+    belief = believed_distance(hands, frames[0].evidence.camera, masks)
+    # Measured depth knows better.
+    measured = np.array([one is not None and len(one.image.points) > 0 for one in fine], bool)
+    belief = replace(belief, spread=np.where(measured, np.inf, belief.spread))
+    return ObjectClip(fine, coarse, _information(fine), _times(stamps), stamps, belief, hands)
 
 
 # -- which mask
@@ -227,7 +238,7 @@ def _check_apparent_size(
 
 def _remedy(object_model: ObjectModel, factor: float) -> str:
     return (
-        "give the factor from the mesh file's unit to metres with --scale, or to nodes as object_scale "
+        "give the factor from the mesh file's unit to metres with --object-scale, or to nodes as object_scale "
         f"(for example {object_model.scale * factor:g}; a mesh in millimetres needs 0.001)"
     )
 

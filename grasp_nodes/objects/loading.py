@@ -190,11 +190,11 @@ def _check_extent(vertices: np.ndarray, scale: float, name: str) -> None:
     if SMALLEST_EXTENT <= extent <= LARGEST_EXTENT:
         return
     guesses = [s for s in (0.001, 0.01, 0.1, 0.0254, 10.0, 100.0, 1000.0) if 0.02 <= extent * s <= 0.4]
-    hint = f"for example --scale {scale * guesses[0]:g} makes it {extent * guesses[0]:.3g} m" if guesses else ""
+    hint = f"for example {scale * guesses[0]:g} makes it {extent * guesses[0]:.3g} m" if guesses else ""
     raise InputError(
         f"{name}: its longest side is {extent:.4g} m (scale {scale:g}), but a thing to hold measures "
         f"{SMALLEST_EXTENT:g} to {LARGEST_EXTENT:g} m; give the factor from the file's unit to metres with "
-        "--scale, or to nodes as object_scale" + (f" ({hint})" if hint else "")
+        "--object-scale (render, evaluate: --scale), or to nodes as object_scale" + (f" ({hint})" if hint else "")
     )
 
 

@@ -19,11 +19,13 @@ def color_cells(image: np.ndarray, bins: tuple[int, int, int] = BINS) -> np.ndar
     """The histogram cell of each pixel.
 
     Args:
-        image: (H, W, 3) uint8, RGB. bins: of the histogram.
+        image: (H, W, 3) uint8, RGB; may be empty, as of a thing that is not there. bins: of the histogram.
 
     Returns:
         (H, W) int32, index into the flattened CIE L*a*b* histogram.
     """
+    if not image.size:  # OpenCV takes none
+        return np.zeros(image.shape[:2], np.int32)
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.int32)
     lightness = lab[..., 0] * bins[0] >> 8
     # a* and b* of real surfaces keep to the middle half of their range.

@@ -313,10 +313,10 @@ def test_no_frames(bracket):
 def test_mesh_in_another_unit(bracket, bracket_clip):
     """Loading refuses most; what slips through is told by its size and by what depth shows."""
     huge = replace(bracket, vertices=bracket.vertices * 1000)
-    with pytest.raises(InputError, match=r"bracket.*m across.*--scale.*0\.001"):
+    with pytest.raises(InputError, match=r"bracket.*m across.*--object-scale.*0\.001"):
         initialise_object(huge, bracket_clip[1])
     tiny = replace(bracket, vertices=bracket.vertices * 0.01)
-    with pytest.raises(InputError, match=r"depth show.*--scale.*100"):
+    with pytest.raises(InputError, match=r"depth show.*--object-scale.*100"):
         initialise_object(tiny, bracket_clip[1])
 
 

@@ -220,7 +220,7 @@ def test_point_clouds_missing_files_and_unknown_formats(tmp_path):
         load_object(tmp_path / "nan.off")
 
 
-@pytest.mark.parametrize(("scale", "given", "hint"), [(1000.0, "120", "--scale 0.001"), (0.02, "0.0024", "--scale 10")])
+@pytest.mark.parametrize(("scale", "given", "hint"), [(1000.0, "120", "0.001 makes"), (0.02, "0.0024", "10 makes")])
 def test_sizes_that_no_hand_holds_ask_for_a_scale(tmp_path, scale, given, hint):
     mesh = lump()
     mesh.apply_scale(scale)
