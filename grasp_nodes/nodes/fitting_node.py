@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from grasp_msgs.msg import ContactMap, Evidence, HandModelInfo, HandObjectState, HandPoseArray, ObjectPose
 from rclpy.qos import QoSProfile
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from grasp_nodes.hand.model import HandModel
     from grasp_nodes.hand.parameters import Side
     from grasp_nodes.objects.model import ObjectModel
+    from grasp_nodes.viewer.colors import ContactColoring
     from grasp_nodes.viewer.posed_hands import HandPoser
 
 EVIDENCE = "evidence"
@@ -246,16 +247,30 @@ class FittingNode(GraspNode[FittingParameters]):
             self.publish(self._tf, "/tf", TFMessage(transforms=transforms))
 
     def _publish_markers(self, state: HandObjectNoun, header: Any) -> None:
-        from grasp_nodes.nodes.conversions.scene import to_deletion, to_hand_marker, to_object_marker
+        from grasp_nodes.nodes.conversions.scene import (
+            TOUCHED,
+            to_contact_marker,
+            to_deletion,
+            to_hand_marker,
+            to_object_marker,
+        )
         from grasp_nodes.viewer.posed_hands import HandPoser
 
         if self._poser is None:
             self._poser = HandPoser(self.settings.hand_model or None)
         markers = [to_deletion(header)]
+        coloring = cast("ContactColoring", self.settings.contact_coloring)
         for number, hand in enumerate(state.hands):
             posed = self._poser.pose(hand, state)
-            markers.append(to_hand_marker(header, number, posed.vertices, posed.faces, posed.contact))
+            touched = self._poser.region_colors(hand.params.side) if coloring == "region" else TOUCHED
+            markers.append(to_hand_marker(header, number, posed.vertices, posed.faces, posed.contact, touched))
         markers += [to_object_marker(header, number, found) for number, found in enumerate(state.objects)]
+        placed = {found.object_id: found for found in state.objects}
+        markers += [
+            to_contact_marker(header, number, placed[contact.object_id], contact, coloring)
+            for number, contact in enumerate(state.contact_maps)
+            if contact.object_id in placed
+        ]
         self.publish(self._outputs[MARKERS], MARKERS, MarkerArray(markers=markers))
 
 

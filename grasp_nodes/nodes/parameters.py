@@ -204,6 +204,11 @@ class FittingParameters(ObjectParameters, OutputParameters):
     )
     publish_tf: bool = parameter(True, "Publish the frames hand_right, hand_left and object_<id> on /tf.")
     publish_markers: bool = parameter(True, "Publish markers while somebody subscribes to them.")
+    contact_coloring: str = parameter(
+        "contact",
+        "Colours of contact in the markers: how close; which region of the hand; elasticity, as springs would have.",
+        choices=("contact", "region", "elasticity"),
+    )
     queue_size: int = parameter(
         1, "Evidence that waits while one is worked on; the newest wins.", minimum=1, maximum=1000
     )

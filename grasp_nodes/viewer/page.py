@@ -15,11 +15,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from grasp_nodes.contact.interaction import FitStatus, HandObjectState
+from grasp_nodes.contact.interaction import FitStatus, HandObjectState, ObjectState
 from grasp_nodes.errors import InputError, MissingDependencyError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.objects.model import ObjectModel
-from grasp_nodes.viewer.colors import HAND_TRAIL, OBJECT, OBJECT_TRAIL, contact_colors
+from grasp_nodes.viewer.colors import (
+    CONTACT_COLORINGS,
+    HAND_TRAIL,
+    OBJECT,
+    OBJECT_TRAIL,
+    contact_colors,
+    contact_map_colors,
+)
 from grasp_nodes.viewer.overlay import draw_overlay
 from grasp_nodes.viewer.posed_hands import HandPoser, PosedHand
 
@@ -34,6 +41,8 @@ except ImportError as error:
 logger = logging.getLogger(__name__)
 
 CONTACT_LEVELS = 5
+TOUCHED_POINT_SIZE = 0.0015
+"""m, of the object's points that a hand touches."""
 TRAIL_LENGTH = 90
 KEPT_IMAGES = 32
 VIEW_OFFSET = np.array([0.16, -0.17, -0.27])
@@ -62,6 +71,7 @@ class ViewerPage:
         self._camera: CameraModel | None = None
         self._object: ObjectModel | None = None
         self._object_mesh: viser.MeshHandle | None = None
+        self._touched: viser.PointCloudHandle | None = None
         self._hands: dict[str, list[viser.MeshHandle]] = {}
         self._images: OrderedDict[int, np.ndarray] = OrderedDict()
         self._trails = {
@@ -83,6 +93,7 @@ class ViewerPage:
         gui.configure_theme(control_layout="fixed", control_width="large", show_logo=False, show_share_button=False)
         self._status = gui.add_markdown("**Waiting** for the first image.")
         self._picture = gui.add_image(np.full((240, 320, 3), 40, np.uint8), label="camera", format="jpeg")
+        self._coloring = gui.add_dropdown("contact colours", CONTACT_COLORINGS)
         self._rates = gui.add_html("")
         scene.set_up_direction("-y")
         scene.add_frame("/camera", show_axes=False)
@@ -218,6 +229,27 @@ class ViewerPage:
         if found is not None:
             self._object_mesh.position = found.T_camera_object[:3, 3]
             self._object_mesh.wxyz = viser.transforms.SO3.from_matrix(found.T_camera_object[:3, :3]).wxyz
+        self._show_touched_points(state, found)
+
+    def _show_touched_points(self, state: HandObjectState, found: ObjectState | None) -> None:
+        """The object's points with contact above one half, in the colours that the page's menu names."""
+        maps = [] if found is None else [each for each in state.contact_maps if each.object_id == found.object_id]
+        near = [each.contact > 0.5 for each in maps]
+        points = np.concatenate([np.zeros((0, 3)), *(each.points[on] for each, on in zip(maps, near, strict=True))])
+        if self._touched is not None:
+            self._touched.visible = bool(len(points))
+        if found is None or not len(points):
+            return
+        colors = np.concatenate(
+            [contact_map_colors(each, self._coloring.value)[on] for each, on in zip(maps, near, strict=True)]
+        )
+        placed = points @ found.T_camera_object[:3, :3].T + found.T_camera_object[:3, 3]
+        if self._touched is None:
+            self._touched = self._server.scene.add_point_cloud(
+                "/contact_points", placed.astype(np.float32), colors, point_size=TOUCHED_POINT_SIZE, precision="float32"
+            )
+        else:
+            self._touched.points, self._touched.colors = placed.astype(np.float32), colors
 
     def _show_trails(self, state: HandObjectState) -> None:
         if state.hands:

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from grasp_nodes.contact.interaction import HandObjectState, HandState
+from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
+from grasp_nodes.viewer.colors import REGION_COLORS
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class HandPoser:
         if side not in self._models:
             self._models[side] = load_hand_model(side="left" if side == "left" else "right", path=self._path)
         return self._models[side]
+
+    def region_colors(self, side: str) -> np.ndarray:
+        """(778, 3) in [0, 1], RGB: the colour of each vertex' region."""
+        return REGION_COLORS[anchors_of(self.model(side)).vertex_region] / 255.0
 
     def pose(self, hand: HandState, state: HandObjectState) -> PosedHand:
         """Mesh of one hand of `state`, in the state's frame."""

@@ -15,6 +15,7 @@ from grasp_nodes.contact.interaction import FitStatus, HandState, ObjectState
 from grasp_nodes.contact.interaction import HandObjectState as State
 from grasp_nodes.fitting import streaming
 from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.hand.anchors import HandAnchors
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.nodes.conversions.evidence import to_evidence
@@ -145,6 +146,12 @@ def test_both_hand_models_are_told_to_late_comers(bench, start):
     np.testing.assert_array_equal(np.reshape(right.faces, (-1, 3)), model.faces.numpy())
     assert right.joint_parents[0] == -1
     assert len(right.keypoint_names) == 21
+    assert len(right.region_names) == 17
+    corners = model.arrays.v_template[np.reshape(right.anchor_faces, (32, 3))]
+    x1, x2 = np.reshape(right.anchor_weights, (32, 2, 1)).transpose(1, 0, 2)
+    anchors = (1 - x1 - x2) * corners[:, 0] + x1 * corners[:, 1] + x2 * corners[:, 2]
+    expected = HandAnchors.of_model(model).positions(torch.from_numpy(model.arrays.v_template))
+    np.testing.assert_allclose(anchors, expected, atol=1e-7)
 
 
 def test_object_comes_from_the_source_where_none_is_given(bench, start):

@@ -1,13 +1,17 @@
 """What rviz gets: markers and frames."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
+from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.interaction import ObjectState
 from grasp_nodes.nodes.conversions import scene
 from grasp_nodes.nodes.conversions.states import object_frame
+from grasp_nodes.viewer.colors import REGION_COLORS
 
 
 @pytest.mark.parametrize(
@@ -49,3 +53,31 @@ def test_hand_marker_is_red_where_it_touches():
 )
 def test_object_frame_is_a_name_that_tf_takes(name, frame):
     assert object_frame(name) == frame
+
+
+def test_contact_marker_holds_the_touched_points_in_the_object_s_pose():
+    given = ContactMap(
+        "mug",
+        np.arange(9, dtype=np.float32).reshape(3, 3),
+        np.zeros(3, np.float32),
+        np.array([0.9, 0.1, 1.0], np.float32),
+        np.zeros(778, np.float32),
+        np.zeros(778, np.float32),
+        0.005,
+        region=np.array([2, 2, 15], np.uint8),
+        elasticity=np.array([1.0, 1.0, 0.0], np.float32),
+    )
+    placed = np.eye(4)
+    placed[:3, 3] = [1, 2, 3]
+    found = ObjectState("mug", placed)
+    by_region = scene.to_contact_marker(Header(), 3, found, given, "region")
+    assert by_region.type == Marker.POINTS
+    assert by_region.action == Marker.ADD
+    assert [(point.x, point.y, point.z) for point in by_region.points] == [(0, 1, 2), (6, 7, 8)]
+    assert by_region.pose.position.z == 3
+    last = by_region.colors[1]
+    np.testing.assert_allclose((last.r, last.g, last.b), REGION_COLORS[15] / 255, atol=1e-6)
+    by_contact = scene.to_contact_marker(Header(), 3, found, given, "contact")
+    assert by_contact.colors[1].r - by_contact.colors[1].g > 0.5
+    far = replace(given, contact=np.zeros(3, np.float32))
+    assert scene.to_contact_marker(Header(), 3, found, far, "region").action == Marker.DELETE

@@ -9,10 +9,12 @@ from geometry_msgs.msg import Point, Transform, TransformStamped, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker
 
+from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.interaction import HandObjectState, HandState, ObjectState
 from grasp_nodes.nodes.conversions.hands import to_pose
 from grasp_nodes.nodes.conversions.objects import matrix_to_pose
 from grasp_nodes.nodes.conversions.states import object_frame
+from grasp_nodes.viewer.colors import ContactColoring, contact_map_colors
 
 SKIN = np.array([0.87, 0.68, 0.58])
 TOUCHED = np.array([0.85, 0.10, 0.08])
@@ -23,6 +25,8 @@ PRIMITIVE_MARKERS = {
     "capsule": Marker.CYLINDER,
 }
 OBJECT_COLOR = (0.45, 0.60, 0.75)
+POINT_SIZE = 0.002
+"""m, of the object's points that are touched."""
 
 
 def hand_frame(state: HandState) -> str:
@@ -44,16 +48,22 @@ def _to_transform(values: np.ndarray) -> Transform:
 
 
 def to_hand_marker(
-    header: Header, marker_id: int, vertices: np.ndarray, faces: np.ndarray, contact: np.ndarray | None
+    header: Header,
+    marker_id: int,
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    contact: np.ndarray | None,
+    touched: np.ndarray = TOUCHED,
 ) -> Marker:
     """A hand as a list of triangles, coloured by contact.
 
     Args:
         vertices: (V, 3), m, in the header's frame. faces: (F, 3).
         contact: (V,) in [0, 1]; None = no contact.
+        touched: (3,) or (V, 3) in [0, 1], RGB, at full contact.
     """
     share = np.zeros(len(vertices)) if contact is None else np.clip(contact, 0.0, 1.0)
-    colors = SKIN + share[:, None] * (TOUCHED - SKIN)
+    colors = SKIN + share[:, None] * (touched - SKIN)
     corners = faces.reshape(-1)
     vertex_colors = [ColorRGBA(r=r, g=g, b=b, a=1.0) for r, g, b in colors.tolist()]
     vertex_points = [Point(x=x, y=y, z=z) for x, y, z in np.asarray(vertices, np.float64).tolist()]
@@ -97,6 +107,26 @@ def to_object_marker(header: Header, marker_id: int, found: ObjectState) -> Mark
         marker.mesh_resource = mesh_uri(found.mesh_resource)
     marker.scale = Vector3(x=extent[0], y=extent[1], z=extent[2])
     return marker
+
+
+def to_contact_marker(
+    header: Header, marker_id: int, found: ObjectState, contact_map: ContactMap, coloring: ContactColoring
+) -> Marker:
+    """The points of an object that a hand touches (contact above one half), which move with the object's pose."""
+    near = contact_map.contact > 0.5
+    colors = contact_map_colors(contact_map, coloring)[near] / 255.0
+    return Marker(
+        header=header,
+        ns="contact",
+        id=marker_id,
+        type=Marker.POINTS,
+        action=Marker.ADD if near.any() else Marker.DELETE,
+        pose=to_pose(matrix_to_pose(found.T_camera_object)),
+        scale=Vector3(x=POINT_SIZE, y=POINT_SIZE, z=0.0),
+        color=ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0),
+        points=[Point(x=x, y=y, z=z) for x, y, z in contact_map.points[near].astype(np.float64).tolist()],
+        colors=[ColorRGBA(r=r, g=g, b=b, a=1.0) for r, g, b in colors.tolist()],
+    )
 
 
 def mesh_uri(resource: str) -> str:
