@@ -14,6 +14,7 @@ from grasp_nodes.fitting.hand_kinematics import HandConfiguration
 from grasp_nodes.fitting.hand_skeleton import HandSkeleton, make_hand_skeleton
 from grasp_nodes.fitting.hand_track_fit import FrameFit, HandTrackFitter, landmark_error
 from grasp_nodes.fitting.hand_views import HandView, hand_views
+from grasp_nodes.fitting.landmark_reading import load_landmark_reader
 from grasp_nodes.fitting.tracks import HandTrack
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS, Side
@@ -151,8 +152,10 @@ class _Follower:
             known = configurations_of(self._skeleton, before.params)
             self._given = {row: known[row] for row in range(min(len(known), len(views))) if not before.lost[row]}
         size = None if before is None else float(before.params.scale[0])
-        self._fitter = HandTrackFitter(self._skeleton, options.fit, size)
-        if not any(view is not None and view.observation.has_depth for view in views):
+        measured = any(view is not None and view.observation.has_depth for view in views)
+        reader = None if measured else load_landmark_reader()
+        self._fitter = HandTrackFitter(self._skeleton, options.fit, size, reader)
+        if not measured:
             self._fitter.learn_distance(views, self._given)
         self._found = self._fitter.follow(views, self._given)
 

@@ -137,10 +137,18 @@ def _skin_points(camera: CameraModel, hand: HandEvidence, depth: np.ndarray, see
     return np.ascontiguousarray(camera.unproject(np.stack([columns, rows], axis=-1), z))
 
 
-def landmark_terms(skeleton: HandSkeleton, observation: HandObservation, distance: float) -> LandmarkTerms:
-    """Terms of the 21 landmarks; `distance`: m, about where the hand is."""
+def landmark_terms(
+    skeleton: HandSkeleton, observation: HandObservation, distance: float, error: float | None = None
+) -> LandmarkTerms:
+    """Terms of the 21 landmarks.
+
+    Args:
+        skeleton: the hand. observation: its landmarks.
+        distance: m, about where the hand is.
+        error: m, standard deviation across the rays; None = as landmarks err that are all there is, or beside skin.
+    """
     measured = observation.depth > 0
-    across = LANDMARK_ERROR_BESIDE_SKIN if observation.has_skin else LANDMARK_ERROR
+    across = error or (LANDMARK_ERROR_BESIDE_SKIN if observation.has_skin else LANDMARK_ERROR)
     front = np.where(measured, 1.0 / LANDMARK_DEPTH_ERROR, 0.0)
     behind = front
     if observation.has_skin:

@@ -28,6 +28,7 @@ from grasp_nodes.fitting.hand_search import hand_starts
 from grasp_nodes.fitting.hand_skeleton import HandSkeleton
 from grasp_nodes.fitting.hand_solver import HandSolution, PriorTerms, joined_planes, no_planes, solve_hand
 from grasp_nodes.fitting.hand_views import HandView
+from grasp_nodes.fitting.landmark_reading import LandmarkReader, LandmarkReading, nearest_rotation
 from grasp_nodes.fitting.posture_prior import grasping_postures
 
 NO_LANDMARKS_COST = 12.0
@@ -50,12 +51,22 @@ NEAREST, FARTHEST = 0.1, 3.0
 """m; where hands are looked for."""
 DISTANCE_RANGE = 1.5
 """Factor by which a hand without depth may be nearer or farther than it usually is."""
+LANDMARK_ERROR_BESIDE_READING = 0.02
+"""m; of landmarks whose turn, bends and distance were read already: they count once more as far as they place the
+hand, by about as much as they err together when parts of the hand are hidden."""
+TURN_CHANGE, BEND_CHANGE = 0.08, 0.06
+"""rad; unforeseen within 1/30 s where landmarks are read. Readings of successive images err alike, so that neighbours
+tell less than as many independent ones: half of what is expected where each image is measured."""
+GIVEN_DISTANCE_ERROR = 0.05
+"""Relative; of a distance that nobody read."""
 DISTANCE_SPREAD = 0.04
 """m; how far a hand without depth is expected to be from its usual distance."""
 BLIND_FIRMNESS = 3.0
 """Factor on the motion's firmness where an outline is all there is: it tells little about distance and fingers."""
 SAME_TURN, SAME_PLACE = 0.05, 0.003
 """rad, m; solutions nearer than this are one."""
+USUAL_LOG_VOLUME = -40.0
+"""Of the readings of well-seen hands: surer readings are preferred, less sure ones cost."""
 VISIBLE_SKIN = 0.5
 """Least share of the measured skin (of the mask, without depth) that a followed hand explains."""
 
@@ -78,15 +89,24 @@ class FrameFit:
 class HandTrackFitter:
     """Fits one hand of one side and shape."""
 
-    def __init__(self, skeleton: HandSkeleton, options: HandFitOptions, size: float | None = None) -> None:
+    def __init__(
+        self,
+        skeleton: HandSkeleton,
+        options: HandFitOptions,
+        size: float | None = None,
+        reader: LandmarkReader | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
             skeleton: the hand.
             options: how firmly it is expected to go on as it did.
             size: its scale, None = not known yet.
+            reader: of landmarks in views without depth, None = they are taken as they are.
         """
         self.skeleton, self.options, self.size = skeleton, options, size
+        self._reader = reader
+        self._readings: dict[int, LandmarkReading] = {}
         self._postures = grasping_postures(skeleton)
         self._distances = (NEAREST, FARTHEST)
         self._usual: float | None = None
@@ -99,13 +119,18 @@ class HandTrackFitter:
         Args:
             views: of T frames. given: frames whose answer is known.
         """
-        distances = [configuration.wrist[2] for configuration in given.values()]
+        distances = [(configuration.wrist[2], GIVEN_DISTANCE_ERROR) for configuration in given.values()]
         for view in views:
-            fit = self._search(view, 0) if view is not None and view.choices else None
-            if fit is not None:
-                distances.append(fit.configuration.wrist[2])
+            if view is None or not view.choices:
+                continue
+            reading = self._reading(view, 0)
+            if reading is not None:
+                distances.append((reading.wrist[2], reading.distance_error))
+            elif (fit := self._search(view, 0)) is not None:
+                distances.append((fit.configuration.wrist[2], GIVEN_DISTANCE_ERROR))
         if distances:
-            self._usual = float(np.median(distances))
+            found, errors = np.array(distances).T
+            self._usual = _weighted_median(found, errors**-2)
             self._distances = (self._usual / DISTANCE_RANGE, self._usual * DISTANCE_RANGE)
 
     def _is_near(self, configuration: HandConfiguration) -> bool:
@@ -229,15 +254,17 @@ class HandTrackFitter:
         spread = np.sqrt(max(step / FRAME_TIME, 0.25))
         wrist = np.full(3, 1.0 / (options.wrist_change * spread))
         measured = view.observation.has_depth
+        turn, bend = options.rotation_change, options.angle_change
+        if not measured and self._reader is not None:
+            turn, bend = min(turn, TURN_CHANGE), min(bend, BEND_CHANGE)
         if not measured:
             wrist[2] = 1.0 / (options.distance_change_without_depth * spread)
         is_open = self.size is None and measured
-        expected, wrist[2] = self._with_distance(expected, wrist[2])
         return PriorTerms(
             expected._replace(scale=1.0 if is_open else expected.scale),
-            1.0 / (options.rotation_change * spread),
+            1.0 / (turn * spread),
             wrist,
-            np.full(self.skeleton.num_dofs, 1.0 / (options.angle_change * spread)),
+            np.full(self.skeleton.num_dofs, 1.0 / (bend * spread)),
             1.0 / options.size_spread if is_open and options.size_spread > 0 else 1e4,
             *self._postures,
         )
@@ -250,15 +277,34 @@ class HandTrackFitter:
         distance = (firmness**2 * expected.wrist[2] + DISTANCE_SPREAD**-2 * self._usual) / total
         return expected._replace(wrist=np.array([*expected.wrist[:2], distance])), float(np.sqrt(total))
 
+    def _reading(self, view: HandView, choice: int) -> LandmarkReading | None:
+        """What the landmarks say, None where depth says more or there is nobody to read them."""
+        if self._reader is None or choice < 0 or view.observation.has_depth:
+            return None
+        seen = view.choices[choice]
+        if id(seen) not in self._readings:
+            self._readings[id(seen)] = self._reader.read(self.skeleton, seen.rays, seen.relative, view.score)
+        return self._readings[id(seen)]
+
     def _search(self, view: HandView, choice: int) -> FrameFit | None:
         """From the landmarks alone, wherever the hand was before."""
         observation = view.choices[choice]
         size = self.size if self.size is not None else 1.0
         is_open = self.size is None and observation.has_depth
         candidates = []
-        for start in hand_starts(self.skeleton, observation, size):
+        reading = self._reading(view, choice)
+        starts = (
+            hand_starts(self.skeleton, observation, size)
+            if reading is None
+            else [HandConfiguration(reading.rotation, size * reading.wrist, reading.postures.mean, size)]
+        )
+        for start in starts:
             prior = self._no_motion(start, is_open)
-            terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]))
+            error = None
+            if reading is not None:
+                prior, _ = _with_reading(prior, reading)
+                error = LANDMARK_ERROR_BESIDE_READING
+            terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]), error)
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
         candidates.sort(key=lambda found: found.cost)
         candidates = [found for found in candidates if self._is_near(found.configuration)]
@@ -270,11 +316,10 @@ class HandTrackFitter:
 
     def _no_motion(self, start: HandConfiguration, is_open: bool) -> PriorTerms:
         spread = self.options.size_spread
-        start, firmness = self._with_distance(start, 0.0)
         return PriorTerms(
             start._replace(scale=1.0) if is_open else start,
             0.0,
-            np.array([0.0, 0.0, firmness]),
+            np.zeros(3),
             np.zeros(self.skeleton.num_dofs),
             1.0 / spread if is_open and spread > 0 else 1e4,
             *self._postures,
@@ -285,7 +330,14 @@ class HandTrackFitter:
     ) -> FrameFit:
         """Match skin and outline, solve, and again; choice -1 leaves the landmarks out."""
         observation = view.choices[choice] if choice >= 0 else view.observation
-        terms = landmark_terms(self.skeleton, observation, float(max(start.wrist[2], 0.05)))
+        reading, contradiction = self._reading(view, choice), 0.0
+        error = None if reading is None else LANDMARK_ERROR_BESIDE_READING
+        terms = landmark_terms(self.skeleton, observation, float(max(start.wrist[2], 0.05)), error)
+        if reading is not None:
+            prior, contradiction = _with_reading(prior, reading)
+        if not observation.has_depth:
+            expected, firmness = self._with_distance(prior.expected, prior.wrist[2])
+            prior = prior._replace(expected=expected, wrist=np.array([*prior.wrist[:2], firmness]))
         if choice < 0:
             if not observation.has_depth:
                 prior = prior._replace(
@@ -304,6 +356,7 @@ class HandTrackFitter:
                     planes, match_outline(self.skeleton, solution.configuration, view.outline).planes
                 )
             solution = solve_hand(self.skeleton, solution.configuration, terms, planes, prior, count)
+        solution = solution._replace(cost=solution.cost + contradiction)
         return self._judged(view, observation, choice, solution)
 
     def _judged(self, view: HandView, observation: HandObservation, choice: int, solution: HandSolution) -> FrameFit:
@@ -321,6 +374,34 @@ class HandTrackFitter:
             if not observation.has_depth:
                 supported = outline.uncovered < 1.0 - VISIBLE_SKIN and outline.outside < VISIBLE_SKIN
         return FrameFit(configuration, cost, choice >= 0, supported, choice)
+
+
+def _with_reading(prior: PriorTerms, reading: LandmarkReading) -> tuple[PriorTerms, float]:
+    """The prior with what landmarks say of turn and bends, and the cost of what they say apart from each other."""
+    read = reading.rotation_error**-2
+    moved = prior.rotation**2
+    rotation = nearest_rotation(moved * prior.expected.rotation + read * reading.rotation)
+    firm = np.trace(rotation.T @ (moved * prior.expected.rotation + read * reading.rotation)) / 3.0
+    # Both squares are 3 - trace: what is left when they are joined does not depend on the pose.
+    apart = 1.5 * (moved + read - firm)
+    wrist, firmness = prior.expected.wrist.copy(), prior.wrist.copy()
+    far = max(prior.expected.scale * float(reading.wrist[2]), 0.05)
+    near, seen = firmness[2] ** 2, (reading.distance_error * far) ** -2
+    apart += 0.5 * near * seen / (near + seen) * (wrist[2] - far) ** 2 + np.log(reading.distance_error)
+    wrist[2], firmness[2] = (near * wrist[2] + seen * far) / (near + seen), np.sqrt(near + seen)
+    joined = prior._replace(
+        expected=prior.expected._replace(rotation=rotation, wrist=wrist),
+        rotation=float(np.sqrt(max(firm, 1e-9))),
+        wrist=firmness,
+        posture=reading.postures.mean,
+        posture_precision=reading.postures.precision,
+    )
+    return joined, float(apart) + reading.log_volume - USUAL_LOG_VOLUME
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    return float(values[order][np.searchsorted(np.cumsum(weights[order]), 0.5 * weights.sum())])
 
 
 def landmark_error(skeleton: HandSkeleton, configuration: HandConfiguration, observation: HandObservation) -> float:

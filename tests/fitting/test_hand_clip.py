@@ -199,8 +199,8 @@ def test_without_depth_the_size_of_the_model_tells_the_distance(seed):
     (track,) = initialise_hands(MODELS, frames, use_depth=False)
     assert track.seen.all()
     assert float(track.params.scale[0]) == 1.0
-    # Landmarks err by 1 px = 1.5 mm; where the hand's posture is not the usual one, its distance errs by a fortieth.
-    assert errors_mm(track, truth).max() < 16.0
+    # Landmarks err by 1 px = 1.5 mm; how large the hand is, is not known: its distance errs by a thirtieth.
+    assert errors_mm(track, truth).max() < 21.0
 
 
 def test_depth_is_ignored_where_it_shall_be():
