@@ -378,19 +378,31 @@ def evaluate_clips(
 
 @app.command()
 def train(
-    method: Annotated[str, typer.Argument(help="What to train: view-features, the network of the Fréchet distance.")],
+    method: Annotated[str, typer.Argument(help="What to train; an unknown name lists what there is.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the weights; gone on in.")],
-    grasps: Annotated[
-        Path | None, typer.Option(metavar="GRASPS.npz", help="A file of grasps; by default the published set.")
+    data: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="File or folder to learn from; by default the published set.")
     ] = None,
-    per_object: Annotated[int, typer.Option(min=1, help="Grasps of each object, at most.")] = 20,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the data.")] = 12,
+    size: Annotated[str, typer.Option(help="Of the network: small, or paper.")] = "small",
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the optimiser, in all.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Of training, in all; the rate falls in time.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples of a step, in each process.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Train a network on grasps; Ctrl-C stops it, the same command goes on."""
-    from grasp_nodes.cli.training import train_method
-    from grasp_nodes.data.view_feature_training import TrainingSettings
+    """Train a network; Ctrl-C stops it, the same command goes on. torchrun -m grasp_nodes train ... uses several."""
+    import sys
 
-    settings = TrainingSettings(per_object, epochs, seed=seed)
-    raise typer.Exit(train_method(method, grasps, output, settings, as_json=json))
+    from grasp_nodes.cli.training import TrainingRequest, parse_options, train_method
+
+    command = " ".join(["grasp-nodes", *sys.argv[1:]])
+    request = TrainingRequest(
+        *(output, data, size, steps, minutes, batch, seed, device),  # type: ignore[arg-type]
+        options=parse_options(settings or ()),
+        command=command,
+    )
+    raise typer.Exit(train_method(method, request, as_json=json))

@@ -1,7 +1,7 @@
 """The methods that make grasps, by the names that commands take: the one place where they are registered.
 
-A method is ``NAME``, ``NAME+rank8`` (for each grasp the best of eight, by the method's own score), ``NAME+polish``,
-both, or ``file:PATH`` for a file of grasps.
+A method is ``NAME``, ``NAME+rank8`` (for each grasp the best of eight, by `GraspScorer`; a file's by its scores),
+``NAME+polish``, both, or ``file:PATH`` for a file of grasps.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
 from grasp_nodes.objects.model import ObjectModel
+from grasp_nodes.synthesis.ranking import GraspScorer, ScoredGenerator
 
 FILE_PREFIX = "file:"
 HandModels = Mapping[Side, HandModel]
@@ -153,9 +154,14 @@ def _composed(name: MethodName, base: Method, polisher: Polisher, models: HandMo
     generator, labelled, version = base.generator, base.labelled, base.version
     if generator is None:
         return replace(base, name=str(name))
+    scorers = {side: GraspScorer(model) for side, model in models.items()}
+    if name.base in GENERATORS:
+        generator = ScoredGenerator(generator, scorers)
     if name.rank > 1:
         generator = BestOfMany(generator, name.rank)
     if name.polish:
         generator = PolishedGenerator(generator, polisher, models)
+        if name.base in GENERATORS:
+            generator = ScoredGenerator(generator, scorers)  # what was true of the hands before is not any more
         labelled, version = False, f"{version} {POLISH_VERSION}"
     return Method(str(name), generator, labelled, base.timed or name.polish, base.device, version)

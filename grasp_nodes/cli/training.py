@@ -1,71 +1,190 @@
-"""``grasp-nodes train``: networks from grasps."""
+"""``grasp-nodes train``: the methods that can be trained, by name, and what is common to training any of them."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from grasp_nodes.cli.grasp_file_methods import check_hand
-from grasp_nodes.cli.long_work import INTERRUPTED
-from grasp_nodes.data.grasp_files import check_meshes, read_grasps
-from grasp_nodes.data.grasp_set import OPEN_GRASPS_FILE, open_grasps
-from grasp_nodes.data.view_feature_training import TrainingSettings, train_view_features
+from grasp_nodes.cli.long_work import INTERRUPTED, alone_in
 from grasp_nodes.data.workers import WorkError
-from grasp_nodes.errors import InputError
-from grasp_nodes.evaluation.view_features import VERSION, WEIGHTS_VARIABLE
-from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.errors import GraspNodesError, InputError
 
-METHODS = ("view-features",)
-WORK_FOLDER = "work"
+Size = Literal["small", "paper"]
+ProgressReport = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
+Settings = TypeVar("Settings")
+
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
-def train_method(method: str, grasps: Path | None, output: Path, settings: TrainingSettings, as_json: bool) -> int:
-    """Train a network.
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What a user asks of any method; None = what suits the method.
+
+    output: folder of the weights and of what a stopped training goes on from. data: file or folder that it learns from,
+    None = the published set. size: ``small`` as shipped, or as large as in the ``paper``. steps, minutes, batch: of the
+    training. seed: of everything random. device: ``auto``, ``cpu``, ``cuda``.
+    options: of the method alone, by name; what a method does not know it refuses (`apply_options`).
+    command: that was given, for the card of the weights.
+    """
+
+    output: Path
+    data: Path | None = None
+    size: Size = "small"
+    steps: int | None = None
+    minutes: float | None = None
+    batch: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    options: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if self.size not in get_args(Size):
+            raise InputError(f"size: expected one of {', '.join(get_args(Size))}, got {self.size!r}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """weights: the file that was written. card: of it. usage: how it is used, in one line."""
+
+    weights: Path
+    card: Mapping[str, Any]
+    usage: str = ""
+
+
+@dataclass(frozen=True)
+class TrainedMethod:
+    """about: what is trained, in a few words. train: does it; heavy imports belong inside."""
+
+    about: str
+    train: Callable[[TrainingRequest, ProgressReport], Outcome]
+
+
+def _view_features(request: TrainingRequest, report: ProgressReport) -> Outcome:
+    from grasp_nodes.cli.training_view_features import train
+
+    return train(request, report)
+
+
+METHODS: Mapping[str, TrainedMethod] = {
+    "view-features": TrainedMethod("the network of the Fréchet distance", _view_features),
+}
+
+
+def train_method(method: str, request: TrainingRequest, as_json: bool) -> int:
+    """Train a network, or go on training it. Under torchrun the first process alone writes and talks.
 
     Args:
-        method: one of `METHODS`. grasps: file of grasps, None = the published set. output: folder of the weight file,
-            and of what a stopped training goes on from. settings: of the training.
-        as_json: one JSON object as the last line.
+        method: one of `METHODS`. request: see there. as_json: one JSON object, the card, as the last line.
 
     Returns:
         Exit code: 0, or 130 after Ctrl-C.
 
     Raises:
-        InputError: no such method, or grasps that cannot be used. MissingFileError: no grasps.
+        InputError: no such method, or data that cannot be used. MissingFileError: no data.
         WorkError: the folder cannot be written, as on a full disk.
     """
     if method not in METHODS:
-        raise InputError(f"method {method!r}: expected one of {', '.join(METHODS)}")
-    found = open_grasps() if grasps is None else read_grasps(grasps)
-    model = load_hand_model(found.hands.side)
-    where = Path(OPEN_GRASPS_FILE) if grasps is None else grasps
-    check_hand(str(where), found, model)
-    check_meshes(where, found.objects)
-    target = output / f"{VERSION}.npz"
-    console = Console(stderr=True)
+        known = ", ".join(f"{name} ({one.about})" for name, one in METHODS.items())
+        raise InputError(f"method {method!r}: cannot be trained; expected one of {known}")
+    first = os.environ.get("RANK", "0") == "0"
+    console = Console(stderr=True, quiet=not first)
     try:
-        with Progress(*_COLUMNS, console=console, transient=True) as bar:
-            tasks = {what: bar.add_task(what, total=None) for what in ("drawing", "training")}
-            card = train_view_features(
-                *(found, model, settings, output / WORK_FOLDER, target),
-                lambda what, done, total: bar.update(tasks[what], completed=done, total=total),
-            )
+        with ExitStack() as stack:
+            if first:
+                stack.enter_context(alone_in(request.output))
+            bar = stack.enter_context(Progress(*_COLUMNS, console=console, transient=True))
+            tasks: dict[str, Any] = {}
+
+            def report(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bar.add_task(what, total=total)
+                bar.update(tasks[what], completed=done, total=total)
+
+            outcome = METHODS[method].train(request, report)
     except KeyboardInterrupt:
-        console.print(f"Stopped. What is finished is kept in {output}: the same command goes on from there.")
+        console.print(f"Stopped. What is finished is kept in {request.output}: the same command goes on from there.")
         return INTERRUPTED
+    except GraspNodesError:
+        raise  # a file that is missing is an OSError, too
     except OSError as error:
         raise WorkError(
-            f"output {output}: cannot be written ({error}); what is finished is kept: make room there and run the same "
-            "command again"
+            f"output {request.output}: cannot be written ({error}); what is finished is kept: make room there and run "
+            "the same command again"
         ) from error
-    for name, value in card.items():
-        typer.echo(f"{name}: {value}")
-    typer.echo(f"{target}: use it with {WEIGHTS_VARIABLE}={target}")
-    if as_json:
-        typer.echo(json.dumps(card))
+    if first:
+        for name, value in outcome.card.items():
+            typer.echo(f"{name}: {value}")
+        typer.echo(f"{outcome.weights}: {outcome.usage}" if outcome.usage else str(outcome.weights))
+        if as_json:
+            typer.echo(json.dumps(outcome.card))
     return 0
+
+
+def parse_options(words: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` by name.
+
+    Raises:
+        InputError: not of that form, or named twice.
+    """
+    pairs = [word.partition("=") for word in words]
+    wrong = [word for word, (name, equals, _) in zip(words, pairs, strict=True) if not (name and equals)]
+    if wrong:
+        raise InputError(f"--set {wrong[0]}: expected NAME=VALUE")
+    names = [name for name, _, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"--set: {', '.join(twice)} given more than once")
+    return {name: value for name, _, value in pairs}
+
+
+def apply_options(settings: Settings, options: Mapping[str, str], *others: str) -> Settings:
+    """A dataclass with some of its fields replaced by what a user wrote.
+
+    Args:
+        settings: instance of a dataclass of numbers, words, switches, None, and tuples of them (JSON).
+        options: by name of the field. others: names that are meant for something else.
+
+    Raises:
+        InputError: no such field, or a value that it cannot have; the message lists what there is.
+    """
+    known = {one.name: getattr(settings, one.name) for one in fields(settings)}  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    for name, text in options.items():
+        if name in others:
+            continue
+        if name not in known:
+            listed = ", ".join(f"{key}={value}" for key, value in known.items())
+            raise InputError(f"--set {name}: there is no such setting; expected some of {listed}")
+        changes[name] = _value(name, text, known[name])
+    return replace(settings, **changes)  # type: ignore[type-var]
+
+
+def _value(name: str, text: str, default: Any) -> Any:
+    """A word as it is where the default is one; otherwise JSON of the default's kind."""
+    if isinstance(default, str):
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(value)
+    kinds: tuple[type, ...] = (type(default),)
+    if default is None:
+        return value
+    if isinstance(default, float):
+        kinds = (float, int)
+    if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(default, bool):
+        raise InputError(f"--set {name}={text}: expected a value such as {json.dumps(default)}")
+    return float(text) if isinstance(default, float) else value

@@ -246,8 +246,8 @@ def test_grasps_that_cannot_be_used_are_named(model: HandModel, tmp_path: Path) 
 
 def test_the_command_trains(model: HandModel, tmp_path: Path) -> None:
     write_grasps(tmp_path / "grasps.npz", toy_grasps(model, per_object=2))
-    command = ["train", "view-features", "--grasps", str(tmp_path / "grasps.npz"), "-o", str(tmp_path / "out")]
-    result = CliRunner().invoke(app, [*command, "--epochs", "1", "--per-object", "2", "--json"])
+    command = ["train", "view-features", "--data", str(tmp_path / "grasps.npz"), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*command, "--set", "epochs=1", "--set", "per_object=2", "--json"])
     assert result.exit_code == 0, result.output
     card = json.loads(result.output.splitlines()[-1])
     assert card["images"] == 28
