@@ -38,7 +38,7 @@ def backdrop(rng: np.random.Generator, size: int, focal: float, table: ColorsOfP
 
 
 def cover_edges(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """A thing before an image's border, as large as a quarter of its side; the image (S, S, 3) itself is not changed."""
+    """A thing before an image's border, up to a quarter of its side large; the image (S, S, 3) is not changed."""
     size = len(image)
     turn = rng.uniform(0, 2 * np.pi)
     middle = 0.5 * size + 0.45 * size * np.array([np.cos(turn), np.sin(turn)])
