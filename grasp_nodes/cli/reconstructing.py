@@ -35,6 +35,8 @@ from grasp_nodes.geometry.camera import Frame
 FAILED = 1
 LINE_SECONDS = 30.0
 """Where the output is no terminal, how often a line says how it goes."""
+DOUBTFUL_IOU = 0.5
+"""Below it, more of silhouette and mask lies apart than on each other: that it is this object is doubtful."""
 HEADLINE = ("hand_mpjpe_mm", "object_add_s_mm", "penetration_mm", "contact_accuracy")
 
 
@@ -162,9 +164,12 @@ def _end_early(
 
 
 def _how_far(folder: TrajectoryFolder, request: Request, inputs: Inputs) -> str:
+    done = folder.frames_done()
+    if not done:
+        return "Stopped before any frame was finished: the same command begins anew."
     return (
-        f"Stopped after {folder.frames_done()} of {len(inputs.source)} frames. What is finished is kept in "
-        f"{request.output}: the same command goes on from there."
+        f"Stopped after {done} of {len(inputs.source)} frames. What is finished is kept in {request.output}: the same "
+        "command goes on from there."
     )
 
 
@@ -190,6 +195,13 @@ def _tell(console: Console, request: Request, inputs: Inputs, written: Written) 
     for name, angle in report["rotation_ambiguity_rad"].items():
         if angle:
             _say(console, f"{name}: the images do not tell it from itself turned by {angle:.2f} rad.")
+    for name, overlap in report["object_iou"].items():
+        if overlap < DOUBTFUL_IOU:
+            _say(
+                console,
+                f"{name}: only {overlap:.0%} of its silhouette and of what was taken for it lie on each other. It may "
+                "not be in the clip, or something else was taken for it (see sheet.png): give --object-box.",
+            )
     nothing = not report["found_share"] and not report["object_share"]
     if nothing:
         _say(console, "Neither a hand nor an object was found in any frame; see report.json and sheet.png.")

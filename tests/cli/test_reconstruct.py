@@ -421,6 +421,18 @@ def test_the_parts_that_can_be_used_are_reported(call: Call, stand: Stand, tmp_p
     assert report_of(out)["usable_parts"] == [part]
 
 
+@pytest.mark.parametrize(("overlap", "doubted"), [(0.3, True), (0.9, False)])
+def test_a_mesh_that_does_not_fit_what_is_seen_is_said(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path, overlap: float, doubted: bool
+) -> None:
+    """A mesh is fitted to whatever is taken for the object, be it the hand itself."""
+    stand.change = lambda state, row: replace(state, residuals={"sphere_iou": 0.9 if row < 2 else overlap})
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 0
+    assert ("sphere: only 30%" in said) == doubted
+    assert report_of(tmp_path / "out")["object_iou"] == {"sphere": pytest.approx(overlap)}
+
+
 def test_two_runs_do_not_work_in_one_folder(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
     with working_alone(tmp_path / "out"):
         code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
@@ -582,7 +594,9 @@ def test_settings_with_which_nothing_was_finished_bind_nobody(
     call: Call, stand: Stand, clip: Path, tmp_path: Path
 ) -> None:
     stand.stop_after = 0
-    assert call(clip, "--object", BALL, "-o", tmp_path / "out")[0] == 130
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 130
+    assert "before any frame was finished" in said
     assert not (tmp_path / "out" / "trajectory.npz").exists()
     stand.stop_after = None
     assert call(clip, "--object", BALL, "-o", tmp_path / "out", "--seed", 1)[0] == 0

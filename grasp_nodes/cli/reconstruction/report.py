@@ -28,13 +28,14 @@ class StateSummary:
     """What is gathered of the states, one window after the other, for the report.
 
     frames: a row each. stamps, hands: keypoints (21, 3) by (side, track id) and frame, for the jitter. objects: the
-    frames with an answer, by id.
+    frames with an answer, by id. overlaps: of silhouette and mask, where there is one, by id.
     """
 
     frames: list[dict[str, Any]] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
     hands: dict[tuple[str, int], dict[int, np.ndarray]] = field(default_factory=dict)
     objects: dict[str, list[int]] = field(default_factory=dict)
+    overlaps: dict[str, list[float]] = field(default_factory=dict)
     status: dict[FitStatus, int] = field(default_factory=lambda: dict.fromkeys(FitStatus, 0))
     with_hand: int = 0
     with_object: int = 0
@@ -51,6 +52,8 @@ class StateSummary:
                 self.hands.setdefault((hand.params.side, hand.track_id), {})[row] = hand.keypoints
             for found in state.objects:
                 self.objects.setdefault(found.object_id, []).append(row)
+                if (overlap := state.residuals.get(f"{found.object_id}_iou")) is not None:
+                    self.overlaps.setdefault(found.object_id, []).append(overlap)
             self.frames.append(
                 {
                     "frame": row,
@@ -145,6 +148,7 @@ def make_report(
             },
             "seconds": seconds,
             "seconds_per_frame": total / count if count and total else None,
+            "object_iou": {name: float(np.median(values)) for name, values in sorted(summary.overlaps.items())},
             "usable_parts": summary.usable_parts(),
             "jitter": summary.jitter(),
             "rotation_ambiguity_rad": ambiguity,
