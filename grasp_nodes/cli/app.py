@@ -376,6 +376,29 @@ def evaluate_clips(
     raise typer.Exit(judge(Request(variants, named, output, count, frames, seed, processes, worst, markdown, json)))
 
 
+@app.command(name="evaluate-geo")
+def evaluate_geo(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results; gone on in.")],
+    variants: Annotated[
+        str, typer.Option(metavar="A,B", help="Names of the table; main, or all with the paper's Table 5.")
+    ] = "main",
+    grasps: Annotated[int, typer.Option(min=1, help="Of the open set, that are perturbed.")] = 500,
+    per_object: Annotated[int, typer.Option(min=1, help="Of these on one object.")] = 5,
+    simulated: Annotated[int, typer.Option(min=0, help="Of these that are dropped, too.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice and of the noise.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of numerical libraries.")] = 2,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as a page there.")] = None,
+    json: Json = False,
+) -> None:
+    """Refine perturbed grasps with GeO and its baselines, beside CPF's tables; Ctrl-C stops it, it can go on."""
+    from grasp_nodes.cli.evaluating_geo import Request
+    from grasp_nodes.cli.evaluating_geo import evaluate_geo as judge
+    from grasp_nodes.cli.geo_evaluation import Asked
+
+    asked = Asked(grasps, per_object, simulated, seed)
+    raise typer.Exit(judge(Request(output, asked, variants, threads, markdown, json)))
+
+
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(help="What to train; an unknown name lists what there is.")],

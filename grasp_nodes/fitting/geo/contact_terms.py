@@ -6,7 +6,7 @@ Each takes hand vertices in the object's frame and returns attraction and repuls
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -39,6 +39,10 @@ class ContactTerms(Protocol):
         """(B,) each, of hand vertices (B, V, 3), m, in the object's frame; differentiable."""
         ...
 
+    def part(self, rows: Tensor) -> ContactTerms:
+        """Those of some of the hands."""
+        ...
+
 
 @dataclass(frozen=True)
 class SpringContact:
@@ -60,6 +64,11 @@ class SpringContact:
         if self.repulsion is None:
             return attraction, torch.zeros_like(attraction)
         return attraction, self.repulsion.energy(at_object) / unit
+
+    def part(self, rows: Tensor) -> SpringContact:
+        """As `ContactTerms`."""
+        every = self.attraction
+        return replace(self, attraction=AnchorPotential(every.stiffness[rows], every.centre[rows], every.rest[rows]))
 
 
 class VanillaContact:
@@ -84,6 +93,10 @@ class VanillaContact:
         attraction = 0.5 * VANILLA_WEIGHT * (squared * near).sum(dim=1)
         return attraction, torch.zeros_like(attraction)
 
+    def part(self, rows: Tensor) -> VanillaContact:  # noqa: ARG002 - the protocol has it
+        """As `ContactTerms`: one rule for all hands."""
+        return self
+
 
 class ObManContact:
     """The paper's baseline (b): attraction and repulsion of ObMan (Hasson et al., CVPR 2019, equations 4 to 6).
@@ -103,6 +116,10 @@ class ObManContact:
         repulsion = OBMAN_REPULSION * torch.tanh(torch.relu(-distance) / OBMAN_REPULSION)
         scale = 0.5 * OBMAN_WEIGHT / self._unit
         return scale * attraction.mean(dim=1), scale * repulsion.mean(dim=1)
+
+    def part(self, rows: Tensor) -> ObManContact:  # noqa: ARG002 - the protocol has it
+        """As `ContactTerms`: one rule for all hands."""
+        return self
 
 
 def annotated_springs(anchors: HandAnchors, vertices: Tensor, points: Tensor) -> AttractiveSprings:

@@ -6,6 +6,7 @@ of the object as it was; springs act in the frame of the object as it is.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -100,6 +101,13 @@ class GraspingEnergy:
         away = (points - self.centre).double()
         self.spread = (away.T @ away / len(away)).to(model.dtype)
         """(3, 3), m^2: mean of the outer products of the object's points."""
+
+    def part(self, rows: Tensor) -> GraspingEnergy:
+        """That of some of the hands."""
+        result = copy(self)
+        result.hands, result.contact = self.hands[rows], self.contact.part(rows)
+        result.wrist, result.start, result.orient = self.wrist[rows], self.start[rows], self.orient[rows]
+        return result
 
     def posed(self, at: GraspShift) -> PosedGrasp:
         """Hands at their new places; differentiable."""

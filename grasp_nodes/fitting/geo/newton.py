@@ -13,8 +13,8 @@ _LARGEST_TURN = 0.3
 """rad, of one step."""
 _LARGEST_SHIFT = 0.02
 """m, of one step."""
-_LEAST_GAIN = 1e-5
-"""Relative to the energy."""
+_LEAST_GAIN = 3e-4
+"""Relative to the energy; a step that gains less is followed by one more at most."""
 _STUBBORN = 1e6
 """Damping at which a hand is taken for settled: even the smallest steps do not help."""
 
@@ -48,7 +48,10 @@ def descend(energy: GraspingEnergy, start: GraspShift, steps: int = 60) -> Desce
         step = np.zeros((batch, bend.shape[1]))
         step[rows] = -np.linalg.solve(matrix, gradient[rows][..., None])[..., 0]
         tried = _moved(at, _limited(step, moving))
-        new_terms, new_gradient, new_seen = _with_gradient(energy, tried, moving)
+        new_terms, new_gradient, new_seen = terms.copy(), gradient.copy(), seen.copy()
+        index = torch.from_numpy(rows)
+        part = energy if len(rows) == batch else energy.part(index)
+        new_terms[rows], new_gradient[rows], new_seen[rows] = _with_gradient(part, tried.rows(index), moving)
         new_total = new_terms.sum(axis=1)
         better = active & (new_total < total)
         gain = np.where(better, (total - new_total) / np.maximum(total, 1e-12), 0.0)
@@ -58,7 +61,7 @@ def descend(energy: GraspingEnergy, start: GraspShift, steps: int = 60) -> Desce
         course.append(terms)
         damping = np.where(better, np.maximum(0.3 * damping, 1e-7), 4.0 * damping)
         quiet = np.where(better & (gain < _LEAST_GAIN), quiet + 1, np.where(better, 0, quiet))
-        active &= (quiet < 3) & (damping < _STUBBORN)
+        active &= (quiet < 2) & (damping < _STUBBORN)
         fresh = np.flatnonzero(better & active)
         if len(fresh):
             index = torch.from_numpy(fresh)

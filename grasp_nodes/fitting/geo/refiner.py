@@ -20,6 +20,7 @@ from grasp_nodes.fitting.geo.contact_terms import SpringContact, annotated_sprin
 from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
 from grasp_nodes.fitting.geo.result import NO_SPRINGS, Descent, GeoResult
 from grasp_nodes.fitting.geo.settings import GeoSettings
+from grasp_nodes.hand.anatomy import HandAnatomy
 from grasp_nodes.hand.anchors import HandAnchors
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
@@ -46,6 +47,7 @@ class GeoRefiner:
             raise InputError(f"GeO: solver: expected one of {', '.join(SOLVERS)}, got {solver!r}")
         self.model, self.settings, self.solver = model, settings or GeoSettings(), solver
         self.anchors = HandAnchors.of_model(model)
+        self.anatomy = HandAnatomy.of_model(model)
         self._repulsion: tuple[ObjectModel, RepulsiveSprings | None] | None = None
 
     def __call__(self, hands: HandParams, object_model: ObjectModel) -> HandParams:
@@ -142,10 +144,9 @@ class GeoRefiner:
         kept = (count > 0)[:, None]
         moved = replace(
             moved,
-            **{
-                name: torch.where(kept, getattr(moved, name), getattr(hands, name))
-                for name in ("global_orient", "hand_pose", "transl")
-            },
+            global_orient=torch.where(kept, moved.global_orient, hands.global_orient),
+            hand_pose=torch.where(kept, moved.hand_pose, hands.hand_pose),
+            transl=torch.where(kept, moved.transl, hands.transl),
         )
         return GeoResult(
             moved,
@@ -185,20 +186,26 @@ def joined(parts: Sequence[GeoResult]) -> GeoResult:
     """Results of several batches at one object as one; shorter courses stay at their last value."""
     longest = max(len(part.course) for part in parts)
     hands = [part.hands for part in parts]
-    course = [np.concatenate([one.course, one.course[-1:].repeat(longest - len(one.course), axis=0)]) for one in parts]
     return GeoResult(
         replace(
             hands[0],
-            **{
-                name: torch.cat([getattr(one, name) for one in hands])
-                for name in ("global_orient", "hand_pose", "betas", "transl", "scale")
-            },
+            global_orient=torch.cat([one.global_orient for one in hands]),
+            hand_pose=torch.cat([one.hand_pose for one in hands]),
+            betas=torch.cat([one.betas for one in hands]),
+            transl=torch.cat([one.transl for one in hands]),
+            scale=torch.cat([one.scale for one in hands]),
         ),
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("T_start_object", "springs", "energy_before", "energy_after")
+        np.concatenate([part.T_start_object for part in parts]),
+        np.concatenate([part.springs for part in parts]),
+        np.concatenate([part.energy_before for part in parts]),
+        np.concatenate([part.energy_after for part in parts]),
+        np.concatenate(
+            [
+                np.concatenate([part.course, part.course[-1:].repeat(longest - len(part.course), axis=0)])
+                for part in parts
+            ],
+            axis=1,
         ),
-        np.concatenate(course, axis=1),
         np.concatenate([part.steps for part in parts]),
         [reason for part in parts for reason in part.reason],
         sum(part.seconds for part in parts),

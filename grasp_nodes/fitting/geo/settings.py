@@ -21,8 +21,8 @@ class GeoSettings:
     attraction: float = 1.0
     repulsion: float = 1e-3
     reach: float = 0.02
-    anatomy: float = 10.0
-    offset: float = 10.0
+    anatomy: float = 3.0
+    offset: float = 3.0
     move_object: bool = False
     iterations: int = 400
     rate: float = 1e-2
