@@ -1,0 +1,234 @@
+"""MIHO as a whole: HoNet tells poses, PiCR the springs between them, and GeO lets the springs pull.
+
+GeO comes in as an argument typed by `SpringRefiner`, so that whoever puts the parts together chooses its settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grasp_nodes.contact.springs import CONTACT_PROBABILITY, AttractiveSprings
+from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.geo.result import GeoResult
+from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.geometry.crop_camera import CropCamera
+from grasp_nodes.hand.anatomy import mirror_pose
+from grasp_nodes.hand.anchors import HandAnchors
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import HandParams, Side
+from grasp_nodes.hand.placement import move_hands
+from grasp_nodes.miho.honet import HandObjectPoses, HoNet
+from grasp_nodes.miho.picr import PiCR, PiCROutput
+from grasp_nodes.miho.pose_errors import as_pixels
+from grasp_nodes.miho.shape_code import shape_code
+from grasp_nodes.objects.model import ObjectModel
+
+MIRROR = np.diag([-1.0, 1.0, 1.0])
+
+
+class SpringRefiner(Protocol):
+    """GeO: moves hands at one object until springs and hand are at rest."""
+
+    def refine(
+        self, hands: HandParams, object_model: ObjectModel, springs: AttractiveSprings | None = None
+    ) -> GeoResult:
+        """Hands in the object's frame, B of them with the springs of each."""
+        ...
+
+
+@dataclass(frozen=True)
+class SpringField:
+    """What PiCR tells of B objects, each with the same N points: a contact potential field (CPF).
+
+    points: (N, 3), m, object's frame. contact: (B, N) in [0, 1], 0 where the point is not in the image. region: (B, N)
+    int64. elasticity: (B, N, 4) in [0, 1], of the anchors of the region.
+    """
+
+    points: Tensor
+    contact: Tensor
+    region: Tensor
+    elasticity: Tensor
+
+    @staticmethod
+    def of_output(output: PiCROutput, points: Tensor) -> SpringField:
+        """From the network's logits."""
+        contact = output.contact.sigmoid() * output.in_image
+        return SpringField(points, contact, output.region.argmax(dim=2), output.elasticity.sigmoid())
+
+    def springs(self, anchors: HandAnchors, threshold: float = CONTACT_PROBABILITY) -> AttractiveSprings:
+        """Algorithm 1, lines 2 to 6."""
+        return AttractiveSprings.of_contact(anchors, self.points, self.contact, self.region, self.elasticity, threshold)
+
+
+@dataclass(frozen=True)
+class GraspInView:
+    """One hand and one object of one image.
+
+    hands: one hand, in the object's frame. T_camera_object: (4, 4) float64, m. field: of the springs, None without
+    PiCR; its points are the object's. refined: whether springs pulled.
+    """
+
+    hands: HandParams
+    T_camera_object: np.ndarray
+    field: SpringField | None = None
+    refined: bool = False
+
+    def hands_in_camera(self, model: HandModel) -> HandParams:
+        """The hand in the camera."""
+        return move_hands(self.hands, self.T_camera_object, model)
+
+
+class MihoPipeline:
+    """From images of a hand with a known object to their poses.
+
+    Args:
+        models: of the hands by side; the networks know right hands, left ones are seen in a mirror.
+        honet, picr: networks; picr None = poses are HoNet's alone. refiners: GeO by side, None = no refinement.
+        threshold: of contact, from which a point has springs.
+    """
+
+    def __init__(
+        self,
+        models: dict[Side, HandModel],
+        honet: HoNet,
+        picr: PiCR | None = None,
+        refiners: dict[Side, SpringRefiner] | None = None,
+        threshold: float = CONTACT_PROBABILITY,
+    ) -> None:
+        if "right" not in models:
+            raise InputError(
+                "MIHO: the networks are of right hands: the right hand's model is needed for left ones, too"
+            )
+        self._models, self._honet, self._picr = models, honet.eval(), picr.eval() if picr is not None else None
+        self._refiners, self._threshold = refiners or {}, threshold
+        self._anchors = {side: HandAnchors.of_model(model) for side, model in models.items()}
+
+    @property
+    def size(self) -> int:
+        """px, of the crops that the networks read."""
+        return self._honet.config.size
+
+    def __call__(
+        self, image: np.ndarray, camera: CameraModel, box: np.ndarray, object_model: ObjectModel, side: Side
+    ) -> GraspInView:
+        """One image.
+
+        Args:
+            image: (H, W, 3) uint8, RGB. camera: that took it. box: (4,) px: x0, y0, x1, y1, about hand and object.
+            object_model: what is held. side: of the hand.
+
+        Raises:
+            InputError: an image of another type or size than the camera's, or a box without extent.
+        """
+        if image.dtype != np.uint8 or image.shape != (camera.height, camera.width, 3):
+            raise InputError(
+                f"image: expected uint8 {(camera.height, camera.width, 3)}, got {image.dtype} {image.shape}"
+            )
+        crop = CropCamera.around(box, camera, self.size)
+        cut = crop.cut(image, camera)
+        found = self.crops(cut[None], np.array([crop.focal]), object_model, side)[0]
+        pose = found.T_camera_object.copy()
+        pose[:3] = crop.R_crop_camera.T @ pose[:3]
+        return replace(found, T_camera_object=pose)
+
+    @torch.no_grad()
+    def crops(
+        self, images: np.ndarray, focal: np.ndarray, object_model: ObjectModel, side: Side = "right"
+    ) -> list[GraspInView]:
+        """Crops of one object.
+
+        Args:
+            images: (B, S, S, 3) uint8, RGB. focal: (B,) px; principal points are the images' middles.
+        """
+        if side not in self._models:
+            raise InputError(f"MIHO: there is no model of a {side} hand")
+        device = next(self._honet.parameters()).device
+        flip = MIRROR if side == "left" else np.eye(3)
+        seen = torch.from_numpy(np.ascontiguousarray(images[:, :, ::-1] if side == "left" else images)).to(device)
+        points, normals = (
+            np.asarray(value, np.float64) @ flip for value in (object_model.points, object_model.normals)
+        )
+        middle = 0.5 * (points.max(axis=0) + points.min(axis=0))
+        told = None
+        if self._honet.config.condition:
+            told = torch.from_numpy(shape_code(points - middle)).to(device).expand(len(images), -1)
+        pixels, length = as_pixels(seen), torch.from_numpy(np.asarray(focal, np.float32)).to(device)
+        right = self._models["right"]
+        poses = self._honet(pixels, told).poses(length, self.size, right)
+        field = None
+        if self._picr is not None:
+            field = self._field(self._picr, pixels, length, poses, points - middle, normals)
+        return self._placed(poses, field, object_model, middle, side)
+
+    def _field(
+        self, picr: PiCR, images: Tensor, focal: Tensor, poses: HandObjectPoses, points: np.ndarray, normals: np.ndarray
+    ) -> SpringField:
+        own, directions = (torch.from_numpy(value.astype(np.float32)).to(images.device) for value in (points, normals))
+        turned = poses.object_rotation.mT
+        seen = own @ turned + poses.object_position[:, None]
+        output = picr(images, seen, directions @ turned, poses.root, focal)[-1]
+        return SpringField.of_output(output, own)
+
+    def _placed(
+        self,
+        poses: HandObjectPoses,
+        field: SpringField | None,
+        object_model: ObjectModel,
+        middle: np.ndarray,
+        side: Side,
+    ) -> list[GraspInView]:
+        """Poses of the points about their middle, as seen in the mirror or not, become those of the object."""
+        count = len(poses.root)
+        seen = np.tile(np.eye(4), (count, 1, 1))
+        seen[:, :3, :3] = poses.object_rotation.double().numpy()
+        seen[:, :3, 3] = poses.object_position.double().numpy() - seen[:, :3, :3] @ middle
+        hands = move_hands(poses.hands, np.linalg.inv(seen), self._models["right"])
+        flip = np.eye(4)
+        if side == "left":
+            flip[:3, :3] = MIRROR
+            hands = mirrored(hands)
+        placed = flip @ seen @ flip
+        if field is not None:
+            points = torch.from_numpy(np.asarray(object_model.points, np.float32))
+            field = replace(field, points=points)
+        refiner = self._refiners.get(side)
+        if field is None or refiner is None:
+            return [_grasp(hands, placed, field, row) for row in range(count)]
+        springs = field.springs(self._anchors[side], self._threshold)
+        result = refiner.refine(hands, object_model, springs)
+        touched = (springs.count > 0).tolist()
+        moved = placed @ result.T_start_object
+        return [_grasp(result.hands, moved, field, row, touched[row]) for row in range(count)]
+
+
+def _grasp(
+    hands: HandParams, placed: np.ndarray, field: SpringField | None, row: int, refined: bool = False
+) -> GraspInView:
+    rows = slice(row, row + 1)
+    own = None
+    if field is not None:
+        own = SpringField(field.points, field.contact[rows], field.region[rows], field.elasticity[rows])
+    return GraspInView(hands[rows], placed[row], own, refined)
+
+
+def mirrored(hands: HandParams) -> HandParams:
+    """The same hands of the other side, mirrored along x, as the models of both sides are each other's mirror image."""
+
+    def turned(pose: Tensor) -> Tensor:
+        return torch.from_numpy(mirror_pose(pose.numpy())).to(pose.dtype)
+
+    flip = torch.tensor([-1.0, 1.0, 1.0], dtype=hands.transl.dtype)
+    other: Side = "left" if hands.side == "right" else "right"
+    return HandParams(
+        turned(hands.global_orient),
+        turned(hands.hand_pose),
+        hands.betas,
+        hands.transl * flip,
+        hands.scale,
+        other,
+    )

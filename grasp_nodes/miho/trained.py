@@ -1,0 +1,78 @@
+"""The trained networks as files: how they are built again from their cards, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.learning.weights import WeightCard, Weights, find_weights, read_weights, save_weights
+from grasp_nodes.miho.backbones import BackboneConfig
+from grasp_nodes.miho.honet import HoNet, HoNetConfig
+from grasp_nodes.miho.hourglass import HourglassConfig
+from grasp_nodes.miho.picr import PiCR, PiCRConfig
+
+HONET, PICR = "honet", "picr"
+
+
+def load_honet(path: Path | None = None, hand_fingerprint: str | None = None) -> HoNet:
+    """The network of a weight file, ready to use; None = `find_weights`.
+
+    Raises:
+        MissingFileError: there is no such file. InputError: it is damaged, or of another hand or network.
+    """
+    weights = _weights(path, HONET, hand_fingerprint)
+    values = dict(weights.card.config)
+    try:
+        backbone = BackboneConfig(**_tuples(values.pop("backbone")))
+        config = HoNetConfig(backbone=backbone, **_tuples(values))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{weights.path}: its card does not describe a HoNet ({error})") from error
+    network = HoNet(config)
+    weights.load_into(network)
+    return network.eval()
+
+
+def load_picr(path: Path | None = None, hand_fingerprint: str | None = None) -> PiCR:
+    """As `load_honet`."""
+    weights = _weights(path, PICR, hand_fingerprint)
+    values = dict(weights.card.config)
+    try:
+        hourglass = HourglassConfig(**_tuples(values.pop("hourglass")))
+        config = PiCRConfig(hourglass=hourglass, **_tuples(values))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{weights.path}: its card does not describe a PiCR ({error})") from error
+    network = PiCR(config)
+    weights.load_into(network)
+    return network.eval()
+
+
+def save_network(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    config: HoNetConfig | PiCRConfig,
+    hand_fingerprint: str,
+    **about: Any,
+) -> WeightCard:
+    """Write a network's weights (fp16) with their card; `about` are the card's other fields.
+
+    Raises:
+        InputError: a weight is not finite. OSError: it cannot be written.
+    """
+    method = HONET if isinstance(config, HoNetConfig) else PICR
+    card = WeightCard(method=method, config=asdict(config), hand_fingerprint=hand_fingerprint, **about)
+    save_weights(path, tensors, card)
+    return card
+
+
+def _weights(path: Path | None, method: str, hand_fingerprint: str | None) -> Weights:
+    return find_weights(method, hand_fingerprint) if path is None else read_weights(path, method, hand_fingerprint)
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows lists only."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
