@@ -188,7 +188,7 @@ class _Training:
         rate = settings.rate_at(step.number, self._share(self.standing.seconds), self.standing.plateau)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(step.torch_seed(stream=1))  # dropout and the like draw from the global generator
+        _seed_globally(step.torch_seed(stream=1), self.device)
         there = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             terms = self.objective(there, step.generator(self.device))
@@ -366,6 +366,16 @@ def _signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def _seed_globally(seed: int, device: torch.device) -> None:
+    """Of the generators from which dropout and the like draw.
+
+    Not by `torch.manual_seed`: without an initialised GPU it keeps a stack trace of every call for later.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _own_devices(processes: Processes) -> list[int]:
