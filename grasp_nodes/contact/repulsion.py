@@ -59,12 +59,16 @@ class RepulsiveSprings:
         stiffness: float = STIFFNESS,
         length: float = LENGTH_SCALE,
         reach: float = REPULSION_REACH,
+        depth: np.ndarray | None = None,
     ) -> None:
         """Sort the object's points into cells.
 
         Args:
             points: (N, 3), m, object frame. normals: (N, 3), unit, outward.
             stiffness: k, force of a pair at the surface. length: l, m. reach: m, largest distance of a pair.
+            depth: (N,), m, how far below its tangent plane each point pushes: half of the object's thickness there, so
+                that a vertex in front of a thin wall is not drawn in by the wall's other side; None = without end, as
+                in the paper.
 
         Raises:
             InputError: no points, no normals, or normals that look inwards; lengths that are not positive.
@@ -87,7 +91,12 @@ class RepulsiveSprings:
         key = (cell[:, 0] * self._size[1] + cell[:, 1]) * self._size[2] + cell[:, 2]
         order = np.argsort(key, kind="stable")
         self._first = np.searchsorted(key[order], np.arange(int(np.prod(self._size)) + 1)).astype(np.int64)
-        self._surface = np.ascontiguousarray(np.concatenate([points[order], normals[order]], axis=1).T)
+        below = np.full(len(points), np.inf) if depth is None else np.asarray(depth, np.float64)
+        if below.shape != (len(points),) or not (below > 0).all():
+            raise InputError(f"repulsion: depth: expected {len(points)} positive lengths, one for each point")
+        self._surface = np.ascontiguousarray(
+            np.concatenate([points[order], normals[order], below[order, None]], axis=1).T
+        )
         self._kept: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def energy(self, hand_vertices: Tensor) -> Tensor:
@@ -276,7 +285,7 @@ def _push(
             j = ids[m]
             dx, dy, dz = x - surface[0, j], y - surface[1, j], z - surface[2, j]
             nx, ny, nz = surface[3, j], surface[4, j], surface[5, j]
-            force = _near_force(dx, dy, dz, nx, ny, nz, stiffness, steep, squared_reach)
+            force = _near_force(dx, dy, dz, nx, ny, nz, surface[6, j], stiffness, steep, squared_reach)
             force_sum += force
             gx -= force * nx
             gy -= force * ny
@@ -292,7 +301,7 @@ def _push(
             j = ids[m]
             dx, dy, dz = x - surface[0, j], y - surface[1, j], z - surface[2, j]
             nx, ny, nz = surface[3, j], surface[4, j], surface[5, j]
-            force = _near_force(dx, dy, dz, nx, ny, nz, stiffness, steep, squared_reach)
+            force = _near_force(dx, dy, dz, nx, ny, nz, surface[6, j], stiffness, steep, squared_reach)
             xx += force * nx * nx
             yy += force * ny * ny
             zz += force * nz * nz
@@ -310,14 +319,24 @@ def _push(
 
 @njit(cache=True, inline="always", fastmath={"reassoc", "contract", "nsz"})
 def _near_force(
-    dx: float, dy: float, dz: float, nx: float, ny: float, nz: float, stiffness: float, steep: float, squared: float
+    dx: float,
+    dy: float,
+    dz: float,
+    nx: float,
+    ny: float,
+    nz: float,
+    depth: float,
+    stiffness: float,
+    steep: float,
+    squared: float,
 ) -> float:
     """Of one pair, 0 beyond reach. ``exp(t) = exp(t / 1024)^1024``: without a call, several pairs are done at once."""
-    u = -steep * (dx * nx + dy * ny + dz * nz) * (1.0 / 1024.0)
+    height = dx * nx + dy * ny + dz * nz
+    u = -steep * height * (1.0 / 1024.0)
     e = 1.0 + u * (1.0 + u * (0.5 + u * (1.0 / 6.0 + u * (1.0 / 24.0 + u * (1.0 / 120.0)))))
     for _ in range(10):
         e = e * e
-    return stiffness * e if dx * dx + dy * dy + dz * dz <= squared else 0.0
+    return stiffness * e if dx * dx + dy * dy + dz * dz <= squared and height >= -depth else 0.0
 
 
 @njit(cache=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -30,6 +31,8 @@ OBMAN_WEIGHT = 300.0
 """Of ObMan's contact, both parts of which are at most one length: of the size that springs store."""
 OBMAN_ATTRACTION, OBMAN_REPULSION = 0.01, 0.02
 """m; where they saturate (Hasson et al., CVPR 2019, section 4.2)."""
+_THICKNESS_STEP = 1e-3
+"""m; the least half thickness, too: the signed distance knows no thinner walls."""
 
 
 class ContactTerms(Protocol):
@@ -120,6 +123,21 @@ class ObManContact:
     def part(self, rows: Tensor) -> ObManContact:  # noqa: ARG002 - the protocol has it
         """As `ContactTerms`: one rule for all hands."""
         return self
+
+
+def half_thickness(object_model: ObjectModel, reach: float) -> np.ndarray:
+    """Half of an object's thickness below each of its points, (N,) m, at most `reach`.
+
+    It is the largest depth that a ray against the normal comes to, looked up in the signed distance.
+    """
+    points, normals = object_model.points.astype(np.float64), object_model.normals.astype(np.float64)
+    steps = np.arange(_THICKNESS_STEP, reach + _THICKNESS_STEP, _THICKNESS_STEP)
+    along = points - steps[:, None, None] * normals
+    distance = object_model.signed_distance.query(along.reshape(-1, 3))[0].reshape(len(steps), -1)
+    # Only as far as the ray stays inside.
+    inside = np.logical_and.accumulate(distance < 0, axis=0)
+    deepest = np.where(inside, -distance, 0.0).max(axis=0)
+    return np.clip(deepest, _THICKNESS_STEP, reach)
 
 
 def annotated_springs(anchors: HandAnchors, vertices: Tensor, points: Tensor) -> AttractiveSprings:

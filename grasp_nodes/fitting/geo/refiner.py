@@ -16,7 +16,7 @@ from grasp_nodes.contact.repulsion import RepulsiveSprings
 from grasp_nodes.contact.springs import CONTACT_PROBABILITY, AttractiveSprings
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.geo import adam, newton
-from grasp_nodes.fitting.geo.contact_terms import SpringContact, annotated_springs
+from grasp_nodes.fitting.geo.contact_terms import SpringContact, annotated_springs, half_thickness
 from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
 from grasp_nodes.fitting.geo.result import NO_SPRINGS, Descent, GeoResult
 from grasp_nodes.fitting.geo.settings import GeoSettings
@@ -177,7 +177,14 @@ class GeoRefiner:
             return None
         if self._repulsion is None or self._repulsion[0] is not object_model:
             s = self.settings
-            springs = RepulsiveSprings(object_model.points, object_model.normals, s.repulsion, s.length, s.reach)
+            springs = RepulsiveSprings(
+                object_model.points,
+                object_model.normals,
+                s.repulsion,
+                s.length,
+                s.reach,
+                half_thickness(object_model, s.reach) if s.thin_walls else None,
+            )
             self._repulsion = object_model, springs
         return self._repulsion[1]
 

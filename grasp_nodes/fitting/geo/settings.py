@@ -14,6 +14,8 @@ class GeoSettings:
     length: m, the one unit of length of both springs: attraction is ``k/2 |a - v|^2 / length^2`` and repulsion
     ``k/2 exp(-2 d / length)``. repulsion: k of the repulsive springs; reach: m, of them.
     attraction, anatomy, offset: weights; offset is per mean squared distance in lengths.
+    thin_walls: points push down to half of the object's thickness only. False = the paper's springs, by which the far
+    side of a thin wall draws a hand in that is in front of it.
     move_object: hand and object, or the hand alone.
     """
 
@@ -23,6 +25,7 @@ class GeoSettings:
     reach: float = 0.02
     anatomy: float = 3.0
     offset: float = 3.0
+    thin_walls: bool = True
     move_object: bool = False
     iterations: int = 400
     rate: float = 1e-2
