@@ -94,6 +94,7 @@ class ViewerPage:
         self._status = gui.add_markdown("**Waiting** for the first image.")
         self._picture = gui.add_image(np.full((240, 320, 3), 40, np.uint8), label="camera", format="jpeg")
         self._coloring = gui.add_dropdown("contact colours", CONTACT_COLORINGS)
+        self._hands_shown = gui.add_checkbox("show hands", True)
         self._rates = gui.add_html("")
         scene.set_up_direction("-y")
         scene.add_frame("/camera", show_axes=False)
@@ -214,7 +215,7 @@ class ViewerPage:
                 ]
             for level, mesh in enumerate(levels):
                 faces = hand.faces[level_of_face == level]
-                mesh.visible = bool(len(faces))
+                mesh.visible = bool(len(faces)) and self._hands_shown.value
                 if len(faces):
                     mesh.vertices = hand.vertices
                     mesh.faces = faces.astype(np.uint32)

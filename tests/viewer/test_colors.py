@@ -9,7 +9,6 @@ from grasp_nodes.contact.contact_map import REGION_NOT_COMPUTED, ContactMap
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, ObjectState
 from grasp_nodes.objects.loading import load_object
 from grasp_nodes.viewer.colors import CONTACT, ELASTICITY, OBJECT, REGION_COLORS, contact_map_colors
-from grasp_nodes.viewer.page import ViewerPage
 
 
 def contact_map(contact, region, elasticity, points=None):
@@ -44,6 +43,9 @@ def test_regions_can_be_told_apart():
 
 @pytest.fixture
 def page():
+    pytest.importorskip("viser", reason="the viewer extra is not installed")
+    from grasp_nodes.viewer.page import ViewerPage
+
     viewer = ViewerPage(port=18540)
     yield viewer
     viewer.close()
