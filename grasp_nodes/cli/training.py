@@ -76,7 +76,21 @@ def _view_features(request: TrainingRequest, report: ProgressReport) -> Outcome:
     return train(request, report)
 
 
+def _honet(request: TrainingRequest, report: ProgressReport) -> Outcome:
+    from grasp_nodes.cli.training_miho import train
+
+    return train("honet", request, report)
+
+
+def _picr(request: TrainingRequest, report: ProgressReport) -> Outcome:
+    from grasp_nodes.cli.training_miho import train
+
+    return train("picr", request, report)
+
+
 METHODS: Mapping[str, TrainedMethod] = {
+    "honet": TrainedMethod("hand and object poses from an image", _honet),
+    "picr": TrainedMethod("where a hand touches an object, from an image", _picr),
     "view-features": TrainedMethod("the network of the Fréchet distance", _view_features),
 }
 

@@ -100,6 +100,11 @@ class HandObjectImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    def rows(self, chosen: np.ndarray | slice) -> HandObjectImages:
+        """Some of the crops."""
+        columns = {name: getattr(self, name)[chosen] for name in (*_COLUMNS, "object_index")}
+        return HandObjectImages(**columns, objects=self.objects)
+
     def hands(self, rows: np.ndarray | slice = slice(None)) -> HandParams:
         """Right hands of some of the rows."""
         values = (self.global_orient, self.hand_pose, self.betas, self.transl)
@@ -108,6 +113,20 @@ class HandObjectImages:
 
 
 _COLUMNS = ("images", "focal", "global_orient", "hand_pose", "betas", "transl", "T_camera_object")
+
+
+def join_images(parts: Sequence[HandObjectImages]) -> HandObjectImages:
+    """Several sets as one; objects of one name are one object.
+
+    Raises:
+        InputError: there are none, or crops of different sizes.
+    """
+    if not parts or len({part.images.shape[1] for part in parts}) > 1:
+        raise InputError("images: expected at least one set, and crops of one size")
+    names = list(dict.fromkeys(name for part in parts for name in part.objects))
+    index = [np.array([names.index(name) for name in part.objects])[part.object_index] for part in parts]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
+    return HandObjectImages(**columns, object_index=np.concatenate(index), objects=tuple(names))
 
 
 def split_objects(split: Split) -> list[str]:

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grasp_nodes.data.hand_object_images import HandObjectImages
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.learning.settings import TrainingSettings
 from grasp_nodes.learning.training import Report, Trained, train
 from grasp_nodes.miho.honet import HoNet, HoNetConfig
 from grasp_nodes.miho.honet_loss import honet_loss
 from grasp_nodes.miho.pose_errors import PoseErrors, as_pixels
-from grasp_nodes.miho.samples import CropBatches, CropSet, ObjectTable, crop_rows
+from grasp_nodes.miho.samples import CropBatches, ObjectTable, crop_rows
 from grasp_nodes.miho.truth import TruePoses
 
 EVALUATED_AT_ONCE = 128
@@ -27,7 +28,7 @@ EVALUATED_AT_ONCE = 128
 class CropData:
     """Crops and the table that their `object_index` counts."""
 
-    crops: CropSet
+    crops: HandObjectImages
     table: ObjectTable
 
     def __len__(self) -> int:

@@ -136,7 +136,6 @@ class MihoPipeline:
         pose[:3] = crop.R_crop_camera.T @ pose[:3]
         return replace(found, T_camera_object=pose)
 
-    @torch.no_grad()
     def crops(
         self, images: np.ndarray, focal: np.ndarray, object_model: ObjectModel, side: Side = "right"
     ) -> list[GraspInView]:
@@ -147,23 +146,30 @@ class MihoPipeline:
         """
         if side not in self._models:
             raise InputError(f"MIHO: there is no model of a {side} hand")
-        device = next(self._honet.parameters()).device
         flip = MIRROR if side == "left" else np.eye(3)
-        seen = torch.from_numpy(np.ascontiguousarray(images[:, :, ::-1] if side == "left" else images)).to(device)
+        seen = images[:, :, ::-1] if side == "left" else images
         points, normals = (
             np.asarray(value, np.float64) @ flip for value in (object_model.points, object_model.normals)
         )
         middle = 0.5 * (points.max(axis=0) + points.min(axis=0))
-        told = None
-        if self._honet.config.condition:
-            told = torch.from_numpy(shape_code(points - middle)).to(device).expand(len(images), -1)
-        pixels, length = as_pixels(seen), torch.from_numpy(np.asarray(focal, np.float32)).to(device)
-        right = self._models["right"]
-        poses = self._honet(pixels, told).poses(length, self.size, right)
-        field = None
-        if self._picr is not None:
-            field = self._field(self._picr, pixels, length, poses, points - middle, normals)
+        with torch.no_grad():
+            poses, field = self._told(seen, focal, points - middle, normals)
         return self._placed(poses, field, object_model, middle, side)
+
+    def _told(
+        self, images: np.ndarray, focal: np.ndarray, points: np.ndarray, normals: np.ndarray
+    ) -> tuple[HandObjectPoses, SpringField | None]:
+        """What the networks tell of right hands and an object's points about their middle."""
+        device = next(self._honet.parameters()).device
+        condition = None
+        if self._honet.config.condition:
+            condition = torch.from_numpy(shape_code(points)).to(device).expand(len(images), -1)
+        pixels = as_pixels(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+        length = torch.from_numpy(np.asarray(focal, np.float32)).to(device)
+        poses = self._honet(pixels, condition).poses(length, self.size, self._models["right"])
+        if self._picr is None:
+            return poses, None
+        return poses, self._field(self._picr, pixels, length, poses, points, normals)
 
     def _field(
         self, picr: PiCR, images: Tensor, focal: Tensor, poses: HandObjectPoses, points: np.ndarray, normals: np.ndarray

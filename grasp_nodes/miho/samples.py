@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -28,19 +27,6 @@ GAIN, OFFSET, GAMMA = 0.25, 0.08, 0.3
 """How far contrast, brightness and gamma of training crops differ, each colour by a third of it more."""
 ERASED = 0.3
 """Share of training crops in which a rectangle is covered."""
-
-
-class CropSet(Protocol):
-    """N crops with poses in their cameras; `HandObjectImages` and the readers' crops are such sets."""
-
-    images: np.ndarray
-    focal: np.ndarray
-    global_orient: np.ndarray
-    hand_pose: np.ndarray
-    betas: np.ndarray
-    transl: np.ndarray
-    T_camera_object: np.ndarray
-    object_index: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +80,7 @@ class CropBatches:
     images: of crops. batch: rows of one process in a step. seed: of the order.
     """
 
-    def __init__(self, crops: CropSet, batch: int, seed: int = 0) -> None:
+    def __init__(self, crops: HandObjectImages, batch: int, seed: int = 0) -> None:
         self._crops = crops
         self._shuffled = ShuffledRows(len(crops.images), batch, seed)
 
@@ -113,7 +99,7 @@ class CropBatches:
         return {**turn_poses(found, turns, zooms), "images": torch.from_numpy(images)}
 
 
-def crop_rows(crops: CropSet, rows: np.ndarray) -> dict[str, Tensor]:
+def crop_rows(crops: HandObjectImages, rows: np.ndarray) -> dict[str, Tensor]:
     """Some of the crops as they are; the columns of `CropBatches`."""
     found = {name: torch.from_numpy(np.asarray(getattr(crops, name)[rows])) for name in _POSES}
     index = torch.from_numpy(np.asarray(crops.object_index[rows], np.int64))
@@ -168,8 +154,3 @@ def _erased(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     x, y = rng.integers(0, size - extent)
     image[y : y + extent[1], x : x + extent[0]] = rng.integers(0, 256, 3)
     return image
-
-
-def of_images(images: HandObjectImages) -> ObjectTable:
-    """The table whose rows `images.object_index` counts."""
-    return ObjectTable.of_names(images.objects)

@@ -1,0 +1,189 @@
+"""``grasp-nodes train honet|picr``: MIHO's networks, on rendered crops or on recorded sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, apply_options
+from grasp_nodes.data.hand_object_images import ImageSettings, images_folder, join_images, make_images, split_objects
+from grasp_nodes.data.source_crops import recorded_crops
+from grasp_nodes.errors import InputError
+from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import Side
+from grasp_nodes.learning.settings import TrainingSettings
+from grasp_nodes.learning.training import Report, Trained
+from grasp_nodes.learning.weights import SUFFIX, WEIGHTS_VARIABLE
+from grasp_nodes.miho import honet_training, picr_training
+from grasp_nodes.miho.honet import PAPER_HONET, SMALL_HONET
+from grasp_nodes.miho.honet_training import CropData, train_honet
+from grasp_nodes.miho.picr import PAPER_PICR, SMALL_PICR
+from grasp_nodes.miho.picr_training import train_picr
+from grasp_nodes.miho.samples import ObjectTable
+from grasp_nodes.miho.trained import HONET, PICR, load_honet, load_picr, save_network
+
+SMALL_SETTINGS = TrainingSettings(
+    steps=12_000,
+    rate=1.5e-3,
+    warmup=200,
+    weight_decay=1e-4,
+    average=0.998,
+    precision="bfloat16",
+    evaluate_every=500,
+    checkpoint_minutes=3.0,
+)
+SMALL_BATCH, PAPER_BATCH = 64, 8
+FINETUNED_RATE = 5e-4
+
+
+@dataclass(frozen=True)
+class MihoOptions:
+    """What ``--set`` knows besides the settings of the training.
+
+    per_object: crops of each object in a round. rounds: of other crops of the same objects. objects: at most, 0 = all.
+    processes: that draw.
+    dataset: of which the data are a folder, such as ``ho3d``; empty = clip folders. every: only every so many frames.
+    honet: weight file whose poses PiCR is fine-tuned on; empty = pre-training on true poses.
+    start: weight file of the PiCR that fine-tuning begins with.
+    """
+
+    per_object: int = 25
+    rounds: int = 2
+    objects: int = 0
+    processes: int = 2
+    dataset: str = ""
+    every: int = 1
+    honet: str = ""
+    start: str = ""
+
+
+def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outcome:
+    """Train HoNet or PiCR; crops that the cache does not hold are rendered first.
+
+    Args:
+        method: ``honet`` or ``picr``. request: `data` names a folder of HO-3D or FHB, or of clips with truth; None =
+            rendered crops.
+
+    Raises:
+        InputError: a request or data that cannot be used. MissingFileError: the published grasps are not there.
+        WorkError: crops could not be drawn. OSError: a file cannot be written.
+    """
+    known = asdict(MihoOptions())
+    options = apply_options(MihoOptions(), {name: text for name, text in request.options.items() if name in known})
+    settings = _settings(method, request, options)
+    settings = apply_options(settings, {name: text for name, text in request.options.items() if name not in known})
+    model = load_hand_model("right")
+    size = _size(method, request)
+    if request.data is None:
+        data, validation, what = _rendered(options, size, request.seed, report)
+    else:
+        data, validation = _recorded(request.data, options, size)
+        what = f"{request.data.name}: {len(data)} crops of recorded sequences"
+    batch = request.batch or (SMALL_BATCH if request.size == "small" else PAPER_BATCH)
+
+    def progress(done: Report) -> None:
+        report("training", int(1000 * done.share), 1000)
+
+    trained, config = _run(method, request, options, settings, (data, validation), model, batch, progress)
+    target = request.output / f"{method}{SUFFIX}"
+    card = save_network(
+        *(target, _tensors(trained), config, model.fingerprint),
+        data=what,
+        seed=settings.seed,
+        command=request.command,
+        hours=round(trained.seconds / 3600, 3),
+        metrics={name: round(value, 5) for name, value in trained.values.items()},
+        notes={"licence": "CC0-1.0", "settings": asdict(settings), "batch": batch, "steps": trained.step},
+    )
+    return Outcome(target, asdict(card), f"use it with {WEIGHTS_VARIABLE}={request.output}")
+
+
+def _size(method: str, request: TrainingRequest) -> int:
+    if request.size == "small":
+        return SMALL_HONET.size if method == HONET else SMALL_PICR.size
+    return PAPER_HONET.size if method == HONET else PAPER_PICR.size
+
+
+def _settings(method: str, request: TrainingRequest, options: MihoOptions) -> TrainingSettings:
+    if request.size == "paper":
+        own = honet_training if method == HONET else picr_training
+        settings = own.paper_settings()
+        if method == PICR and options.honet:
+            settings = picr_training.paper_settings(finetuning=True)
+    else:
+        rate = FINETUNED_RATE if options.honet else SMALL_SETTINGS.rate
+        settings = replace(SMALL_SETTINGS, rate=rate)
+    changes: dict[str, Any] = {"seed": request.seed, "device": request.device, "minutes": request.minutes}
+    if request.steps is not None:
+        changes["steps"] = request.steps
+    return replace(settings, **changes)
+
+
+def _run(
+    method: str,
+    request: TrainingRequest,
+    options: MihoOptions,
+    settings: TrainingSettings,
+    data: tuple[CropData, CropData],
+    model: HandModel,
+    batch: int,
+    progress: Any,
+) -> tuple[Trained, Any]:
+    folder = request.output / "work" / method
+    belongs: Mapping[str, Any] = {"data": str(request.data), "batch": batch}
+    if method == HONET:
+        if options.honet or options.start:
+            raise InputError("train honet: --set honet and --set start are PiCR's")
+        honet_config = SMALL_HONET if request.size == "small" else PAPER_HONET
+        return train_honet(honet_config, *data, model, settings, batch, folder, progress, belongs), honet_config
+    picr_config = SMALL_PICR if request.size == "small" else PAPER_PICR
+    honet = load_honet(Path(options.honet), model.fingerprint) if options.honet else None
+    start = None
+    if options.start:
+        start = load_picr(Path(options.start), model.fingerprint).state_dict()
+    return (
+        train_picr(picr_config, *data, model, settings, batch, folder, honet, progress, belongs, start),
+        picr_config,
+    )
+
+
+def _tensors(trained: Trained) -> Mapping[str, torch.Tensor]:
+    """The best by the held-out crops; without an evaluation the last."""
+    return trained.best if trained.best is not None else trained.network.state_dict()
+
+
+def _rendered(options: MihoOptions, size: int, seed: int, report: ProgressReport) -> tuple[CropData, CropData, str]:
+    def drawn(split: Any, rounds: Sequence[int], most: int) -> CropData:
+        names = split_objects(split)[: most or None]
+        parts = []
+        for number in rounds:
+            settings = ImageSettings(size=size, per_object=options.per_object, seed=number)
+            tell = partial(report, f"drawing {split} crops, round {number + 1}")
+            parts.append(make_images(images_folder(settings), names, settings, options.processes, tell))
+        images = join_images(parts)
+        return CropData(images, ObjectTable.of_names(images.objects))
+
+    if seed >= 1000:
+        raise InputError(f"seed: expected 0 to 999, got {seed}")
+    data = drawn("train", range(options.rounds), options.objects)
+    validation = drawn("validation", (0,), options.objects)
+    objects = len(data.table.codes)
+    return (
+        data,
+        validation,
+        f"{len(data)} rendered crops of {objects} procedural objects held by the open hand, CC0-1.0",
+    )
+
+
+def _recorded(folder: Path, options: MihoOptions, size: int) -> tuple[CropData, CropData]:
+    models = {side: load_hand_model(side) for side in get_args(Side)}
+    training, validation, objects = recorded_crops(folder, options.dataset, models, size, options.every)
+    table = ObjectTable.of_meshes([(one.vertices.astype(np.float64), one.faces) for one in objects])
+    return CropData(training, table), CropData(validation, table)
