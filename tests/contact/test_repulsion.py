@@ -170,3 +170,18 @@ def test_surfaces_that_cannot_push_are_refused():
         RepulsiveSprings(points, normals, length=1e-6)
     with pytest.raises(InputError, match=r"\(B, V, 3\)"):
         RepulsiveSprings(points, normals).energy(torch.zeros(4, 3))
+
+
+def test_a_thin_walls_far_side_does_not_draw_a_hand_in():
+    """Two points back to back, 2 mm apart: without a depth the far one pulls a vertex outside of the near one."""
+    points, normals = np.array([[0.0, 0, 0], [0, 0, -0.002]]), np.array([[0.0, 0, 1], [0, 0, -1]])
+    outside = np.array([[[0.0, 0.0, 0.001]]])
+    without = RepulsiveSprings(points, normals).derivatives(outside).gradient[0, 0, 2]
+    assert without > 0  # its force is downwards, into the wall
+    near = RepulsiveSprings(points[:1], normals[:1]).derivatives(outside)
+    ended = RepulsiveSprings(points, normals, depth=np.full(2, 0.001)).derivatives(outside)
+    np.testing.assert_allclose(ended.gradient, near.gradient)
+    np.testing.assert_allclose(ended.hessian, near.hessian)
+    np.testing.assert_allclose(ended.energy, near.energy)
+    with pytest.raises(InputError, match="depth"):
+        RepulsiveSprings(points, normals, depth=np.zeros(2))
