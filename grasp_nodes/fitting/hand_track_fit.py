@@ -51,9 +51,8 @@ NEAREST, FARTHEST = 0.1, 3.0
 """m; where hands are looked for."""
 DISTANCE_RANGE = 1.5
 """Factor by which a hand without depth may be nearer or farther than it usually is."""
-LANDMARK_ERROR_BESIDE_READING = 0.02
-"""m; of landmarks whose turn, bends and distance were read already: they count once more as far as they place the
-hand, by about as much as they err together when parts of the hand are hidden."""
+LANDMARK_REACH = 0.1
+"""m; half a hand: landmarks that turn it wrongly by so many rad are themselves wrong by so much at its ends."""
 TURN_CHANGE, BEND_CHANGE = 0.08, 0.06
 """rad; unforeseen within 1/30 s where landmarks are read. Readings of successive images err alike, so that neighbours
 tell less than as many independent ones: half of what is expected where each image is measured."""
@@ -303,7 +302,7 @@ class HandTrackFitter:
             error = None
             if reading is not None:
                 prior, _ = _with_reading(prior, reading)
-                error = LANDMARK_ERROR_BESIDE_READING
+                error = LANDMARK_REACH * reading.rotation_error
             terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]), error)
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
         candidates.sort(key=lambda found: found.cost)
@@ -331,7 +330,7 @@ class HandTrackFitter:
         """Match skin and outline, solve, and again; choice -1 leaves the landmarks out."""
         observation = view.choices[choice] if choice >= 0 else view.observation
         reading, contradiction = self._reading(view, choice), 0.0
-        error = None if reading is None else LANDMARK_ERROR_BESIDE_READING
+        error = None if reading is None else LANDMARK_REACH * reading.rotation_error
         terms = landmark_terms(self.skeleton, observation, float(max(start.wrist[2], 0.05)), error)
         if reading is not None:
             prior, contradiction = _with_reading(prior, reading)
