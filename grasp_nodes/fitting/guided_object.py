@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from grasp_nodes.fitting.guided_following import GuidedFollower, GuidedMotion, whole_masks
+from grasp_nodes.fitting.hand_nearby import hand_paths
 from grasp_nodes.fitting.held_object import bridge_hidden
 from grasp_nodes.fitting.object_choice import Placed, choose_motion, rate
 from grasp_nodes.fitting.object_clip import fit_motions, initialise_object
@@ -71,7 +72,13 @@ def initialise_guided_object(
             return answer
     frames, _ = choose_thing(object_model, frames, palms, seed=seed)
     track = initialise_object(
-        object_model, frames, seed=seed, candidates=candidates, use_depth=use_depth, previous=previous
+        object_model,
+        frames,
+        seed=seed,
+        candidates=candidates,
+        use_depth=use_depth,
+        previous=previous,
+        hands=hand_paths(hands, hand_models or {}),
     )
     return track, list(frames)
 

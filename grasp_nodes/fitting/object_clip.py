@@ -14,15 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from grasp_nodes.fitting.hand_nearby import HandPath
 from grasp_nodes.fitting.object_clip_evidence import ObjectClip, observe_clip
 from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.object_initialise import DEPTH_AGREEMENT_SCALE, initialise_object_pose, solver_weights
 from grasp_nodes.fitting.object_motions import (
+    FIT_FREE,
     SAME_ROTATION,
+    SEARCH_FREE,
     MotionFollower,
     ObjectMotion,
+    distance_prior,
     distinct,
     main_axes,
+    only_distance,
     rotation_angles,
     stitch,
     turned_copies,
@@ -71,6 +76,7 @@ def initialise_object(
     candidates: int = 50,
     use_depth: bool = True,
     previous: ObjectTrack | None = None,
+    hands: Sequence[HandPath] = (),
     device: str = "cpu",
 ) -> ObjectTrack:
     """Where one object is in every frame of a window.
@@ -83,6 +89,7 @@ def initialise_object(
         use_depth: false ignores depth; the distance then comes from the size of the masks.
         previous: the track of the window before. Its last pose, and those of its rivals, compete, and make the search
             unnecessary while one of them explains the images.
+        hands: through the same frames; where there is no depth they tell about how far away the object is.
         device: "cuda" screens more rotations on the graphics card, see `initialise_object_pose`.
 
     Returns:
@@ -95,7 +102,7 @@ def initialise_object(
     mesh = make_solver_mesh(object_model)
     known = None if previous is None or len(previous) == 0 or previous.lost[-1] else previous
     start = None if known is None else _mesh_pose(known.T_camera_object[-1], mesh)[1]
-    clip = observe_clip(object_model, frames, seed=seed, use_depth=use_depth, start=start)
+    clip = observe_clip(object_model, frames, seed=seed, use_depth=use_depth, start=start, hands=hands)
     if not clip.seen.any():
         return _unseen_track(object_model, clip, previous)
     search = _Search(object_model, mesh, clip, seed, candidates, device)
@@ -197,7 +204,13 @@ class _Search:
         assert coarse is not None
         assert fine is not None
         found = initialise_object_pose(
-            self._mesh, coarse, fine, self._seed + frame, self._candidates, device=self._device
+            self._mesh,
+            coarse,
+            fine,
+            self._seed + frame,
+            self._candidates,
+            prior=only_distance(distance_prior(self._clip, frame, SEARCH_FREE)),
+            device=self._device,
         )
         rotations = np.concatenate([found.rotation[None], found.other_rotations])
         centres = np.concatenate([found.centre[None], found.other_centres])
@@ -303,7 +316,7 @@ class _Answer:
 
     def _expected(self, motion: ObjectMotion, frame: int) -> PosePrior | None:
         if self._freedom is None:
-            return None
+            return only_distance(distance_prior(self._clip, frame, FIT_FREE))
         information = np.repeat(1 / np.square(self._freedom[frame]), 3)
         return PosePrior(motion.rotations[frame], motion.centres[frame], np.diag(information))
 

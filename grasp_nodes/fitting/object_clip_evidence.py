@@ -32,7 +32,7 @@ class ObjectClip:
 
     fine, coarse: per frame, None where its mask says nothing. information: (T,) in [0, 1], how much a frame says about
     the pose, relative to the clip's best. times: (T,), s, increasing. stamps: (T,) int64, ns.
-    belief: what the hands say of the object's distance. hands: their paths.
+    belief: what the hands say of the object's distance.
     """
 
     fine: Sequence[ObjectObservation | None]
@@ -41,7 +41,6 @@ class ObjectClip:
     times: np.ndarray
     stamps: np.ndarray
     belief: DistanceBelief
-    hands: Sequence[HandPath] = ()
 
     def __len__(self) -> int:
         return len(self.fine)
@@ -102,7 +101,7 @@ def observe_clip(
     # Measured depth knows better.
     measured = np.array([one is not None and len(one.image.points) > 0 for one in fine], bool)
     belief = replace(belief, spread=np.where(measured, np.inf, belief.spread))
-    return ObjectClip(fine, coarse, _information(fine), _times(stamps), stamps, belief, hands)
+    return ObjectClip(fine, coarse, _information(fine), _times(stamps), stamps, belief)
 
 
 # -- which mask

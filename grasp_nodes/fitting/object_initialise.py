@@ -13,7 +13,7 @@ import torch
 
 from grasp_nodes.fitting.object_observation import ObjectObservation
 from grasp_nodes.fitting.pose_residuals import SolverMesh, SolverWeights
-from grasp_nodes.fitting.pose_solver import PoseProblem, refine_poses
+from grasp_nodes.fitting.pose_solver import PosePrior, PoseProblem, refine_poses
 from grasp_nodes.geometry.rotations import random_rotations
 from grasp_nodes.geometry.silhouette_torch import coverage, overlaps
 
@@ -89,6 +89,7 @@ def initialise_object_pose(
     seed: int = 0,
     candidates: int = 50,
     extra: tuple[np.ndarray, np.ndarray] | None = None,
+    prior: PosePrior | None = None,
     device: str = "cpu",
 ) -> InitialPose:
     """Search the whole rotation group.
@@ -98,6 +99,7 @@ def initialise_object_pose(
         coarse: the image in a small window (about 64 px), for the first level. fine: in the window of the others.
         seed: of the rotations. candidates: how many rotations are tried.
         extra: rotations (N, 3, 3) and centres (N, 3) that compete too, such as the last known pose.
+        prior: a pose that it is believed to be near.
         device: on "cuda" many more rotations are drawn, and those whose silhouettes overlap the mask best are tried.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -113,7 +115,7 @@ def initialise_object_pose(
     for level, (contour_scale, depth_scale, iterations, keep) in enumerate(_STAGES):
         observation = coarse if level == 0 else fine
         weights = solver_weights(observation, contour_scale, depth_scale)
-        costs = refine_poses(rotations, centres, mesh, observation.image, weights, iterations, 1e-4)
+        costs = refine_poses(rotations, centres, mesh, observation.image, weights, iterations, 1e-4, prior)
         order = np.argsort(costs, kind="stable")[:keep]
         rotations, centres = rotations[order], centres[order]
     scores = pose_scores(rotations, centres, mesh, fine)

@@ -17,6 +17,7 @@ from grasp_nodes.fitting.object_initialise import DEPTH_AGREEMENT_SCALE, solver_
 from grasp_nodes.fitting.object_observation import ObjectObservation
 from grasp_nodes.fitting.pose_residuals import SolverMesh
 from grasp_nodes.fitting.pose_solver import (
+    DistancePrior,
     PosePrior,
     PoseProblem,
     rotation_matrix,
@@ -36,6 +37,30 @@ _TOLERANCE = 1e-4
 _SWITCH = 1.0
 _NEAR_SWITCH = 0.05
 """What it costs, in frames' scores, to go over to another candidate, and to one that is at the same place."""
+
+
+DISTANCE_TRUST = 10.0
+"""Weight of a belief about the distance among an outline's points: errors of masks are shared by many of these."""
+_DOUBT = 2.0
+"""Standard deviations beyond the free ones at which a frame's score is halved."""
+SEARCH_FREE, FIT_FREE = 0.0, 1.0
+"""Standard deviations from what is believed of the distance that cost nothing: a search goes where the hand is, but a
+hand's error is the same in all frames, and a good mask knows better in the end."""
+
+
+def distance_prior(clip: ObjectClip, frame: int, free: float) -> DistancePrior | None:
+    """What is believed of the distance in a frame; None where nothing is.
+
+    Args:
+        free: standard deviations that cost nothing.
+    """
+    distance, spread = float(clip.belief.distance[frame]), float(clip.belief.spread[frame])
+    return DistancePrior(distance, free * spread, DISTANCE_TRUST / spread**2) if np.isfinite(spread) else None
+
+
+def only_distance(distance: DistancePrior | None) -> PosePrior | None:
+    """A prior on nothing else."""
+    return None if distance is None else PosePrior(np.eye(3), np.zeros(3), np.zeros((6, 6)), distance)
 
 
 @dataclass(frozen=True)
@@ -87,7 +112,12 @@ class MotionFollower:
 
     def scores(self, rotations: np.ndarray, centres: np.ndarray) -> np.ndarray:
         """(T,) overlap times agreement with depth, NaN where the object was not seen."""
-        return motion_scores(self._problems, rotations, centres)
+        scores = motion_scores(self._problems, rotations, centres)
+        belief = self._clip.belief
+        known = np.isfinite(belief.spread)
+        apart = (centres[known, 2] - belief.distance[known]) / belief.spread[known]
+        scores[known] /= 1 + np.square(np.maximum(np.abs(apart) - FIT_FREE, 0) / _DOUBT)
+        return scores
 
     def refine(self, frame: int, rotation: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         """A pose refined in one frame without a past: rotation, centre, score."""
@@ -96,7 +126,14 @@ class MotionFollower:
             return rotation, centre, 0.0
         for contour_scale, depth_scale, iterations in _STAGES:
             weights = solver_weights(observation, contour_scale, depth_scale)
-            rotation, centre, _, _ = problem.refine(rotation, centre, weights, iterations, _TOLERANCE)
+            rotation, centre, _, _ = problem.refine(
+                rotation,
+                centre,
+                weights,
+                iterations,
+                _TOLERANCE,
+                only_distance(distance_prior(self._clip, frame, SEARCH_FREE)),
+            )
         overlap, agreement, _ = problem.explain(rotation, centre, DEPTH_AGREEMENT_SCALE)
         return rotation, centre, overlap * agreement
 
@@ -151,7 +188,7 @@ class MotionFollower:
         if not len(observation.image.points):
             # Errors of masks are alike all around: an outline says less than its many points claim.
             hold *= _HOLD_WITHOUT_DEPTH
-        prior = PosePrior(*starts[best], hold)
+        prior = PosePrior(*starts[best], hold, distance_prior(self._clip, frame, SEARCH_FREE))
         rotation, centre = starts[best]
         for level, (_, _, iterations) in enumerate(_STAGES):
             rotation, centre, _, _ = problem.refine(rotation, centre, weights[level], iterations, _TOLERANCE, prior)

@@ -52,20 +52,44 @@ def rotation_vector(matrix: np.ndarray) -> np.ndarray:
     return axis * (np.arctan2(sine, 0.5 * (np.trace(matrix) - 1)) / sine if sine > 1e-9 else 1.0)
 
 
+class DistancePrior(NamedTuple):
+    """A distance to stay near, along the optical axis.
+
+    distance, free: m; poses within `free` of it cost nothing. information: 1/m^2, of what is beyond.
+    """
+
+    distance: float
+    free: float
+    information: float
+
+
 class PosePrior(NamedTuple):
-    """A pose to stay near: rotation (3, 3), centre (3,), m, and information (6, 6), 1/m^2 and 1/rad^2."""
+    """A pose to stay near: rotation (3, 3), centre (3,), m, and information (6, 6), 1/m^2 and 1/rad^2.
+
+    distance: of the centre, that is believed as well, or None.
+    """
 
     rotation: np.ndarray
     centre: np.ndarray
     information: np.ndarray
+    distance: DistancePrior | None = None
 
 
 def prior_cost(prior: PosePrior, rotation: np.ndarray, centre: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Cost of a pose under a prior, its normal matrix (6, 6) and half of its gradient (6,)."""
     turn = rotation_vector(rotation @ prior.rotation.T)
     difference = np.concatenate([centre - prior.centre, turn])
-    pull = prior.information @ difference
-    return float(difference @ pull), prior.information, pull
+    information, pull = prior.information, prior.information @ difference
+    cost = float(difference @ pull)
+    if prior.distance is not None:
+        apart = float(centre[2]) - prior.distance.distance
+        beyond = abs(apart) - prior.distance.free
+        if beyond > 0:
+            information, strength = information.copy(), prior.distance.information
+            information[2, 2] += strength
+            pull[2] += strength * beyond * np.sign(apart)
+            cost += strength * beyond**2
+    return cost, information, pull
 
 
 class PoseProblem:
@@ -200,13 +224,14 @@ def refine_poses(
     weights: SolverWeights,
     iterations: int,
     tolerance: float,
+    prior: PosePrior | None = None,
 ) -> np.ndarray:
     """Improve candidate poses (B, 3, 3) and (B, 3) in place, see :meth:`PoseProblem.refine`; their costs (B,)."""
     problem = PoseProblem(mesh, image)
     costs = np.empty(len(rotations))
     for b in range(len(rotations)):
         rotations[b], centres[b], costs[b], _ = problem.refine(
-            rotations[b].copy(), centres[b].copy(), weights, iterations, tolerance
+            rotations[b].copy(), centres[b].copy(), weights, iterations, tolerance, prior
         )
     return costs
 

@@ -21,6 +21,7 @@ from grasp_nodes.fitting.clip_states import clip_states
 from grasp_nodes.fitting.guided_object import initialise_guided_object
 from grasp_nodes.fitting.hand_clip import initialise_hands
 from grasp_nodes.fitting.hand_holding import brought_to_objects
+from grasp_nodes.fitting.hand_nearby import hand_paths
 from grasp_nodes.fitting.homan.joint_fit import JointFitSettings, JointFitter
 from grasp_nodes.fitting.object_clip import initialise_object
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
@@ -208,7 +209,8 @@ class ClipReconstructor:
                 track, frames = initialise_guided_object(model, frames, hands, self._hand_models, **common)
                 objects.append(track)
             else:
-                objects.append(initialise_object(model, frames, **common))
+                paths = hand_paths(hands, self._hand_models)
+                objects.append(initialise_object(model, frames, hands=paths, **common))
         has_depth = settings.use_depth and any(frame.depth is not None for frame in frames)
         if settings.size_by_object and not (before.hands or has_depth or settings.independent):
             # A hand that was there before has its size, and the frames that are final keep it.
