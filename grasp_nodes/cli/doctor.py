@@ -35,6 +35,7 @@ CORE = (
     ("manifold3d", "manifold3d"),
     ("numba", "numba"),
     ("rosbags", "rosbags"),
+    ("safetensors", "safetensors"),
     ("yaml", "pyyaml"),
 )
 OPTIONAL = (

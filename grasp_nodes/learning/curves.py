@@ -99,8 +99,8 @@ def _panel(name: str, rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
     ends = [10**low, 10**high] if logarithmic else [low, high]
     for text, at in (
         (title, (_MARGIN, 30)),
-        (f"{ends[1]:.4g}", (2, _MARGIN + 5)),
-        (f"{ends[0]:.4g}", (2, _HEIGHT - _MARGIN)),
+        (f"{ends[1]:.3g}", (2, _MARGIN + 5)),
+        (f"{ends[0]:.3g}", (2, _HEIGHT - _MARGIN)),
         (f"{int(steps[0])}", (_MARGIN, _HEIGHT - 30)),
         (f"step {int(steps[-1])}: {values[-1]:.4g}", (_WIDTH // 2, _HEIGHT - 30)),
     ):

@@ -170,7 +170,7 @@ class _Training:
                 now = time.monotonic()
                 interrupted, standing.seconds = self._agreed(asked_to_stop(), before + now - start)
                 stop = self._over(standing.seconds)
-                self._after_step(last=stop and not interrupted)
+                self._after_step(last=stop)
                 if progress is not None and (now - reported > _REPORT_S or stop):
                     reported = now
                     progress(Report(standing.step, settings.steps, self._share(standing.seconds), standing.seconds))

@@ -31,6 +31,12 @@ StoredPrecision = Literal["float16", "float32"]
 _SMALL = 4096
 """Elements up to which a tensor stays float32: offsets, scales and statistics cost nothing and suffer most."""
 _WHAT = "weight file"
+_CARD_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("method", "hand_fingerprint", "data", "command"), str),
+    "seed": int,
+    "hours": (int, float),
+}
+"""Of the fields that are no objects."""
 
 
 @dataclass(frozen=True)
@@ -238,4 +244,11 @@ def _card(path: Path, description: Mapping[str, Any]) -> WeightCard:
     known = {one.name for one in fields(WeightCard)}
     if not isinstance(card, dict) or not isinstance(card.get("method"), str):
         raise InputError(f"{path}: not a readable {_WHAT} (its card names no method)")
+    wrong = [
+        f"{name} {value!r}"
+        for name, value in card.items()
+        if name in known and not isinstance(value, _CARD_TYPES.get(name, dict))
+    ]
+    if wrong:
+        raise InputError(f"{path}: not a readable {_WHAT} (its card has {', '.join(wrong)})")
     return WeightCard(**{name: value for name, value in card.items() if name in known})

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,6 +190,14 @@ def test_card_must_be_json(tmp_path):
         save_weights(tmp_path / "w.safetensors", {}, WeightCard("toy", metrics={"loss": float("nan")}))
     with pytest.raises(InputError, match="card of method 'toy'"):
         save_weights(tmp_path / "w.safetensors", {}, WeightCard("toy", config={"path": object()}))
+
+
+@pytest.mark.parametrize("change", [{"hours": "long"}, {"hand_fingerprint": 7}, {"config": [1]}])
+def test_card_of_wrong_types(tmp_path, change):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, {}, replace(CARD, **change))
+    with pytest.raises(InputError, match=rf"w\.safetensors.*its card has {next(iter(change))}"):
+        read_weights(path)
 
 
 def test_own_weights_come_before_shipped_ones(tmp_path, monkeypatch, file):
