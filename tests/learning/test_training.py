@@ -329,6 +329,19 @@ def test_curves_are_written_and_drawn(tmp_path):
     assert (picture == 255).all(axis=2).mean() < 0.99
 
 
+def test_curves_beyond_the_checkpoint_are_trained_again(tmp_path):
+    """A killed process leaves lines of steps that its last checkpoint has not, and maybe half a line."""
+    batches = ArrayBatches(make_arrays(), 8)
+    settings = [TrainingSettings(steps=steps, log_every=5, schedule="constant", device="cpu") for steps in (20, 40)]
+    whole = train(make_network(), noisy_loss, batches, settings[1], tmp_path / "whole")
+    train(make_network(), noisy_loss, batches, settings[0], tmp_path / "parts")
+    with (tmp_path / "parts" / CURVES_FILE).open("a") as stream:
+        stream.write('{"step": 25, "loss": 99.0}\n{"step": 30, "lo')
+    parts = train(make_network(), noisy_loss, batches, settings[1], tmp_path / "parts")
+    for rows in (parts.rows, read_curves(tmp_path / "parts" / CURVES_FILE)):
+        assert [(row["step"], row["loss"]) for row in rows] == [(row["step"], row["loss"]) for row in whole.rows]
+
+
 _TWO_PROCESSES = """
 import json, sys
 from pathlib import Path
