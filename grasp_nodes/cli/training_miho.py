@@ -24,10 +24,11 @@ from grasp_nodes.learning.weights import SUFFIX, WEIGHTS_VARIABLE
 from grasp_nodes.miho import honet_training, picr_training
 from grasp_nodes.miho.honet import PAPER_HONET, SMALL_HONET
 from grasp_nodes.miho.honet_training import CropData, train_honet
+from grasp_nodes.miho.judgement import mean_answer
 from grasp_nodes.miho.picr import PAPER_PICR, SMALL_PICR
 from grasp_nodes.miho.picr_training import train_picr
 from grasp_nodes.miho.samples import ObjectTable
-from grasp_nodes.miho.trained import HONET, PICR, load_honet, load_picr, save_network
+from grasp_nodes.miho.trained import HONET, MEAN_ANSWER, PICR, load_honet, load_picr, save_network
 
 SMALL_SETTINGS = TrainingSettings(
     steps=12_000,
@@ -95,6 +96,7 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
     target = request.output / f"{method}{SUFFIX}"
     card = save_network(
         *(target, _tensors(trained), config, model.fingerprint),
+        normalization={MEAN_ANSWER: mean_answer(data, model)} if method == HONET else {},
         data=what,
         seed=settings.seed,
         command=request.command,

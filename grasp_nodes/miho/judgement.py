@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,23 +145,31 @@ def _joined(hands: list[HandParams]) -> HandParams:
 
 
 @torch.no_grad()
-def mean_pose_errors(training: CropData, validation: CropData, model: HandModel) -> PoseErrors:
-    """Errors of one answer for all crops: the mean of what the training crops hold, told no image.
+def mean_answer(training: CropData, model: HandModel) -> dict[str, list[Any]]:
+    """One answer for all crops: the mean of what training crops hold, as plain numbers by name of `HoNetOutput`.
 
-    Places, depths, posture and shape are means; rotations are the mean matrices brought back to rotations.
+    Places, depths, posture and shape are means; rotations are the rotations nearest to the mean matrices.
     """
     size = training.crops.images.shape[1]
     outputs = []
     for start in range(0, len(training), 1024):
         truth = TruePoses.of_batch(crop_rows(training.crops, np.arange(start, min(start + 1024, len(training)))), model)
         outputs.append(_coefficients(truth, size))
-    mean = [torch.cat([getattr(one, part.name) for one in outputs]).mean(dim=0) for part in fields(HoNetOutput)]
+    names = [part.name for part in fields(HoNetOutput)]
+    means = {name: torch.cat([getattr(one, name) for one in outputs]).mean(dim=0) for name in names}
+    return {name: _rotation(value).tolist() for name, value in means.items()}
+
+
+@torch.no_grad()
+def answer_errors(answer: Mapping[str, Any], data: CropData, model: HandModel) -> PoseErrors:
+    """Errors of one answer, as `mean_answer` gives it, for every crop."""
+    size = data.crops.images.shape[1]
     parts = []
-    for start in range(0, len(validation), 256):
-        batch = crop_rows(validation.crops, np.arange(start, min(start + 256, len(validation))))
-        truth = TruePoses.of_batch(batch, model)
-        said = HoNetOutput(*(_rotation(value).expand(len(truth.root), *value.shape) for value in mean))
-        parts.append(PoseErrors.of(said.poses(truth.focal, size, model), truth, validation.table, model))
+    for start in range(0, len(data), 256):
+        truth = TruePoses.of_batch(crop_rows(data.crops, np.arange(start, min(start + 256, len(data)))), model)
+        values = (torch.tensor(answer[part.name]) for part in fields(HoNetOutput))
+        said = HoNetOutput(*(value.expand(len(truth.root), *value.shape) for value in values))
+        parts.append(PoseErrors.of(said.poses(truth.focal, size, model), truth, data.table, model))
     return PoseErrors.join(parts)
 
 

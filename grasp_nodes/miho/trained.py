@@ -17,6 +17,8 @@ from grasp_nodes.miho.hourglass import HourglassConfig
 from grasp_nodes.miho.picr import PiCR, PiCRConfig
 
 HONET, PICR = "honet", "picr"
+MEAN_ANSWER = "mean_answer"
+"""In the card's `normalization`: what one would say without an image, see `judgement.mean_answer`."""
 
 
 def load_honet(path: Path | None = None, hand_fingerprint: str | None = None) -> HoNet:
