@@ -19,10 +19,10 @@ from grasp_nodes.perception.evidence import HIDING, Evidence, ObjectEvidence, Ob
 KEY_FRAMES = 7
 """Frames of a window on which each thing is tried."""
 _ROTATIONS = 16
-MOVES, AT_HAND, FIRST = 0.25, 0.15, 0.1
+MOVES, AT_HAND, FIRST = 0.5, 0.15, 0.1
 """Score that a thing gains if it leaves its place, if it is at a hand, and if the segmenter thinks it the best."""
 _MOVED = 0.5
-"""Share of its own size by which a thing has to move to count as moved."""
+"""Share of its pixels outside of its place from which a thing has left it."""
 DISTANCE_LOSS, _DISTANCE_FREE, _DISTANCE_MOST = 1.0, 0.15, 0.5
 """What a thing loses per unit of the logarithm of its distance over that of the hand at it, beyond what hands vary.
 
@@ -101,14 +101,11 @@ def _rate(
     shown = [_only(frames[t], track_id, object_model.object_id) for t in picks]
     track = initialise_object(object_model, shown, seed=seed, candidates=_ROTATIONS, use_depth=False)
     overlap = float(np.nanmean(track.iou)) if track.seen.any() else 0.0
-    middles = np.array([_middle(one.box) for one in found if one is not None])
-    sizes = [float(np.linalg.norm(one.box[2:] - one.box[:2])) for one in found if one is not None]
-    path = np.percentile(np.linalg.norm(middles - np.median(middles, axis=0), axis=1), 80)
     at_hand = np.array([one is not None and _is_at_hand(frame, one) for frame, one in zip(frames, found, strict=True)])
     return RatedThing(
         track_id,
         overlap * (len(with_mask) / len(frames)) ** 0.5,
-        MOVES * float(min(path / (_MOVED * max(float(np.median(sizes)), 1.0)), 1.0)),
+        MOVES * min(left_place([one.mask for one in found if one is not None and one.mask is not None]) / _MOVED, 1.0),
         AT_HAND * float(at_hand.mean()),
         DISTANCE_LOSS * _distance_mismatch(track, picks, at_hand, palms),
         FIRST if place == 0 else 0.0,
@@ -119,8 +116,17 @@ def _thing_of(evidence: Evidence, track_id: int) -> ObjectEvidence | None:
     return next((one for one in evidence.objects if one.track_id == track_id and one.mask is not None), None)
 
 
-def _middle(box: np.ndarray) -> np.ndarray:
-    return 0.5 * (np.asarray(box[:2], np.float64) + box[2:])
+def left_place(masks: Sequence[np.ndarray]) -> float:
+    """How much of a thing is outside of its place, its largest mask, in the fifth of the frames that has most there.
+
+    In [0, 1]. What hides a thing at rest makes its masks smaller and moves their middles, but not out of its place.
+
+    Args:
+        masks: (H, W) bool each, at least one, none empty.
+    """
+    place = max(masks, key=np.count_nonzero)
+    outside = [np.count_nonzero(mask & ~place) / np.count_nonzero(mask) for mask in masks]
+    return float(np.percentile(outside, 80))
 
 
 def _is_at_hand(frame: ObservedFrame, found: ObjectEvidence) -> bool:
