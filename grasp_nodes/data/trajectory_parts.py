@@ -59,8 +59,10 @@ class TrajectoryFolder:
             self._agree(json.loads(json.dumps(dict(settings))))
             with self.writing():
                 self._parts.mkdir(exist_ok=True)
-                for leftover in (*self.path.glob(f"*{UNFINISHED}"), *self._parts.glob(f"*{UNFINISHED}")):
-                    leftover.unlink()
+                # Of a run that was killed; a video's keeps its own ending.
+                for pattern in (f"*{UNFINISHED}", f"*{UNFINISHED}.*"):
+                    for leftover in (*self.path.glob(pattern), *self._parts.glob(pattern)):
+                        leftover.unlink()
             yield
 
     def writing(self) -> contextlib.AbstractContextManager[None]:

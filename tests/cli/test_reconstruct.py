@@ -371,6 +371,18 @@ def test_a_full_disk_is_one_message_and_the_same_command_goes_on(
     assert bag_counts(tmp_path / "out")["/hands"] == FRAMES
 
 
+def test_what_a_killed_run_left_half_written_is_removed(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
+    words = (clip, "--object", BALL, "-o", tmp_path / "out")
+    stand.stop_after = 1
+    assert call(*words)[0] == 130
+    for name in ("overlay.0123.part.mp4", "trajectory.npz.0123.part", "parts/000003.npz.0123.part"):
+        (tmp_path / "out" / name).write_bytes(b"half")
+    (tmp_path / "out" / "bag.partial").mkdir()
+    stand.stop_after = None
+    assert call(*words)[0] == 0
+    assert not list((tmp_path / "out").rglob("*.part*"))
+
+
 def test_a_damaged_part_is_made_again(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
     words = (clip, "--object", BALL, "-o", tmp_path / "out")
     assert call(*words)[0] == 0
