@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
 from grasp_nodes.fitting.hand_skeleton import HandSkeleton
-from grasp_nodes.fitting.posture_prior import PosturePrior
+from grasp_nodes.fitting.posture_prior import BEYOND_GRASPS, PosturePrior
 from grasp_nodes.hand.parameters import NUM_KEYPOINTS
 
 READER_FILE = Path(__file__).resolve().parent / "landmark_reader.npz"
@@ -133,7 +133,7 @@ class LandmarkReader:
         log_rotation_error = float(np.mean([answer[2] for answer in answers]))
         log_errors = np.mean([answer[3] for answer in answers], axis=0)
         errors = np.exp(log_errors)
-        covariance = self.correlation * np.outer(errors, errors)
+        covariance = self.correlation * np.outer(errors, errors) + BEYOND_GRASPS**2 * np.eye(len(errors))
         postures = PosturePrior(np.mean([answer[1] for answer in answers], axis=0), np.linalg.inv(covariance))
         log_volume = 3.0 * log_rotation_error + float(log_errors.sum())
         log_size, log_distance_error = (float(np.mean([answer[k] for answer in answers])) for k in (4, 5))
