@@ -37,8 +37,8 @@ AMBIENT_RAYS, SHADOW_RAYS = 10, 4
 """Of each vertex: fewer than for films, where they must not flicker."""
 COVERED, COARSE = 0.2, 0.35
 """Share of images with a thing before their border, and of those that were taken from far away."""
-LOWEST_SIZE = 48
-"""px, of a crop taken from far away, before it was enlarged."""
+COARSEST = 0.375
+"""Size of a crop taken from far away, before it was enlarged, as a share of what it becomes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class HandObjectDrawer:
         if rng.random() < COVERED:
             canvas = cover_edges(rng, canvas)
         if rng.random() < COARSE:
-            canvas = _coarse(canvas, int(rng.integers(LOWEST_SIZE, self._size)))
+            canvas = _coarse(canvas, int(rng.integers(int(COARSEST * self._size), self._size)))
         image = photograph(canvas, rng, rng.uniform(0.3, 1.1), look.studio.color_noise)
         area = self._size**2
         return image, float(is_hand.sum()) / area, float((hits.mesh == 1).sum()) / area

@@ -26,7 +26,7 @@ WEIGHTS = {
     "hand_rotation": 0.5,
     "object_rotation": 0.5,
     "pca": 0.05,
-    "betas": 0.01,
+    "betas": 0.05,
 }
 OBJECT_POINTS = 128
 
