@@ -195,6 +195,13 @@ def reconstruct(
     sequence: Annotated[
         str, typer.Option(metavar="NAME", help="Sequence of the data set, one of 'grasp-nodes sequences'.")
     ] = "",
+    refine: Annotated[
+        str, typer.Option(metavar="NAME", help="none, or geo: hands are refined by the springs of their contact.")
+    ] = "none",
+    method: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="homan: fitted over time; honet, miho: a network in every frame, see docs."),
+    ] = "homan",
     json: Json = False,
 ) -> None:
     """Turn a clip into a trajectory of hands, objects and contact; Ctrl-C stops it, the same command goes on."""
@@ -220,6 +227,8 @@ def reconstruct(
         json,
         dataset,
         sequence,
+        refine,
+        method,
     )
     raise typer.Exit(work(request))
 

@@ -5,6 +5,7 @@ GeO comes in as an argument typed by `SpringRefiner`, so that whoever puts the p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -70,13 +71,14 @@ class GraspInView:
     """One hand and one object of one image.
 
     hands: one hand, in the object's frame. T_camera_object: (4, 4) float64, m. field: of the springs, None without
-    PiCR; its points are the object's. refined: whether springs pulled.
+    PiCR; its points are the object's. refined: whether springs pulled. score: of the hand's detection, 0..1.
     """
 
     hands: HandParams
     T_camera_object: np.ndarray
     field: SpringField | None = None
     refined: bool = False
+    score: float = 1.0
 
     def hands_in_camera(self, model: HandModel) -> HandParams:
         """The hand in the camera."""
@@ -94,10 +96,10 @@ class MihoPipeline:
 
     def __init__(
         self,
-        models: dict[Side, HandModel],
+        models: Mapping[Side, HandModel],
         honet: HoNet,
         picr: PiCR | None = None,
-        refiners: dict[Side, SpringRefiner] | None = None,
+        refiners: Mapping[Side, SpringRefiner] | None = None,
         threshold: float = CONTACT_PROBABILITY,
     ) -> None:
         if "right" not in models:

@@ -28,11 +28,13 @@ from grasp_nodes.objects.loading import load_object
 from grasp_nodes.objects.model import ObjectModel
 
 if TYPE_CHECKING:
-    from grasp_nodes.fitting.reconstruction import ReconstructionSettings, WindowResult
+    from grasp_nodes.fitting.reconstruction import ClipObserver, ReconstructionSettings, WindowResult
     from grasp_nodes.perception.evidence import ClipSegmenter
     from grasp_nodes.perception.foreground import ForegroundFinder
 
 SIDES: tuple[Side, ...] = ("right", "left")
+REFINEMENTS = ("none", "geo")
+METHODS = ("homan", "honet", "miho")
 BOX_MARGIN = 0.05
 """Share of its size by which the box of an object that was followed so far is enlarged."""
 
@@ -43,6 +45,7 @@ class Request:
 
     boxes: of the objects in the first frame, px, in the objects' order. segmenter: encoder and decoder.
     field_of_view: deg; None = what is usual. dataset: the clip is the folder of this one. sequence: of it.
+    refine: what is done to hands after the fit, one of `REFINEMENTS`. method: one of `METHODS`.
     """
 
     clip: str
@@ -63,6 +66,37 @@ class Request:
     as_json: bool = False
     dataset: str = ""
     sequence: str = ""
+    refine: str = "none"
+    method: str = "homan"
+
+
+class StateRefiner(Protocol):
+    """Improves states after they were fitted."""
+
+    def refine(self, states: Sequence[HandObjectState]) -> list[HandObjectState]:
+        """The same states, their hands a little moved."""
+        ...
+
+
+def check_refinement(request: Request) -> None:
+    """Refuse a refinement or a method that there is not.
+
+    Raises:
+        InputError: another one than those of `REFINEMENTS` and `METHODS`.
+    """
+    if request.method not in METHODS:
+        raise InputError(f"--method: expected one of {', '.join(METHODS)}, got {request.method!r}")
+    if request.refine not in REFINEMENTS:
+        raise InputError(f"--refine: expected one of {', '.join(REFINEMENTS)}, got {request.refine!r}")
+
+
+def make_state_refiner(request: Request, inputs: Inputs) -> StateRefiner | None:
+    """What ``--refine`` names; None for none."""
+    if request.refine == "none":
+        return None
+    from grasp_nodes.fitting.geo.state_refiner import GeoStateRefiner
+
+    return GeoStateRefiner(inputs.hands, inputs.objects)
 
 
 class Reconstructor(Protocol):
@@ -165,6 +199,8 @@ def settings_of(request: Request, inputs: Inputs) -> dict[str, Any]:
         "version": grasp_nodes.__version__,
         "format_version": FORMAT_VERSION,
         **({"dataset": request.dataset, "sequence": request.sequence} if request.dataset else {}),
+        **({"refine": request.refine} if request.refine != "none" else {}),
+        **({"method": request.method} if request.method != "homan" else {}),
         **_flat("fit", asdict(reconstruction_settings(request))),
     }
 
@@ -205,7 +241,29 @@ def make_reconstructor(request: Request, inputs: Inputs, boxes: Mapping[str, np.
     segmenter = make_segmenter(request, inputs, boxes, foreground)
     landmarker = LitertHandLandmarker(LandmarkerOptions())
     perceiver = ClipPerceiver(landmarker, segmenter, foreground=foreground)
+    if request.method != "homan":
+        return _miho(request, inputs, perceiver)
     return ClipReconstructor(perceiver, inputs.hands, inputs.objects, reconstruction_settings(request))
+
+
+def _miho(request: Request, inputs: Inputs, perceiver: ClipObserver) -> Reconstructor:
+    """HoNet in every frame, alone or with PiCR and GeO."""
+    from grasp_nodes.fitting.geo.refiner import GeoRefiner
+    from grasp_nodes.fitting.geo.settings import GeoSettings
+    from grasp_nodes.miho.pipeline import MihoPipeline
+    from grasp_nodes.miho.reconstruction import MihoReconstructor
+    from grasp_nodes.miho.trained import load_honet, load_picr
+
+    fingerprint = inputs.hands["right"].fingerprint
+    whole = request.method == "miho"
+    geo = GeoSettings(move_object=True)
+    pipeline = MihoPipeline(
+        inputs.hands,
+        load_honet(None, fingerprint),
+        load_picr(None, fingerprint) if whole else None,
+        {side: GeoRefiner(model, geo) for side, model in inputs.hands.items()} if whole else None,
+    )
+    return MihoReconstructor(perceiver, inputs.hands, inputs.objects, pipeline)
 
 
 def make_segmenter(
