@@ -28,6 +28,8 @@ from grasp_nodes.evaluation.harness.bounds import (
 from grasp_nodes.evaluation.harness.object_set import EvaluatedObject
 from grasp_nodes.evaluation.harness.protocols import FeatureNetwork, Method, Parts, Polisher
 from grasp_nodes.evaluation.view_features import find_view_features
+from grasp_nodes.fitting.geo.refiner import GeoRefiner
+from grasp_nodes.fitting.geo.settings import GeoSettings
 from grasp_nodes.fitting.grasp_refine import GraspPolisher, RefineSettings
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
@@ -41,19 +43,29 @@ HandModels = Mapping[Side, HandModel]
 GENERATORS: Mapping[str, Callable[[HandModels], Method]] = {}
 """Generators that are installed, by name; each is made with the hand models of both sides."""
 POLISH_VERSION = f"polish {hashlib.sha256(repr(RefineSettings()).encode()).hexdigest()[:8]}"
-_METHOD = re.compile(r"(?P<base>.+?)(?:\+rank(?P<rank>[1-9][0-9]*))?(?P<polish>\+polish)?")
+_METHOD = re.compile(r"(?P<base>.+?)(?:\+rank(?P<rank>[1-9][0-9]*))?(?P<refine>\+polish|\+geo)?")
+GEO = "+geo"
+GEO_VERSION = f"geo {hashlib.sha256(repr(GeoSettings()).encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
 class MethodName:
-    """A method as it is named. rank: of how many candidates the best is kept, 1 = none is chosen. polish: or not."""
+    """A method as it is named.
+
+    rank: of how many candidates the best is kept, 1 = none is chosen. polish, geo: refined so or not, at most one.
+    """
 
     base: str
     rank: int = 1
     polish: bool = False
+    geo: bool = False
 
     def __str__(self) -> str:
-        return self.base + (f"+rank{self.rank}" if self.rank > 1 else "") + (POLISHED if self.polish else "")
+        return (
+            self.base
+            + (f"+rank{self.rank}" if self.rank > 1 else "")
+            + (POLISHED if self.polish else GEO if self.geo else "")
+        )
 
 
 def parse_method(text: str) -> MethodName:
@@ -63,9 +75,13 @@ def parse_method(text: str) -> MethodName:
         InputError: nothing before the suffixes, or suffixes in another order.
     """
     found = _METHOD.fullmatch(text)
-    if found is None or re.search(r"\+(polish|rank[0-9]*)$", found["base"]) or found["base"].startswith("+"):
-        raise InputError(f"method {text!r}: expected NAME, NAME+rank8, NAME{POLISHED} or NAME+rank8{POLISHED}")
-    return MethodName(found["base"], int(found["rank"] or 1), found["polish"] is not None)
+    if found is None or re.search(r"\+(polish|geo|rank[0-9]*)$", found["base"]) or found["base"].startswith("+"):
+        raise InputError(
+            f"method {text!r}: expected NAME, NAME+rank8, NAME{POLISHED}, NAME{GEO}, NAME+rank8{POLISHED} or "
+            f"NAME+rank8{GEO}"
+        )
+    refine = found["refine"]
+    return MethodName(found["base"], int(found["rank"] or 1), refine == POLISHED, refine == GEO)
 
 
 def parse_methods(text: str) -> list[MethodName]:
@@ -80,7 +96,9 @@ def parse_methods(text: str) -> list[MethodName]:
             raise InputError(f"method {str(name)!r}: is a bound, which is always in the table: leave it out")
         if not name.base.startswith(FILE_PREFIX) and name.base not in GENERATORS:
             known = ", ".join([*GENERATORS, f"{FILE_PREFIX}PATH"])
-            raise InputError(f"method {str(name)!r}: not known; expected some of {known}, each also with {POLISHED}")
+            raise InputError(
+                f"method {str(name)!r}: not known; expected some of {known}, each also with {POLISHED} or {GEO}"
+            )
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"methods: {', '.join(twice)} named more than once")
@@ -100,6 +118,16 @@ def make_polisher(models: HandModels) -> Polisher:
         return polishers[hands.side](hands, object_model)
 
     return polish
+
+
+def make_geo(models: HandModels) -> Polisher:
+    """GeO for hands of either side, with contact guessed from where hands are."""
+    refiners = {side: GeoRefiner(model) for side, model in models.items()}
+
+    def refine(hands: HandParams, object_model: ObjectModel) -> HandParams:
+        return refiners[hands.side](hands, object_model)
+
+    return refine
 
 
 def make_synthetic(models: HandModels) -> Method:
@@ -164,4 +192,9 @@ def _composed(name: MethodName, base: Method, polisher: Polisher, models: HandMo
         if name.base in GENERATORS:
             generator = ScoredGenerator(generator, scorers)  # what was true of the hands before is not any more
         labelled, version = False, f"{version} {POLISH_VERSION}"
-    return Method(str(name), generator, labelled, base.timed or name.polish, base.device, version)
+    if name.geo:
+        generator = PolishedGenerator(generator, make_geo(models), models, GEO)
+        if name.base in GENERATORS:
+            generator = ScoredGenerator(generator, scorers)
+        labelled, version = False, f"{version} {GEO_VERSION}"
+    return Method(str(name), generator, labelled, base.timed or name.polish or name.geo, base.device, version)

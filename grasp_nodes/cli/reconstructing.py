@@ -51,6 +51,7 @@ def reconstruct(request: Request) -> int:
         WorkError: the folder cannot be written, or something failed after some frames, which are kept.
     """
     console = Console(stderr=True)
+    setup.check_refinement(request)
     folder = TrajectoryFolder(request.output, OUTPUTS)
     inputs = setup.open_inputs(request)
     try:
@@ -92,8 +93,11 @@ def _fit(folder: TrajectoryFolder, request: Request, inputs: Inputs, clock: _Clo
         raise frames.error
     boxes = first_boxes(request, inputs) if not done else _boxes_to_go_on_with(folder, request, inputs, done)
     reconstructor = setup.make_reconstructor(request, inputs, boxes)
+    refiner = setup.make_state_refiner(request, inputs)
     for window in reconstructor.reconstruct(chain(head, rest), first=done):
         states = [drop_not_finite(state) for state in window.states]
+        if refiner is not None:
+            states = refiner.refine(states)
         folder.keep(window.start, states, plain(window.report))
         done = window.start + len(states)
         clock.update(done)

@@ -22,6 +22,7 @@ from grasp_nodes.nodes.worker import InferenceWorker
 
 if TYPE_CHECKING:
     from grasp_nodes.contact.interaction import HandObjectState as HandObjectNoun
+    from grasp_nodes.fitting.geo.state_refiner import GeoStateRefiner
     from grasp_nodes.fitting.given_poses import GivenPoses
     from grasp_nodes.fitting.streaming import StreamingFitter
     from grasp_nodes.hand.model import HandModel
@@ -44,6 +45,7 @@ class FittingNode(GraspNode[FittingParameters]):
         super().__init__("fitting_node", FittingParameters, **node_options)
         settings = self.settings
         self._fitter: StreamingFitter | None = None
+        self._refiner: GeoStateRefiner | None = None
         self._hand_models: dict[Side, HandModel] = {}
         self._poser: HandPoser | None = None
         self._object_model: ObjectModel | None = None
@@ -171,9 +173,20 @@ class FittingNode(GraspNode[FittingParameters]):
             hold_time=settings.hold_time_s,
             seed=settings.seed,
         )
+        self._refiner = self._make_refiner()
         fitter = StreamingFitter(self._object_model, self._hand_models, StreamingOptions(frame, settings.window))
         fitter.warm_up()
         return fitter
+
+    def _make_refiner(self) -> GeoStateRefiner | None:
+        if self.settings.refine == "none" or self._object_model is None:
+            return None
+        from grasp_nodes.fitting.geo.state_refiner import GeoStateRefiner
+        from grasp_nodes.hand.files import load_hand_model
+
+        # The solver works on the CPU, wherever the fit's hand models are.
+        models = {side: load_hand_model(side, self.settings.hand_model or None) for side in self._hand_models}
+        return GeoStateRefiner(models, {self._object_model.object_id: self._object_model})
 
     def _load_hands(self) -> None:
         from grasp_nodes.hand.files import load_hand_model
@@ -202,6 +215,8 @@ class FittingNode(GraspNode[FittingParameters]):
         evidence = from_evidence(group[EVIDENCE])
         depth = self._depth.read(group.get(DEPTH), evidence.camera.width, evidence.camera.height)
         state = self._fitter.update(evidence, depth, self._read_given(group))
+        if self._refiner is not None:
+            state = self._refiner.refine([state])[0]
         self._publish_state(state)
         self.statistics.latency(time.monotonic() - group["arrived"])
         self.useful("" if state.status == 0 else state.status_text or "neither a hand nor an object was fitted")

@@ -195,6 +195,12 @@ class FittingParameters(ObjectParameters, OutputParameters):
     object_pose_backend: str = parameter(
         "own", "Where the fit of the object starts; topic: the pose from object_pose_in.", choices=("own", "topic")
     )
+    refine: str = parameter(
+        "none",
+        "What is done to hands after the fit; geo: the springs of their contact map pull them to the object and out of "
+        "it, a few tenths of a second for each hand that touches.",
+        choices=("none", "geo"),
+    )
     seed: int = parameter(0, "Seed of the search for the object's pose.", minimum=0, maximum=2**31 - 1)
     use_depth: str = parameter(
         "auto", "Wait for depth of each image; auto: when somebody publishes it.", choices=("auto", "always", "never")

@@ -70,17 +70,23 @@ class RandomHands:
 
 
 class PolishedGenerator:
-    """Another generator, its grasps polished."""
+    """Another generator, its grasps polished, or refined in another way that is named by its suffix."""
 
-    def __init__(self, generator: GraspGenerator, polisher: Polisher, models: Mapping[Side, HandModel]) -> None:
-        self._generator, self._polisher, self._models = generator, polisher, models
+    def __init__(
+        self,
+        generator: GraspGenerator,
+        polisher: Polisher,
+        models: Mapping[Side, HandModel],
+        suffix: str = POLISHED,
+    ) -> None:
+        self._generator, self._polisher, self._models, self._suffix = generator, polisher, models, suffix
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
         """The generator's grasps in its order."""
         start = time.perf_counter()
         found = self._generator.generate(object_model, count, seed)
         grasps = polish(found.grasps, object_model, self._polisher, self._models)
-        return replace(found, method=found.method + POLISHED, duration=time.perf_counter() - start, grasps=grasps)
+        return replace(found, method=found.method + self._suffix, duration=time.perf_counter() - start, grasps=grasps)
 
 
 def polish(

@@ -21,6 +21,7 @@ from grasp_nodes.contact.springs import (
     AttractiveSprings,
     anchor_elasticities,
 )
+from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.geo.settings import GeoSettings
 from grasp_nodes.hand.anchors import FINGERTIP_REGIONS, HandAnchors
 from grasp_nodes.objects.model import ObjectModel
@@ -131,6 +132,11 @@ def half_thickness(object_model: ObjectModel, reach: float) -> np.ndarray:
     It is the largest depth that a ray against the normal comes to, looked up in the signed distance.
     """
     points, normals = object_model.points.astype(np.float64), object_model.normals.astype(np.float64)
+    if points.shape != normals.shape:
+        raise InputError(
+            f"{object_model.object_id}: expected a normal for each of {len(points)} points, got normals "
+            f"{normals.shape}: make the object from a mesh (load_object)"
+        )
     steps = np.arange(_THICKNESS_STEP, reach + _THICKNESS_STEP, _THICKNESS_STEP)
     along = points - steps[:, None, None] * normals
     distance = object_model.signed_distance.query(along.reshape(-1, 3))[0].reshape(len(steps), -1)

@@ -21,7 +21,7 @@ from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
 from grasp_nodes.fitting.geo.result import NO_SPRINGS, Descent, GeoResult
 from grasp_nodes.fitting.geo.settings import GeoSettings
 from grasp_nodes.hand.anatomy import HandAnatomy
-from grasp_nodes.hand.anchors import HandAnchors
+from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.model import ObjectModel
@@ -46,7 +46,7 @@ class GeoRefiner:
         if solver not in SOLVERS:
             raise InputError(f"GeO: solver: expected one of {', '.join(SOLVERS)}, got {solver!r}")
         self.model, self.settings, self.solver = model, settings or GeoSettings(), solver
-        self.anchors = HandAnchors.of_model(model)
+        self.anchors = anchors_of(model)
         self.anatomy = HandAnatomy.of_model(model)
         self._repulsion: tuple[ObjectModel, RepulsiveSprings | None] | None = None
 

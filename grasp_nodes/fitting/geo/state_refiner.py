@@ -1,0 +1,138 @@
+"""GeO on reconstructed states: each hand that touches an object is refined by the springs of its own contact map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from grasp_nodes.contact.computation import compute_contact_map
+from grasp_nodes.contact.contact_map import REGION_NOT_COMPUTED, ContactMap
+from grasp_nodes.contact.hand_states import hand_states, stack_params
+from grasp_nodes.contact.interaction import HandObjectState, HandState, ObjectState
+from grasp_nodes.contact.springs import CONTACT_PROBABILITY, SPRING_REACH
+from grasp_nodes.fitting.geo.refiner import GeoRefiner
+from grasp_nodes.fitting.geo.settings import GeoSettings
+from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
+from grasp_nodes.hand.anchors import anchors_of
+from grasp_nodes.hand.keypoints import closed_faces
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import Side
+from grasp_nodes.hand.placement import move_hands
+from grasp_nodes.objects.model import ObjectModel
+
+
+class GeoStateRefiner:
+    """Refines the hands of states; objects stay where they were seen.
+
+    A hand that touches several objects is drawn to the one that it touches most; one that touches none, and one whose
+    contact map has no regions, stays as it is.
+
+    Args:
+        hand_models: by side. object_models: by object id. settings: weights; the object is never moved.
+    """
+
+    def __init__(
+        self,
+        hand_models: Mapping[Side, HandModel],
+        object_models: Mapping[str, ObjectModel],
+        settings: GeoSettings | None = None,
+    ) -> None:
+        self._models, self._objects = dict(hand_models), dict(object_models)
+        chosen = replace(settings or GeoSettings(), move_object=False)
+        self._refiners = {side: GeoRefiner(model, chosen) for side, model in self._models.items()}
+        self._scaled: dict[tuple[str, float], ObjectModel] = {}
+
+    def refine(self, states: Sequence[HandObjectState]) -> list[HandObjectState]:
+        """The states with refined hands and their contact maps; hands of one side at one object are done together."""
+        groups: dict[tuple[Side, str, float], list[tuple[int, int, ContactMap, ObjectState]]] = {}
+        for row, state in enumerate(states):
+            placed = {found.object_id: found for found in state.objects if found.object_id in self._objects}
+            for number, hand in enumerate(state.hands):
+                contact = _most_touched(hand, [one for one in state.contact_maps if one.object_id in placed])
+                if contact is not None and hand.params.side in self._models:
+                    found = placed[contact.object_id]
+                    key = (hand.params.side, found.object_id, self._scale_of(found))
+                    groups.setdefault(key, []).append((row, number, contact, found))
+        result = list(states)
+        for (side, object_id, scale), members in groups.items():
+            model, item = self._models[side], self._object(object_id, scale)
+            dtype = model.dtype
+            hands = stack_params([states[row].hands[number].params for row, number, _, _ in members]).to(dtype=dtype)
+            poses = np.stack([found.T_camera_object for _, _, _, found in members])
+            refiner = self._refiners[side]
+            refined = refiner.refine(
+                move_hands(hands, np.linalg.inv(poses), model),
+                item,
+                refiner.springs_of_contact([contact for _, _, contact, _ in members]),
+            )
+            back = hand_states(move_hands(refined.hands, poses, model).to(dtype=torch.float32), model)
+            for (row, number, _, _), new in zip(members, back, strict=True):
+                old = states[row].hands[number]
+                hand = replace(new, track_id=old.track_id, score=old.score, is_metric=old.is_metric)
+                result[row] = self._with_hand(result[row], number, hand)
+        return result
+
+    def _with_hand(self, state: HandObjectState, number: int, hand: HandState) -> HandObjectState:
+        model = self._models[hand.params.side]
+        with torch.no_grad():
+            vertices = model(hand.params.to(dtype=model.dtype)).vertices[0].double().numpy()
+        maps = tuple(
+            self._contact(one, state, hand, vertices) if _is_of(one, hand) and one.object_id in self._objects else one
+            for one in state.contact_maps
+        )
+        hands = tuple(hand if k == number else other for k, other in enumerate(state.hands))
+        return replace(state, hands=hands, contact_maps=maps)
+
+    def _contact(self, before: ContactMap, state: HandObjectState, hand: HandState, vertices: np.ndarray) -> ContactMap:
+        found = next(one for one in state.objects if one.object_id == before.object_id)
+        side = hand.params.side
+        return compute_contact_map(
+            (vertices - found.T_camera_object[:3, 3]) @ found.T_camera_object[:3, :3],
+            closed_faces(self._models[side].faces.cpu().numpy()),
+            self._object(found.object_id, self._scale_of(found)),
+            before.contact_threshold,
+            side,
+            hand.track_id,
+            anchors_of(self._models[side]),
+            SPRING_REACH,
+        )
+
+    def _scale_of(self, found: ObjectState) -> float:
+        """Of the object as it was fitted to its model as it was loaded."""
+        return round(found.scale / self._objects[found.object_id].scale, 9)
+
+    def _object(self, object_id: str, scale: float) -> ObjectModel:
+        if scale == 1.0:
+            return self._objects[object_id]
+        if (object_id, scale) not in self._scaled:
+            model, grid = self._objects[object_id], self._objects[object_id].signed_distance
+            size = np.float32(scale)
+            self._scaled = {
+                (object_id, scale): replace(
+                    model,
+                    vertices=model.vertices * size,
+                    points=model.points * size,
+                    signed_distance=SignedDistanceGrid(grid.values * scale, grid.origin * scale, grid.spacing * scale),
+                    scale=model.scale * scale,
+                )
+            }
+        return self._scaled[object_id, scale]
+
+
+def _is_of(contact: ContactMap, hand: HandState) -> bool:
+    return (contact.hand_side, contact.hand_track_id) == (hand.params.side, hand.track_id)
+
+
+def _most_touched(hand: HandState, contact_maps: Sequence[ContactMap]) -> ContactMap | None:
+    """The contact map with the most springs, None where nothing is touched."""
+    best, most = None, 0.0
+    for contact in contact_maps:
+        if _is_of(contact, hand):
+            touched = (contact.contact > CONTACT_PROBABILITY) & (contact.region != REGION_NOT_COMPUTED)
+            strength = float(np.nansum(contact.elasticity[touched]))
+            if strength > most:
+                best, most = contact, strength
+    return best
