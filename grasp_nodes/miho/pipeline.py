@@ -153,7 +153,8 @@ class MihoPipeline:
         points, normals = (
             np.asarray(value, np.float64) @ flip for value in (object_model.points, object_model.normals)
         )
-        middle = 0.5 * (points.max(axis=0) + points.min(axis=0))
+        corners = np.stack([object_model.vertices.min(axis=0), object_model.vertices.max(axis=0)]).astype(np.float64)
+        middle = corners.mean(axis=0) @ flip
         with torch.no_grad():
             poses, field = self._told(seen, focal, points - middle, normals)
         return self._placed(poses, field, object_model, middle, side)
