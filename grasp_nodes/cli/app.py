@@ -397,6 +397,9 @@ def evaluate_geo(
     seed: Annotated[int, typer.Option(min=0, help="Of the choice and of the noise.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Of numerical libraries.")] = 2,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as a page there.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Also draw one grasp with and without GeO's terms.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Refine perturbed grasps with GeO and its baselines, beside CPF's tables; Ctrl-C stops it, it can go on."""
@@ -405,7 +408,7 @@ def evaluate_geo(
     from grasp_nodes.cli.geo_evaluation import Asked
 
     asked = Asked(grasps, per_object, simulated, seed)
-    raise typer.Exit(judge(Request(output, asked, variants, threads, markdown, json)))
+    raise typer.Exit(judge(Request(output, asked, variants, threads, markdown, json, pictures)))
 
 
 @app.command()

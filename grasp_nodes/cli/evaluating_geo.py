@@ -13,6 +13,7 @@ import torch
 import typer
 
 from grasp_nodes.cli.geo_evaluation import MAIN, VARIANTS, Asked, GeoEvaluation, read_rows, result_file
+from grasp_nodes.cli.geo_pictures import write_pictures
 from grasp_nodes.cli.long_work import INTERRUPTED, alone_in, progress_bar
 from grasp_nodes.data.grasp_set import open_grasps
 from grasp_nodes.data.perturbed_grasps import PoseNoise
@@ -53,7 +54,10 @@ PAPER = (
 
 @dataclass(frozen=True)
 class Request:
-    """What the command was asked for. variants: names separated by commas, or ``main`` or ``all``."""
+    """What the command was asked for. variants: names separated by commas, or ``main`` or ``all``.
+
+    markdown: a further copy of the page. pictures: a PNG of the first object's first grasp.
+    """
 
     output: Path
     asked: Asked
@@ -61,6 +65,7 @@ class Request:
     threads: int = 2
     markdown: Path | None = None
     as_json: bool = False
+    pictures: Path | None = None
 
 
 def evaluate_geo(request: Request) -> int:
@@ -88,6 +93,8 @@ def evaluate_geo(request: Request) -> int:
         for path in (request.output / "geo.md", request.markdown):
             if path is not None:
                 path.write_text(page)
+        if request.pictures is not None and not stopped:
+            write_pictures(evaluation, 0, request.pictures)
         typer.echo(page)
     if request.as_json:
         typer.echo(json.dumps({"rows": rows}))
