@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import minimize
 
 from grasp_nodes.contact.computation import compute_contact_map
-from grasp_nodes.contact.hand_states import hand_states
+from grasp_nodes.contact.hand_states import hand_states, stack_hands
 from grasp_nodes.contact.interaction import HandObjectState, ObjectState
 from grasp_nodes.contact.repulsion import RepulsiveSprings
 from grasp_nodes.contact.springs import AttractiveSprings
@@ -25,6 +25,7 @@ from grasp_nodes.fitting.geo.contact_terms import (
 )
 from grasp_nodes.fitting.geo.curvature import CurvatureOfHands
 from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
+from grasp_nodes.fitting.geo.generation import GeoGenerator
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.fitting.geo.result import NO_SPRINGS
 from grasp_nodes.fitting.geo.settings import GeoSettings
@@ -276,3 +277,21 @@ def test_states_are_refined_at_the_object_that_is_touched_most(ball: ObjectModel
     np.testing.assert_allclose(
         refined.contact_maps[0].hand_signed_distance, ball.signed_distance(new).numpy(), atol=1e-4
     )
+
+
+def test_generated_grasps_begin_about_the_box_and_end_at_the_object() -> None:
+    model = load_hand_model("right")
+    item = load_object("box:0.05,0.06,0.12", num_points=800)
+    generator = GeoGenerator(model, GeoSettings(offset=0.0, iterations=150))
+    start = model(generator.placed(item, 12, 3))
+    palm = start.keypoints[:, [0, 9]].mean(dim=1)
+    assert float(item.signed_distance(palm).min()) > 0.008
+    found = generator.generate(item, 12, 3)
+    scores = [grasp.score for grasp in found.grasps]
+    assert scores == sorted(scores, reverse=True)
+    hands = stack_hands(found.grasps)
+    distance = item.signed_distance(model(hands).vertices)
+    assert float((distance.amin(dim=1) < 0.003).float().mean()) > 0.8
+    assert float(distance.amin(dim=1).median()) > -0.006
+    again = stack_hands(generator.generate(item, 12, 3).grasps)
+    assert torch.equal(hands.transl, again.transl)
