@@ -52,7 +52,7 @@ def rows() -> list[Row]:
     result = []
     for prefix, names in (("", split_objects("validation")), ("new_", split_objects("new")[:NEW_OBJECTS:3])):
         crops = make_images(images_folder(SETTINGS), names, SETTINGS)
-        data = CropData(crops, ObjectTable.of_names(crops.objects))
+        data = CropData.of(crops, ObjectTable.of_names(crops.objects))
         result += _pose_rows(prefix, honet, raw_honet, data, model)
         result += _contact_rows(prefix, (honet, picr), (raw_honet, raw_picr), data, model)
         result += _view_rows(prefix, honet, picr, crops, data, model)

@@ -170,7 +170,7 @@ def _rendered(options: MihoOptions, size: int, seed: int, report: ProgressReport
             tell = partial(report, f"drawing {split} crops, round {number + 1}")
             parts.append(make_images(images_folder(settings), names, settings, options.processes, tell))
         images = join_images(parts)
-        return CropData(images, ObjectTable.of_names(images.objects))
+        return CropData.of(images, ObjectTable.of_names(images.objects))
 
     if seed >= 1000:
         raise InputError(f"seed: expected 0 to 999, got {seed}")
@@ -188,4 +188,4 @@ def _recorded(folder: Path, options: MihoOptions, size: int) -> tuple[CropData, 
     models = {side: load_hand_model(side) for side in get_args(Side)}
     training, validation, objects = recorded_crops(folder, options.dataset, models, size, options.every)
     table = ObjectTable.of_meshes([(one.vertices.astype(np.float64), one.faces) for one in objects])
-    return CropData(training, table), CropData(validation, table)
+    return CropData.of(training, table), CropData.of(validation, table)

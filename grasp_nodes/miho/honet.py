@@ -130,6 +130,8 @@ class HoNet(nn.Module):
                 *(nn.Linear(config.condition, config.hidden[1]), nn.ReLU(), nn.Linear(config.hidden[1], told)),
                 nn.ReLU(),
             )
+            # Telling multiplies what is seen, too: which features matter depends on what the object is.
+            self.weighing = nn.Linear(told, 2 * self.backbone.num_features)
         first, second = config.hidden
         self.head = nn.Sequential(
             *(nn.Linear(self.backbone.num_features + told, first), nn.ReLU()),
@@ -162,7 +164,9 @@ class HoNet(nn.Module):
         pixels = ((images - PIXEL_MEAN) / PIXEL_SCALE).contiguous(memory_format=torch.channels_last)
         features = self.backbone(pixels)
         if condition is not None:
-            features = torch.cat([features, self.telling(condition)], dim=1)
+            known = self.telling(condition)
+            scale, shift = self.weighing(known).chunk(2, dim=1)
+            features = torch.cat([features * (1 + scale) + shift, known], dim=1)
         values = self.head(features).float()
         turn = self.config.rotation_size
         sizes = (2, 1, turn, 2, 1, turn, NUM_PCA, NUM_BETAS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,17 @@ EVALUATED_AT_ONCE = 128
 
 @dataclass(frozen=True, eq=False)
 class CropData:
-    """Crops and the table that their `object_index` counts."""
+    """Crops and the table that their `object_index` counts; the crops' poses are of the table's canonical frames."""
 
     crops: HandObjectImages
     table: ObjectTable
+
+    @staticmethod
+    def of(crops: HandObjectImages, table: ObjectTable) -> CropData:
+        """From crops whose poses are of the meshes' own frames."""
+        back = np.linalg.inv(table.frames.double().numpy())[crops.object_index]
+        poses = (crops.T_camera_object @ back).astype(np.float32)
+        return CropData(replace(crops, T_camera_object=poses), table)
 
     def __len__(self) -> int:
         return len(self.crops.images)

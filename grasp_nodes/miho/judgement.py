@@ -72,7 +72,8 @@ def judge_views(
     """Scores of pipelines on crops of right hands, and of the true poses as ``truth``.
 
     Args:
-        crops: to judge on; `data`: the same with their objects. pipelines: by name. model: of the right hand.
+        crops: to judge on, poses of the meshes' own frames; `data`: the same in the table's. pipelines: by name.
+        model: of the right hand.
         progress: is told objects done and in all.
     """
     parts: dict[str, list[ViewScores]] = {name: [] for name in ("truth", *pipelines)}
@@ -108,7 +109,8 @@ class _ObjectScorer:
         hands = _joined([view.hands for view in views])
         vertices = self._model(hands).vertices.double().numpy()
         in_camera = _joined([view.hands_in_camera(self._model) for view in views])
-        placed = torch.from_numpy(np.stack([view.T_camera_object for view in views])).float()
+        back = np.linalg.inv(self._data.table.frames[self._truth.object_index].double().numpy())
+        placed = torch.from_numpy(np.stack([view.T_camera_object for view in views]) @ back).float()
         joints = self._model(in_camera).joints
         poses = HandObjectPoses(
             in_camera, torch.zeros(len(views), NUM_PCA), joints[:, ROOT_JOINT], placed[:, :3, :3], placed[:, :3, 3]

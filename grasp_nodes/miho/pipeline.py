@@ -23,6 +23,7 @@ from grasp_nodes.hand.anchors import HandAnchors
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
 from grasp_nodes.hand.placement import move_hands
+from grasp_nodes.miho.canonical_frame import canonical_frame
 from grasp_nodes.miho.honet import HandObjectPoses, HoNet
 from grasp_nodes.miho.picr import PiCR, PiCROutput
 from grasp_nodes.miho.pose_errors import as_pixels
@@ -150,19 +151,17 @@ class MihoPipeline:
             raise InputError(f"MIHO: there is no model of a {side} hand")
         flip = MIRROR if side == "left" else np.eye(3)
         seen = images[:, :, ::-1] if side == "left" else images
-        points, normals = (
-            np.asarray(value, np.float64) @ flip for value in (object_model.points, object_model.normals)
-        )
-        corners = np.stack([object_model.vertices.min(axis=0), object_model.vertices.max(axis=0)]).astype(np.float64)
-        middle = corners.mean(axis=0) @ flip
+        vertices = np.asarray(object_model.vertices, np.float64) @ flip
+        frame = canonical_frame(vertices, object_model.faces)
+        points = object_model.points @ flip @ frame[:3, :3].T + frame[:3, 3]
         with torch.no_grad():
-            poses, field = self._told(seen, focal, points - middle, normals)
-        return self._placed(poses, field, object_model, middle, side)
+            poses, field = self._told(seen, focal, points, object_model.normals @ flip @ frame[:3, :3].T)
+        return self._placed(poses, field, object_model, frame, side)
 
     def _told(
         self, images: np.ndarray, focal: np.ndarray, points: np.ndarray, normals: np.ndarray
     ) -> tuple[HandObjectPoses, SpringField | None]:
-        """What the networks tell of right hands and an object's points about their middle."""
+        """What the networks tell of right hands and an object's points in its canonical frame."""
         device = next(self._honet.parameters()).device
         condition = None
         if self._honet.config.condition:
@@ -188,14 +187,15 @@ class MihoPipeline:
         poses: HandObjectPoses,
         field: SpringField | None,
         object_model: ObjectModel,
-        middle: np.ndarray,
+        T_told_object: np.ndarray,
         side: Side,
     ) -> list[GraspInView]:
-        """Poses of the points about their middle, as seen in the mirror or not, become those of the object."""
+        """Poses of the frame that the networks are told of become those of the object, out of the mirror again."""
         count = len(poses.root)
-        seen = np.tile(np.eye(4), (count, 1, 1))
-        seen[:, :3, :3] = poses.object_rotation.double().numpy()
-        seen[:, :3, 3] = poses.object_position.double().numpy() - seen[:, :3, :3] @ middle
+        told = np.tile(np.eye(4), (count, 1, 1))
+        told[:, :3, :3] = poses.object_rotation.double().numpy()
+        told[:, :3, 3] = poses.object_position.double().numpy()
+        seen = told @ T_told_object
         hands = move_hands(poses.hands, np.linalg.inv(seen), self._models["right"])
         flip = np.eye(4)
         if side == "left":

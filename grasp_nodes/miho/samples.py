@@ -15,6 +15,7 @@ from grasp_nodes.data.hand_object_images import HandObjectImages
 from grasp_nodes.geometry.mesh import sample_surface
 from grasp_nodes.learning.batches import ShuffledRows
 from grasp_nodes.learning.steps import Step
+from grasp_nodes.miho.canonical_frame import canonical_frame
 from grasp_nodes.miho.shape_code import shape_code
 from grasp_nodes.objects.registry import family_mesh
 from grasp_nodes.objects.symmetry import rotation_symmetries
@@ -31,31 +32,36 @@ ERASED = 0.3
 
 @dataclass(frozen=True, eq=False)
 class ObjectTable:
-    """What is known of K objects, float32, each in its own frame.
+    """What is known of K objects, float32, each in its canonical frame (`canonical_frame`).
 
     points, normals: (K, P, 3), m and unit, uniform on the surface. codes: (K, C), see `shape_code`.
     symmetries: (K, G, 3, 3), rotations onto itself; places that are left over hold the identity.
+    frames: (K, 4, 4), from the frame of its mesh to the canonical one, m.
     """
 
     points: Tensor
     normals: Tensor
     codes: Tensor
     symmetries: Tensor
+    frames: Tensor
 
     @staticmethod
     def of_meshes(meshes: Sequence[tuple[np.ndarray, np.ndarray]]) -> ObjectTable:
         """Of meshes (V, 3), m, the middle of the bounding box at the origin, and (F, 3)."""
-        points, normals, codes, turns = [], [], [], []
+        points, normals, codes, turns, frames = [], [], [], [], []
         for vertices, faces in meshes:
-            place, normal, _ = sample_surface(vertices, faces, POINTS, 0)
+            frame = canonical_frame(vertices, faces)
+            frames.append(frame)
+            turn = frame[:3, :3]
+            place, normal, _ = sample_surface(vertices @ turn.T + frame[:3, 3], faces, POINTS, 0)
             order = np.random.default_rng(0).permutation(POINTS)  # any first part of them covers all of the surface
             points.append(place[order])
             normals.append(normal[order])
             codes.append(shape_code(place))
-            turns.append(rotation_symmetries(vertices, faces))
+            turns.append(turn @ rotation_symmetries(vertices, faces) @ turn.T)
         most = max(len(one) for one in turns)
         padded = [np.concatenate([one, np.tile(np.eye(3), (most - len(one), 1, 1))]) for one in turns]
-        stacked = (np.stack(one).astype(np.float32) for one in (points, normals, codes, padded))
+        stacked = (np.stack(one).astype(np.float32) for one in (points, normals, codes, padded, frames))
         return ObjectTable(*(torch.from_numpy(one) for one in stacked))
 
     @staticmethod
@@ -65,7 +71,8 @@ class ObjectTable:
 
     def to(self, device: torch.device) -> ObjectTable:
         """The same on a device."""
-        return ObjectTable(*(one.to(device) for one in (self.points, self.normals, self.codes, self.symmetries)))
+        parts = (self.points, self.normals, self.codes, self.symmetries, self.frames)
+        return ObjectTable(*(one.to(device) for one in parts))
 
 
 _POSES = ("focal", "global_orient", "hand_pose", "betas", "transl", "T_camera_object")

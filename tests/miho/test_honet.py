@@ -31,7 +31,8 @@ def hand() -> HandModel:
 def make_table(symmetries: torch.Tensor | None = None) -> ObjectTable:
     points = torch.rand(1, 200, 3, generator=torch.Generator().manual_seed(1)) * 0.1 - 0.05
     turns = torch.eye(3)[None, None] if symmetries is None else symmetries[None]
-    return ObjectTable(points, torch.nn.functional.normalize(points, dim=2), torch.zeros(1, 5), turns)
+    normals = torch.nn.functional.normalize(points, dim=2)
+    return ObjectTable(points, normals, torch.zeros(1, 5), turns, torch.eye(4)[None])
 
 
 def make_batch(count: int = 4, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -81,18 +81,30 @@ class Touching(PiCR):
         return [PiCROutput(contact, region, torch.zeros(count, number, 4), torch.ones(count, number) > 0)]
 
 
+@pytest.fixture(scope="module")
+def mug() -> ObjectModel:
+    """It has no symmetry that would leave its own frame open."""
+    return load_object("family:mug:2")
+
+
+def in_mirror(thing: ObjectModel) -> ObjectModel:
+    flip = np.array([-1.0, 1.0, 1.0], np.float32)
+    vertices, points, normals = thing.vertices * flip, thing.points * flip, thing.normals * flip
+    return replace(thing, vertices=vertices, points=points, normals=normals, faces=thing.faces[:, ::-1])
+
+
 def make_image(seed: int = 0) -> np.ndarray:
     small = np.random.default_rng(seed).integers(0, 256, (12, 16, 3))
     return np.kron(small, np.ones((20, 20, 1))).astype(np.uint8)
 
 
-def test_a_left_hand_is_the_mirror_image_of_a_right_one(hands: dict[Side, HandModel], ball: ObjectModel) -> None:
-    """The mirrored image of the other side gives the mirrored vertices, in the camera and at the object."""
+def test_a_left_hand_is_the_mirror_image_of_a_right_one(hands: dict[Side, HandModel], mug: ObjectModel) -> None:
+    """The mirrored image of the other side and object gives the mirrored vertices, in the camera and at the object."""
     network, image = Saying(), make_image()
     pipeline = MihoPipeline(hands, network)
-    right = pipeline(image, CAMERA, BOX, ball, "right")
+    right = pipeline(image, CAMERA, BOX, in_mirror(mug), "right")
     box = np.array([319 - BOX[2], BOX[1], 319 - BOX[0], BOX[3]])
-    left = pipeline(np.ascontiguousarray(image[:, ::-1]), CAMERA, box, ball, "left")
+    left = pipeline(np.ascontiguousarray(image[:, ::-1]), CAMERA, box, mug, "left")
     torch.testing.assert_close(network.shown[0], network.shown[1], atol=2 / 255, rtol=0)
     assert left.hands.side == "left"
     for first, second in (
@@ -121,20 +133,24 @@ def test_poses_are_told_back_in_the_camera_of_the_image(hands: dict[Side, HandMo
     assert width == pytest.approx(0.3 * np.exp(0.06), rel=0.03)
 
 
-def test_a_mesh_whose_origin_is_elsewhere_gives_the_same_surface(
-    hands: dict[Side, HandModel], ball: ObjectModel
-) -> None:
+def test_another_frame_of_the_mesh_gives_the_same_surface(hands: dict[Side, HandModel], mug: ObjectModel) -> None:
+    turn = Rotation.from_rotvec([0.5, -0.2, 2.0]).as_matrix().astype(np.float32)
     shift = np.array([0.02, -0.05, 0.01], np.float32)
-    moved = replace(ball, vertices=ball.vertices + shift, points=ball.points + shift)
+    moved = replace(
+        mug,
+        vertices=mug.vertices @ turn.T + shift,
+        points=mug.points @ turn.T + shift,
+        normals=mug.normals @ turn.T,
+    )
     pipeline = MihoPipeline(hands, Saying())
-    first, second = (pipeline(make_image(), CAMERA, BOX, one, "left") for one in (ball, moved))
+    first, second = (pipeline(make_image(), CAMERA, BOX, one, "left") for one in (mug, moved))
 
     def placed(view: GraspInView, thing: ObjectModel) -> np.ndarray:
         return thing.points @ view.T_camera_object[:3, :3].T + view.T_camera_object[:3, 3]
 
-    np.testing.assert_allclose(placed(second, moved), placed(first, ball), atol=1e-6)
+    np.testing.assert_allclose(placed(second, moved), placed(first, mug), atol=1e-5)
     cameras = [hands["left"](view.hands_in_camera(hands["left"])).vertices for view in (first, second)]
-    torch.testing.assert_close(cameras[0], cameras[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(cameras[0], cameras[1], atol=2e-5, rtol=0)
 
 
 def test_picr_sees_the_object_where_honet_puts_it(hands: dict[Side, HandModel], ball: ObjectModel) -> None:

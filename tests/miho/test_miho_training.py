@@ -50,7 +50,7 @@ def data() -> CropData:
     with np.load(io.BytesIO(draw_shard(ImageSettings(size=48, per_object=8), OBJECT))) as arrays:
         columns = {name: arrays[name] for name in arrays.files if name != "key"}
     images = HandObjectImages(**columns, object_index=np.zeros(8, np.int64), objects=(OBJECT,))
-    return CropData(images, ObjectTable.of_names([OBJECT]))
+    return CropData.of(images, ObjectTable.of_names([OBJECT]))
 
 
 def test_honet_learns_eight_crops_by_heart(data: CropData, hand: HandModel) -> None:

@@ -1,0 +1,63 @@
+"""The frame that is the object's own, whatever frame its mesh came in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from grasp_nodes.miho.canonical_frame import canonical_frame
+from grasp_nodes.miho.shape_code import SCALE, basis_points, shape_code
+from grasp_nodes.objects.registry import family_mesh
+
+
+def placed(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    frame = canonical_frame(vertices, faces)
+    return vertices @ frame[:3, :3].T + frame[:3, 3]
+
+
+@pytest.mark.parametrize("name", ["mug:1", "hammer:2", "bottle:4"])
+def test_a_turned_mesh_lies_in_the_same_canonical_frame(name: str) -> None:
+    """Points come out the same, up to a turn that leaves a vessel's moments as they are."""
+    vertices, faces = family_mesh(name)
+    turn = Rotation.from_rotvec([0.4, -1.1, 0.7]).as_matrix()
+    first, second = placed(vertices, faces), placed(vertices @ turn.T + 0.02, faces)
+    if name.startswith("bottle"):
+        np.testing.assert_allclose(np.abs(first[:, 2]), np.abs(second[:, 2]), atol=2e-4)
+    else:
+        np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_it_is_a_rotation_with_the_long_axis_along_z_and_the_thin_one_along_x() -> None:
+    mesh = trimesh.creation.box((0.16, 0.02, 0.07))
+    rotation = canonical_frame(np.array(mesh.vertices), np.array(mesh.faces))[:3, :3]
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+    turned = placed(np.array(mesh.vertices), np.array(mesh.faces))
+    np.testing.assert_allclose(turned.min(axis=0), -turned.max(axis=0), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1.0)
+    extents = np.ptp(np.array(mesh.vertices) @ rotation.T, axis=0)
+    np.testing.assert_allclose(extents, [0.02, 0.07, 0.16], atol=1e-9)
+
+
+def test_the_longer_tail_points_forward() -> None:
+    cone = trimesh.creation.cone(0.02, 0.2, sections=64)
+    for flip in (np.eye(3), np.diag([1.0, -1.0, -1.0])):
+        vertices = np.array(cone.vertices) @ flip
+        turned = placed(vertices, np.array(cone.faces))
+        apex = turned[int(np.argmax(np.array(cone.vertices)[:, 2]))]
+        assert apex[2] == pytest.approx(turned[:, 2].max())
+
+
+def test_the_shape_code_is_distances_and_half_extents() -> None:
+    """Against brute force; the basis fills the ball."""
+    points = np.random.default_rng(0).uniform([-0.04, -0.02, -0.1], [0.04, 0.02, 0.1], (500, 3))
+    code = shape_code(points)
+    distance = np.linalg.norm(basis_points()[:, None] - points, axis=2).min(axis=1)
+    np.testing.assert_allclose(code[:-3], distance / SCALE, rtol=1e-5)
+    np.testing.assert_allclose(code[-3:], 0.5 * np.ptp(points, axis=0) / SCALE, rtol=1e-5)
+    radius = np.linalg.norm(basis_points(2000), axis=1)
+    assert radius.max() <= 0.15
+    # uniform in volume: half of the points lie within the cube root of one half of the radius
+    assert np.mean(radius < 0.15 * 0.5 ** (1 / 3)) == pytest.approx(0.5, abs=0.03)
+    assert np.abs(basis_points(2000).mean(axis=0)).max() < 0.015
