@@ -116,7 +116,7 @@ def test_the_benchmark_s_objects_are_refused(tmp_path: Path) -> None:
         make_images(tmp_path, ["box:24"], SETTINGS)
 
 
-def test_archives_are_kept_and_those_of_other_settings_refused(tmp_path: Path) -> None:
+def test_archives_are_kept_and_those_of_other_settings_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = ImageSettings(size=32, per_object=1)
     made = make_images(tmp_path, ["sphere:0"], small, processes=1)
     stamp = next(tmp_path.glob("*.npz")).stat().st_mtime_ns
@@ -125,6 +125,7 @@ def test_archives_are_kept_and_those_of_other_settings_refused(tmp_path: Path) -
     assert np.array_equal(made.images, again.images)
     with pytest.raises(InputError, match="other settings"):
         read_images(tmp_path, ["sphere:0"], ImageSettings(size=32, per_object=2))
+    monkeypatch.setenv("GRASP_NODES_CACHE", str(tmp_path / "cache"))
     assert images_folder(small) != images_folder(ImageSettings(size=32, per_object=2))
 
 
