@@ -28,6 +28,8 @@ from grasp_nodes.evaluation.harness.bounds import (
 from grasp_nodes.evaluation.harness.object_set import EvaluatedObject
 from grasp_nodes.evaluation.harness.protocols import FeatureNetwork, Method, Parts, Polisher
 from grasp_nodes.evaluation.view_features import find_view_features
+from grasp_nodes.fitting.geo.generation import METHOD as GEO_GENERATION
+from grasp_nodes.fitting.geo.generation import GeoGenerator
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.fitting.geo.settings import GeoSettings
 from grasp_nodes.fitting.grasp_refine import GraspPolisher, RefineSettings
@@ -40,12 +42,14 @@ from grasp_nodes.synthesis.ranking import GraspScorer, ScoredGenerator
 FILE_PREFIX = "file:"
 HandModels = Mapping[Side, HandModel]
 
-GENERATORS: Mapping[str, Callable[[HandModels], Method]] = {}
-"""Generators that are installed, by name; each is made with the hand models of both sides."""
 POLISH_VERSION = f"polish {hashlib.sha256(repr(RefineSettings()).encode()).hexdigest()[:8]}"
 _METHOD = re.compile(r"(?P<base>.+?)(?:\+rank(?P<rank>[1-9][0-9]*))?(?P<refine>\+polish|\+geo)?")
 GEO = "+geo"
 GEO_VERSION = f"geo {hashlib.sha256(repr(GeoSettings()).encode()).hexdigest()[:8]}"
+GENERATORS: Mapping[str, Callable[[HandModels], Method]] = {
+    GEO_GENERATION: lambda models: Method(GEO_GENERATION, GeoGenerator(models["right"]), version=GEO_VERSION),
+}
+"""Generators that are installed, by name; each is made with the hand models of both sides."""
 
 
 @dataclass(frozen=True)
