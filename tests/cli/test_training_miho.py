@@ -1,0 +1,65 @@
+"""``grasp-nodes train honet|picr`` from nothing to a weight file, in the smallest size that there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grasp_nodes.cli import training_miho
+from grasp_nodes.cli.training import TrainingRequest, train_method
+from grasp_nodes.errors import InputError
+from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.learning.weights import read_weights
+from grasp_nodes.miho.backbones import BackboneConfig
+from grasp_nodes.miho.honet import SMALL_HONET
+from grasp_nodes.miho.hourglass import HourglassConfig
+from grasp_nodes.miho.picr import SMALL_PICR
+from grasp_nodes.miho.trained import MEAN_ANSWER, load_honet, load_picr
+
+TINY = {"per_object": "2", "rounds": "1", "objects": "1", "processes": "1", "precision": "float32", "warmup": "0"}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Networks for crops of 32 px, and a cache of their own."""
+    monkeypatch.setenv("GRASP_NODES_CACHE", str(tmp_path_factory.getbasetemp() / "miho_cache"))
+    backbone = BackboneConfig(8, (8, 12), (1, 1), "grid", 4)
+    honet = replace(SMALL_HONET, backbone=backbone, size=32, hidden=(16, 12))
+    picr = replace(SMALL_PICR, hourglass=HourglassConfig(1, 2, 8, 6), size=32, points=(8, 12), heads=(8,))
+    monkeypatch.setattr(training_miho, "SMALL_HONET", honet)
+    monkeypatch.setattr(training_miho, "SMALL_PICR", picr)
+
+
+def request(folder: Path, **options: str) -> TrainingRequest:
+    return TrainingRequest(folder, steps=2, batch=2, device="cpu", options={**TINY, **options}, command="the command")
+
+
+@pytest.mark.usefixtures("small")
+def test_both_networks_from_nothing_to_files(tmp_path: Path) -> None:
+    assert train_method("honet", request(tmp_path / "honet"), as_json=False) == 0
+    file = tmp_path / "honet" / "honet.safetensors"
+    card = read_weights(file, "honet").card
+    assert card.command == "the command"
+    assert card.hand_fingerprint == load_hand_model("right").fingerprint
+    assert "2 rendered crops of 1 procedural objects" in card.data
+    assert np.asarray(card.normalization[MEAN_ANSWER]["hand_rotation"]).shape == (3, 3)
+    assert load_honet(file).config.size == 32
+    assert train_method("picr", request(tmp_path / "picr"), as_json=False) == 0
+    first = tmp_path / "picr" / "picr.safetensors"
+    tuned = request(tmp_path / "tuned", honet=str(file), start=str(first))
+    assert train_method("picr", tuned, as_json=False) == 0
+    assert load_picr(tmp_path / "tuned" / "picr.safetensors").config.size == 32
+    assert set(read_weights(first).card.metrics) == {"loss", "contact_ap", "region_accuracy", "elasticity_error"}
+
+
+@pytest.mark.usefixtures("small")
+def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="are PiCR's"):
+        train_method("honet", request(tmp_path, start="x.safetensors"), as_json=False)
+    with pytest.raises(InputError, match="there is no such setting"):
+        train_method("honet", request(tmp_path, nonsense="1"), as_json=False)
+    with pytest.raises(InputError, match=r"clip\.json"):
+        train_method("picr", replace(request(tmp_path), data=tmp_path), as_json=False)
