@@ -15,9 +15,9 @@ import torch
 
 from grasp_nodes.fitting.guided_following import GuidedFollower, GuidedMotion, whole_masks
 from grasp_nodes.fitting.hand_nearby import hand_paths
-from grasp_nodes.fitting.held_object import bridge_hidden
+from grasp_nodes.fitting.held_object import bridge_hidden, bridge_unseen
 from grasp_nodes.fitting.object_choice import Placed, choose_motion, rate
-from grasp_nodes.fitting.object_clip import fit_motions, initialise_object
+from grasp_nodes.fitting.object_clip import fit_motion, initialise_object
 from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.pose_residuals import SolverMesh
 from grasp_nodes.fitting.predicted_object import Scene, Sighting, read_scenes
@@ -80,7 +80,7 @@ def initialise_guided_object(
         previous=previous,
         hands=hand_paths(hands, hand_models or {}),
     )
-    return track, list(frames)
+    return bridge_unseen(track, palms, object_model.points.astype(np.float64).mean(axis=0)), list(frames)
 
 
 def palm_poses(hands: Sequence[HandTrack], hand_models: Mapping[Side, HandModel]) -> list[np.ndarray]:
@@ -122,7 +122,7 @@ def _by_depth(
     motion = bridge_hidden(motion, GuidedFollower(mesh, scenes, palms), palms)
     guided = guided_frames(object_model.object_id, frames, scenes, motion.sightings)
     poses = _poses(motion, mesh)
-    track = fit_motions(object_model, guided, [poses], _freedom(motion), seed=seed)
+    track = fit_motion(object_model, guided, poses, _freedom(motion), seed=seed)
     hidden = ~track.seen
     shown = track.T_camera_object.copy()
     shown[hidden] = poses[hidden]

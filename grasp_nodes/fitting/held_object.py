@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from grasp_nodes.fitting.guided_following import GuidedFollower, GuidedMotion, Pose
 from grasp_nodes.fitting.pose_solver import rotation_matrix, rotation_vector
+from grasp_nodes.fitting.tracks import ObjectTrack
 
 _LEVER = 0.05
 """m; a turn of one rad counts as this much of a move."""
 _WORSE = 0.05
 """Evidence by which the images may speak against the carried poses: shadows of sensors and of masks."""
+_LOOK = 5
+"""Frames before and after a gap that tell whether the hand carried the object there."""
+_MOVED = 0.01
+"""m; a hand that moved less carried nothing that could be told from rest."""
+_FOLLOWED = 0.5
+"""Share of the object's way that may be left unexplained by the hand's; colour misjudges the distance of both."""
 
 
 def bridge_hidden(motion: GuidedMotion, follower: GuidedFollower, palms: Sequence[np.ndarray]) -> GuidedMotion:
@@ -48,6 +56,56 @@ def bridge_hidden(motion: GuidedMotion, follower: GuidedFollower, palms: Sequenc
                 rotations[frame], centres[frame] = pose
                 sightings[frame] = seen
     return GuidedMotion(rotations, centres, sightings)
+
+
+def bridge_unseen(track: ObjectTrack, palms: Sequence[np.ndarray], centre: np.ndarray) -> ObjectTrack:
+    """A track with its unseen frames carried by the hand that was seen to carry the object before or after them.
+
+    Without depth there is nothing to hold the carried poses against, so the hand must have been seen to carry it: its
+    way explains the object's in the frames next to the gap. Its distance drifts; the blend of both ends takes that out.
+
+    Args:
+        track: of T frames. palms: of each hand (T, 4, 4), camera frame, NaN where not known.
+        centre: (3,), m, of the object, in its own frame.
+    """
+    rotations = track.T_camera_object[:, :3, :3].copy()
+    centres = rotations @ centre + track.T_camera_object[:, :3, 3]
+    shown = np.asarray(track.seen, bool) & ~np.asarray(track.lost, bool)
+    for before, after in _gaps(shown):
+        start, stop = (rotations[before], centres[before]), (rotations[after], centres[after])
+        best, least = None, _FOLLOWED
+        for palm in palms:
+            if np.isfinite(palm[before : after + 1]).all():
+                left = min(_left_over(palm, centres, shown, end, side) for end, side in ((before, -1), (after, 1)))
+                if left < least:
+                    best, least = palm, left
+        if best is None:
+            continue
+        for frame in range(before + 1, after):
+            share = (frame - before) / (after - before)
+            pose = _blend(_carried(best, before, frame, start), _carried(best, after, frame, stop), share)
+            rotations[frame], centres[frame] = pose
+    poses = track.T_camera_object.copy()
+    poses[:, :3, :3], poses[:, :3, 3] = rotations, centres - rotations @ centre
+    return replace(track, T_camera_object=poses)
+
+
+def _left_over(palm: np.ndarray, centres: np.ndarray, shown: np.ndarray, end: int, side: int) -> float:
+    """Share of the object's way to one end of a gap that the hand's way does not explain; inf where neither moved.
+
+    Args:
+        palm: (T, 4, 4). centres: (T, 3), m. shown: (T,) bool. end: shown frame next to the gap.
+        side: -1 looks at the frames before it, 1 at those after it.
+    """
+    frames = [k for k in range(end + side, end + side * (_LOOK + 1), side) if 0 <= k < len(shown) and shown[k]]
+    if not frames or not np.isfinite(palm[[frames[-1], end]]).all():
+        return np.inf
+    far = frames[-1]
+    _, moved = _carried(palm, far, end, (np.eye(3), centres[far]))
+    way = float(np.linalg.norm(centres[end] - centres[far]))
+    if min(way, float(np.linalg.norm(moved - centres[far]))) < _MOVED:
+        return np.inf
+    return float(np.linalg.norm(moved - centres[end])) / way
 
 
 def _gaps(shown: np.ndarray) -> Iterator[tuple[int, int]]:

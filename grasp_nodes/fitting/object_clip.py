@@ -20,6 +20,7 @@ from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.object_initialise import DEPTH_AGREEMENT_SCALE, initialise_object_pose, solver_weights
 from grasp_nodes.fitting.object_motions import (
     FIT_FREE,
+    RIVAL_MARGIN,
     SAME_ROTATION,
     SEARCH_FREE,
     MotionFollower,
@@ -30,7 +31,7 @@ from grasp_nodes.fitting.object_motions import (
     only_distance,
     rotation_angles,
     stitch,
-    turned_copies,
+    turned_poses,
 )
 from grasp_nodes.fitting.object_observation import ObjectObservation
 from grasp_nodes.fitting.pose_chain import ChainFrame, PoseChain, fit_chain
@@ -46,7 +47,6 @@ AMBIGUITY_SHARE, AMBIGUITY_COST = 0.04, 10.0
 """Images do not tell candidates apart whose costs differ by less: what masks and depth get wrong is not independent."""
 RIVAL_SHARE = 0.1
 """Candidates up to here are handed on as rivals."""
-_RIVAL_MARGIN = 0.03
 _HOPELESS = 0.15
 _CANDIDATES_KEPT = 8
 _RIVALS_FITTED = 4
@@ -58,6 +58,8 @@ _STILL_EXPLAINED = 0.85
 """Share of the previous window's score above which its motion is taken on without a search."""
 _BAD_FRAME = 0.2
 """A frame whose score is this far below what is usual says nothing that can be used."""
+LEAST_EXPLAINED = 0.5
+"""Overlap of silhouette and masks, mean over the frames by how much they say, below which the object is not there."""
 _LOST_AFTER = 1.0
 """s without a look at the object after which its last pose is no answer."""
 _SMALLEST_OVERLAP = 0.3
@@ -77,6 +79,7 @@ def initialise_object(
     use_depth: bool = True,
     previous: ObjectTrack | None = None,
     hands: Sequence[HandPath] = (),
+    least_explained: float = LEAST_EXPLAINED,
     device: str = "cpu",
 ) -> ObjectTrack:
     """Where one object is in every frame of a window.
@@ -90,11 +93,13 @@ def initialise_object(
         previous: the track of the window before. Its last pose, and those of its rivals, compete, and make the search
             unnecessary while one of them explains the images.
         hands: through the same frames; where there is no depth they tell about how far away the object is.
+        least_explained: share of the masks that the best motion must explain, else they show something else.
         device: "cuda" screens more rotations on the graphics card, see `initialise_object_pose`.
 
     Returns:
         Frames in which nothing of the object was seen, or whose mask no motion explains, are not `seen` and take their
-        pose from their neighbours; `lost` are those for longer than a second.
+        pose from their neighbours; `lost` are those for longer than a second. Where masks show something else the
+        answer is as if nothing had been seen in any frame.
 
     Raises:
         InputError: no frames, an image without its camera's size, or a mesh whose unit cannot be metres.
@@ -107,13 +112,18 @@ def initialise_object(
         return _unseen_track(object_model, clip, previous)
     search = _Search(object_model, mesh, clip, seed, candidates, device)
     motions = search.run(known)
-    return _Answer(object_model, mesh, clip).track(motions)
+    track = _Answer(object_model, mesh, clip).track(motions)
+    explained = _explained_share(track, clip)
+    if explained < least_explained:
+        logger.info("object %r: at best %.0f %% of its masks are explained", object_model.object_id, 100 * explained)
+        return _unseen_track(object_model, clip, previous)
+    return track
 
 
-def fit_motions(
+def fit_motion(
     object_model: ObjectModel,
     frames: Sequence[ObservedFrame],
-    motions: Sequence[np.ndarray],
+    motion: np.ndarray,
     freedom: np.ndarray,
     *,
     seed: int = 0,
@@ -123,9 +133,13 @@ def fit_motions(
 
     Args:
         object_model: the object. frames: of one camera, in time order, with its masks.
-        motions: (T, 4, 4) each, T_camera_object, the likeliest first; others are fitted as well and may win.
-        freedom: (T, 2), m and rad, standard deviation of the motions in each frame.
+        motion: (T, 4, 4), T_camera_object.
+        freedom: (T, 2), m and rad, standard deviation of the motion in each frame.
         seed: of the choice of depth points. use_depth: false ignores depth.
+
+    Returns:
+        The track, with those copies of it as rivals that are turned in the object's own frame and that the images
+        cannot tell from it. They never replace it: what is known of the motion is not in the masks.
 
     Raises:
         InputError: as :func:`initialise_object`.
@@ -135,11 +149,24 @@ def fit_motions(
     if not clip.seen.any():
         return _unseen_track(object_model, clip, None)
     follower = MotionFollower(mesh, clip)
-    candidates = []
-    for poses in motions:
-        rotations, centres = poses[:, :3, :3], poses[:, :3, :3] @ mesh.centre + poses[:, :3, 3]
-        candidates.append(ObjectMotion(rotations, centres, follower.scores(rotations, centres)))
-    return _Answer(object_model, mesh, clip, freedom).track(candidates)
+    rotations, centres = motion[:, :3, :3], motion[:, :3, :3] @ mesh.centre + motion[:, :3, 3]
+    known = ObjectMotion(rotations, centres, follower.scores(rotations, centres))
+    rivals = []
+    frame = _clearest(known, clip)
+    for rotation, centre in turned_poses(known, frame, follower, _axes(object_model)):
+        turn, shift = rotations[frame].T @ rotation, rotations[frame].T @ (centre - centres[frame])
+        turned, moved = rotations @ turn, rotations @ shift + centres
+        rivals.append(ObjectMotion(turned, moved, follower.scores(turned, moved)))
+    return _Answer(object_model, mesh, clip, freedom).track([known, *rivals])
+
+
+def _clearest(motion: ObjectMotion, clip: ObjectClip) -> int:
+    """The frame that says most of those in which the object was seen."""
+    return int(np.argmax(np.where(np.isfinite(motion.scores), clip.information, -1)))
+
+
+def _axes(object_model: ObjectModel) -> np.ndarray:
+    return main_axes(object_model.points.astype(np.float64))
 
 
 def _mesh_pose(pose: np.ndarray, mesh: SolverMesh) -> tuple[np.ndarray, np.ndarray]:
@@ -153,9 +180,9 @@ class _Search:
     def __init__(
         self, object_model: ObjectModel, mesh: SolverMesh, clip: ObjectClip, seed: int, candidates: int, device: str
     ) -> None:
-        self._mesh, self._clip, self._seed, self._candidates, self._device = mesh, clip, seed, candidates, device
+        self._mesh, self._clip, self._axes = mesh, clip, _axes(object_model)
+        self._seed, self._candidates, self._device = seed, candidates, device
         self._follower = MotionFollower(mesh, clip)
-        self._axes = main_axes(object_model.points.astype(np.float64))
         self._trust = np.ones(len(clip))
 
     def run(self, previous: ObjectTrack | None) -> list[ObjectMotion]:
@@ -174,7 +201,9 @@ class _Search:
                 break
             searched.append(frame)
             motions = self._keep(motions + self._found_in(frame))
-        return self._keep(motions + self._turned(motions[0]))
+        frame = _clearest(motions[0], self._clip)
+        turned = turned_poses(motions[0], frame, self._follower, self._axes)
+        return self._keep(motions + [self._follower.follow(frame, *pose) for pose in turned])
 
     def _keep(self, motions: list[ObjectMotion]) -> list[ObjectMotion]:
         return distinct(motions, self._trust, _CANDIDATES_KEPT, _HOPELESS)
@@ -220,20 +249,6 @@ class _Search:
                 kept.append(index)
         return [self._follower.follow(frame, rotations[index], centres[index]) for index in kept]
 
-    def _turned(self, best: ObjectMotion) -> list[ObjectMotion]:
-        """Turned copies of the best motion that explain the most informative frame nearly as well."""
-        frame = int(np.argmax(np.where(np.isfinite(best.scores), self._clip.information, -1)))
-        rotation, centre = best.rotations[frame], best.centres[frame]
-        poses = [self._follower.refine(frame, rotation @ turn, centre.copy()) for turn in turned_copies(self._axes)]
-        good = [pose for pose in poses if pose[2] > best.scores[frame] - _RIVAL_MARGIN]
-        good.sort(key=lambda pose: -pose[2])
-        kept: list[tuple[np.ndarray, np.ndarray, float]] = []
-        for pose in good:
-            others = np.stack([rotation, *(one[0] for one in kept)])
-            if rotation_angles(others, pose[0]).min() > SAME_ROTATION and len(kept) < _CANDIDATES_KEPT:
-                kept.append(pose)
-        return [self._follower.follow(frame, pose[0], pose[1]) for pose in kept]
-
 
 @dataclass(frozen=True)
 class _Fitted:
@@ -268,11 +283,14 @@ class _Answer:
         whole = stitch(motions, np.ones(len(self._clip)), self._reach) if self._freedom is None else motions[0]
         trust = _trust(whole.scores)
         others = [m for m in motions if float(np.median(m.angle_to(whole))) > SAME_ROTATION]
-        limit = whole.mean_score(trust) - _RIVAL_MARGIN
+        limit = whole.mean_score(trust) - RIVAL_MARGIN
         others = [m for m in others if m.mean_score(trust) > limit][: _RIVALS_FITTED - 1]
         fitted = [self._fit(motion, trust) for motion in [whole, *others]]
         # Overlap chose the few; among them the residuals tell more: a handle is few pixels, but many outline points.
-        fitted.sort(key=lambda one: one.chain.cost if np.isfinite(one.chain.cost) else np.inf)
+        known = 0 if self._freedom is None else 1
+        fitted[known:] = sorted(
+            fitted[known:], key=lambda one: one.chain.cost if np.isfinite(one.chain.cost) else np.inf
+        )
         best = fitted[0]
         rivals = self._rivals(fitted)
         close = [
@@ -365,6 +383,12 @@ def _trust(scores: np.ndarray) -> np.ndarray:
     trust = 1 / (1 + (missing / (0.5 * _BAD_FRAME)) ** 2)
     usable = seen & (missing < _BAD_FRAME) & (np.nan_to_num(scores) > min(_SMALLEST_OVERLAP, 0.5 * usual))
     return np.where(usable, trust, 0.0)
+
+
+def _explained_share(track: ObjectTrack, clip: ObjectClip) -> float:
+    """Overlap of silhouette and masks where nothing hides the object; frames that say more count more."""
+    weights = np.where(track.seen & np.isfinite(track.iou), clip.information, 0.0)
+    return float(np.average(np.nan_to_num(track.iou), weights=weights)) if weights.any() else 0.0
 
 
 def _long_unseen(seen: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -27,6 +27,9 @@ from grasp_nodes.fitting.pose_solver import (
 
 SAME_ROTATION = np.deg2rad(20)
 """rad; closer candidates are the same."""
+RIVAL_MARGIN = 0.03
+"""Score by which a rival may be worse than the best."""
+_MOST_TURNED = 8
 _STAGES = ((6.0, 0.03, 6), (2.5, 0.012, 5))
 """Per level: outline scale in window pixels, depth scale in m, evaluations."""
 _PRIOR_TRANSLATION, _PRIOR_ROTATION = 0.03, 0.1
@@ -218,6 +221,26 @@ def turned_copies(axes: np.ndarray) -> np.ndarray:
             if np.linalg.det(matrix) > 0:
                 turns.append(axes.T @ matrix @ axes)
     return np.stack([turn for turn in turns if np.trace(turn) < 2.9])
+
+
+def turned_poses(
+    best: ObjectMotion, frame: int, follower: MotionFollower, axes: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rotations (3, 3) and centres (3,) of turned copies that explain one frame nearly as well as a motion does.
+
+    Args:
+        best: the motion. frame: in which it is compared. follower: of its clip. axes: rows are the object's (3, 3).
+    """
+    rotation, centre = best.rotations[frame], best.centres[frame]
+    poses = [follower.refine(frame, rotation @ turn, centre.copy()) for turn in turned_copies(axes)]
+    good = [pose for pose in poses if pose[2] > best.scores[frame] - RIVAL_MARGIN]
+    good.sort(key=lambda pose: -pose[2])
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    for turned, moved, _ in good:
+        others = np.stack([rotation, *(one[0] for one in kept)])
+        if rotation_angles(others, turned).min() > SAME_ROTATION and len(kept) < _MOST_TURNED:
+            kept.append((turned, moved))
+    return kept
 
 
 def main_axes(points: np.ndarray) -> np.ndarray:

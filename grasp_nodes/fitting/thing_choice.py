@@ -99,7 +99,9 @@ def _rate(
     with_mask = [t for t, one in enumerate(found) if one is not None]
     picks = [with_mask[i] for i in np.unique(np.linspace(0, len(with_mask) - 1, KEY_FRAMES).round().astype(int))]
     shown = [_only(frames[t], track_id, object_model.object_id) for t in picks]
-    track = initialise_object(object_model, shown, seed=seed, candidates=_ROTATIONS, use_depth=False)
+    track = initialise_object(
+        object_model, shown, seed=seed, candidates=_ROTATIONS, use_depth=False, least_explained=0.0
+    )
     overlap = float(np.nanmean(track.iou)) if track.seen.any() else 0.0
     at_hand = np.array([one is not None and _is_at_hand(frame, one) for frame, one in zip(frames, found, strict=True)])
     return RatedThing(

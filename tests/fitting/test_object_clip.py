@@ -11,13 +11,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.fitting.object_clip import initialise_object
+from grasp_nodes.fitting.object_clip import fit_motion, initialise_object
 from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.object_initialise import silhouette_overlaps
 from grasp_nodes.fitting.object_observation import observe_object
 from grasp_nodes.fitting.tracks import ObjectTrack
 from grasp_nodes.geometry.camera import CameraModel
-from grasp_nodes.objects.loading import load_object
+from grasp_nodes.objects import shapes
+from grasp_nodes.objects.loading import load_object, make_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence, ObservedFrame
 
@@ -204,6 +205,69 @@ def test_ambiguity_where_masks_cannot_tell(brick):
     turned = [r.T_camera_object[0, :3, :3].T @ track.T_camera_object[0, :3, :3] for r in track.rivals]
     assert max(Rotation.from_matrix(r).magnitude() for r in turned) == pytest.approx(np.pi, abs=0.1)
     assert surface_errors(brick, track, poses).max() < 0.01
+
+
+def test_known_motion_tells_which_of_its_turned_copies_explain_the_images(can):
+    """A can is the same after any turn; a mug is not while its handle is seen."""
+    poses = motion()
+    poses[:, :3, :3] = poses[:, :3, :3] @ Rotation.from_euler("x", -60, degrees=True).as_matrix()
+    freedom = np.tile([0.02, 0.15], (FRAMES, 1))
+    solid = shapes.mug()
+    mug = make_object(np.array(solid.vertices), np.array(solid.faces), "mug")
+    ambiguity = {}
+    for model in (can, mug):
+        track = fit_motion(model, clip_of(model, poses), poses, freedom)
+        # Rivals are told of and never win: of those that look the same the known one stays.
+        assert place_errors(model, track, poses).max() < 0.006
+        turns = [r.T_camera_object[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1) for r in track.rivals]
+        angles = [float(np.median(Rotation.from_matrix(turn).magnitude())) for turn in turns]
+        assert track.rotation_ambiguity == pytest.approx(max(angles, default=0.0), abs=0.1)
+        for rival in track.rivals:
+            turned = replace(track, T_camera_object=rival.T_camera_object)
+            assert surface_errors(model, turned, poses).max() < 0.004
+        ambiguity[model.object_id] = track.rotation_ambiguity
+    assert ambiguity.pop("mug") == 0
+    assert min(ambiguity.values()) > np.deg2rad(60)
+
+
+def hand_like(count: int) -> list[np.ndarray]:
+    """Masks of a palm with four spread fingers that moves to the right."""
+    masks = []
+    for t in range(count):
+        mask = np.zeros((240, 320), np.uint8)
+        palm = np.array([120 + 4 * t, 150])
+        cv2.circle(mask, palm, 16, 1, -1)
+        for angle in (-60, -25, 10, 45):
+            tip = palm + 100 * np.array([np.sin(np.deg2rad(angle)), -np.cos(np.deg2rad(angle))])
+            cv2.line(mask, palm, tip.astype(int), 1, 7)
+        masks.append(mask.astype(bool))
+    return masks
+
+
+def test_masks_of_something_else_are_no_look_at_the_object(can):
+    """A segmenter that is asked for an object which is not there may take the hand for it."""
+    wrong = [observed(t * 33_000_000, [mask], None) for t, mask in enumerate(hand_like(4))]
+    track = initialise_object(can, wrong)
+    assert track.lost.all()
+    assert not track.seen.any()
+    forced = initialise_object(can, wrong, least_explained=0.0)
+    assert forced.seen.any()
+    assert np.nanmedian(forced.iou) < 0.5
+
+
+def test_an_object_of_which_a_hand_hides_most_is_no_other_object(bracket):
+    poses = motion()
+    frames = []
+    for t, pose in enumerate(poses):
+        mask = np.isfinite(render(bracket, pose))
+        columns = np.flatnonzero(mask.any(axis=0))
+        hand = np.zeros_like(mask)
+        hand[:, columns[0] : columns[0] + int(0.7 * len(columns))] = True
+        frames.append(observed(t * 33_000_000, [mask & ~hand], None, hand))
+        assert np.count_nonzero(mask & ~hand) < 0.4 * np.count_nonzero(mask)
+    track = initialise_object(bracket, frames)
+    assert not track.lost.any()
+    assert track.seen.all()
 
 
 def test_bad_and_missing_masks_are_survived(bracket, bracket_clip):
