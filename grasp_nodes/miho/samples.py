@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -17,9 +19,13 @@ from grasp_nodes.learning.batches import ShuffledRows
 from grasp_nodes.learning.steps import Step
 from grasp_nodes.miho.canonical_frame import canonical_frame
 from grasp_nodes.miho.shape_code import shape_code
-from grasp_nodes.objects.registry import family_mesh
+from grasp_nodes.npz import read_npz, write_npz
+from grasp_nodes.objects.registry import VERSION, family_mesh
 from grasp_nodes.objects.symmetry import rotation_symmetries
+from grasp_nodes.paths import cache_dir
 
+TABLE_VERSION = 1
+"""Raised whenever the same names give other tables."""
 POINTS = 1024
 """Of each object: what stands for its surface."""
 ZOOM = (0.9, 1.1)
@@ -66,8 +72,16 @@ class ObjectTable:
 
     @staticmethod
     def of_names(names: Sequence[str]) -> ObjectTable:
-        """Of objects of the registry."""
-        return ObjectTable.of_meshes([family_mesh(name) for name in names])
+        """Of objects of the registry; kept in the cache, since the symmetries of hundreds take minutes."""
+        key = hashlib.sha256(json.dumps([TABLE_VERSION, VERSION, POINTS, list(names)]).encode()).hexdigest()[:16]
+        path = cache_dir("object_tables") / f"{key}.npz"
+        if path.is_file():
+            arrays = read_npz(path, "table of objects")
+        else:
+            table = ObjectTable.of_meshes([family_mesh(name) for name in names])
+            arrays = {one.name: getattr(table, one.name).numpy() for one in fields(table)}
+            write_npz(path, arrays)
+        return ObjectTable(*(torch.from_numpy(arrays[one.name]) for one in fields(ObjectTable)))
 
     def to(self, device: torch.device) -> ObjectTable:
         """The same on a device."""
