@@ -69,7 +69,7 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
     """Train HoNet or PiCR; crops that the cache does not hold are rendered first.
 
     Args:
-        method: ``honet`` or ``picr``. request: `data` names a folder of HO-3D or FHB, or of clips with truth; None =
+        method: ``honet`` or ``picr``. request: `data` names a folder of HO-3D or DexYCB, or of clips with truth; None =
             rendered crops.
 
     Raises:

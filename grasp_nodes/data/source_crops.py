@@ -1,4 +1,4 @@
-"""Crops of recorded sequences with annotated hands and objects: HO-3D, FHB, or clip folders with truth."""
+"""Crops of recorded sequences with annotated hands and objects: HO-3D, DexYCB, or clip folders with truth."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class CropBatches:
     A turn about the optical axis and another focal length are what they are for hand and object, too: the crop's
     principal point is its middle.
 
-    images: of crops. batch: rows of one process in a step. seed: of the order.
+    crops: to train on. batch: rows of one process in a step. seed: of the order.
     """
 
     def __init__(self, crops: HandObjectImages, batch: int, seed: int = 0) -> None:

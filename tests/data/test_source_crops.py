@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from grasp_nodes.geometry.camera import CameraModel, Frame
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
+from tests.data import clip_dataset_doubles as doubles
+from tests.data.test_clip_datasets_ho3d import Writer
 
 CAMERA = CameraModel(np.array([[400.0, 0, 159.5], [0, 410.0, 119.5], [0, 0, 1]]), 320, 240)
 
@@ -116,3 +119,26 @@ def test_places_without_recordings_are_refused(tmp_path: Path, models: dict[Side
         recorded_crops(tmp_path, "", models, 64)
     with pytest.raises(MissingFileError):
         recorded_crops(tmp_path, "ho3d", models, 64)
+
+
+def test_sequences_in_the_format_of_ho3d_become_crops(tmp_path: Path) -> None:
+    """Each crop's hand is as far from its object as the annotation says, vertex by vertex."""
+    writer, distances = Writer(tmp_path), {}
+    for sequence, numbers in (("train/ABF10", (0, 1, 2)), ("train/MC1", (3, 4))):
+        for number in numbers:
+            meta = writer.frame(sequence, number)
+            meta["objTrans"] = writer.points[number].mean(axis=0)  # so near that they touch
+            path = tmp_path / sequence / "meta" / f"{number:04d}.pkl"
+            path.write_bytes(pickle.dumps(meta, protocol=2))
+            distances[number] = np.linalg.norm(writer.points[number] - meta["objTrans"], axis=1)
+    models = doubles.hand_models()
+    training, validation, objects = recorded_crops(tmp_path, "ho3d", models, 48)
+    assert (len(training), len(validation), len(objects)) == (3, 2, 1)
+    for crops, numbers in ((training, (0, 1, 2)), (validation, (3, 4))):
+        assert crops.images.shape[1:] == (48, 48, 3)
+        with torch.no_grad():
+            vertices = models["right"](crops.hands().to(torch.float64)).vertices.numpy()
+        found = np.linalg.norm(vertices - crops.T_camera_object[:, None, :3, 3], axis=2)
+        for row, number in enumerate(numbers):
+            np.testing.assert_allclose(found[row], distances[number], atol=1e-5)
+    np.testing.assert_allclose(np.ptp(objects[0].vertices, axis=0), [0.06, 0.08, 0.1], atol=1e-6)
