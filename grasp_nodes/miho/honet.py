@@ -41,6 +41,8 @@ class HoNetConfig:
     backbone: see there. size: px, of the square crops. condition: numbers that tell the object, 0 = none, as in the
     paper; a shape code's length, or that of a list of known objects. hidden: of the two layers before the coefficients.
     rotation: ``axis_angle`` has 3 coefficients, as the paper; ``six`` is continuous (Zhou et al., CVPR 2019).
+    in_hand: whether the object's rotation is told relative to the hand's: hands hold long things across the palm, so
+    that knowing the hand is half of knowing the object.
     """
 
     backbone: BackboneConfig = field(default_factory=lambda: RESNET_18)
@@ -48,6 +50,7 @@ class HoNetConfig:
     condition: int = 0
     hidden: tuple[int, int] = (512, 256)
     rotation: Literal["axis_angle", "six"] = "axis_angle"
+    in_hand: bool = False
 
     @property
     def num_coefficients(self) -> int:
@@ -67,6 +70,7 @@ SMALL_HONET = HoNetConfig(
     condition=CODE_SIZE + 3,
     hidden=(256, 192),
     rotation="six",
+    in_hand=True,
 )
 
 
@@ -171,9 +175,12 @@ class HoNet(nn.Module):
         turn = self.config.rotation_size
         sizes = (2, 1, turn, 2, 1, turn, NUM_PCA, NUM_BETAS)
         place, width, hand, object_place, depth, thing, pca, betas = values.split(sizes, dim=1)
+        hand_rotation, object_rotation = self._rotation(hand), self._rotation(thing)
+        if self.config.in_hand:
+            # Without a way back: what is wrong with the object is not mended by turning the hand.
+            object_rotation = hand_rotation.detach() @ object_rotation
         return HoNetOutput(
-            *(place, width[:, 0], self._rotation(hand), pca, betas),
-            *(object_place, depth[:, 0], self._rotation(thing)),
+            *(place, width[:, 0], hand_rotation, pca, betas), *(object_place, depth[:, 0], object_rotation)
         )
 
     def _rotation(self, values: Tensor) -> Tensor:

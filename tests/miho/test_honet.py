@@ -79,6 +79,20 @@ def test_the_paper_has_37_coefficients_and_a_resnet_18() -> None:
     torch.testing.assert_close(output.hand_rotation @ output.hand_rotation.mT, torch.eye(3)[None], atol=1e-5, rtol=0)
 
 
+def test_an_object_told_in_the_hand_turns_with_the_hand() -> None:
+    """With the same weights, what is told of the object is multiplied by the hand's rotation."""
+    torch.manual_seed(1)
+    network = HoNet(replace(TINY, in_hand=True)).eval()
+    torch.nn.init.normal_(network.head[-1].weight, std=0.5)  # type: ignore[arg-type]
+    plain = HoNet(TINY).eval()
+    plain.load_state_dict(network.state_dict())
+    images, told = torch.rand(3, 3, 32, 32), torch.rand(3, 5)
+    in_hand, by_itself = network(images, told), plain(images, told)
+    torch.testing.assert_close(in_hand.hand_rotation, by_itself.hand_rotation)
+    assert (by_itself.hand_rotation - torch.eye(3)).abs().max() > 0.1
+    torch.testing.assert_close(in_hand.object_rotation, by_itself.hand_rotation @ by_itself.object_rotation)
+
+
 def test_the_small_one_is_small_enough_to_ship() -> None:
     assert 2 * sum(value.numel() for value in HoNet(SMALL_HONET).parameters()) < 6e6
 
