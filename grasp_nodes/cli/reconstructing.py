@@ -206,6 +206,14 @@ def _tell(console: Console, request: Request, inputs: Inputs, written: Written) 
                 f"{name}: only {overlap:.0%} of its silhouette and of what was taken for it lie on each other. It may "
                 "not be in the clip, or something else was taken for it (see sheet.png): give --object-box.",
             )
+    placed = {found["id"] for frame in report["frames"] for found in frame["objects"]}
+    for name in inputs.objects:
+        if name not in placed:
+            _say(
+                console,
+                f"{name}: found in no frame. Nothing in the clip looks enough like its mesh (see sheet.png); if it is "
+                "there, give --object-box.",
+            )
     nothing = not report["found_share"] and not report["object_share"]
     if nothing:
         _say(console, "Neither a hand nor an object was found in any frame; see report.json and sheet.png.")

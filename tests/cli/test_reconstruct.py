@@ -508,9 +508,10 @@ def test_a_clip_without_an_object_gives_hands(call: Call, stand: Stand, clip: Pa
 
 def test_an_object_that_is_never_visible_is_no_failure(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
     stand.change = lambda state, _: replace(state, objects=(), contact_maps=(), status_text="sphere not found")
-    code, printed, _ = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    code, printed, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
     assert code == 0
     assert "an object in 0%" in printed
+    assert "sphere: found in no frame" in said
     assert {frame["status_text"] for frame in report_of(tmp_path / "out")["frames"]} == {"sphere not found"}
 
 
