@@ -18,7 +18,14 @@ from grasp_nodes.perception.clip_sights import Sight, resized, spread
 from grasp_nodes.perception.color_model import BINS, UNIFORM, ColorModel, color_cells
 from grasp_nodes.perception.hand_mask import draw_bones, pixels_per_metre
 from grasp_nodes.perception.pixel_labels import label_pixels
-from grasp_nodes.perception.static_background import NOISE, StaticBackground, filled, scene_cost
+from grasp_nodes.perception.static_background import (
+    MAX_COST,
+    NOISE,
+    StaticBackground,
+    enclosed_shade,
+    filled,
+    scene_cost,
+)
 
 MIN_FREE, FREE_SHARE = 2, 0.7
 """Images that show the object apart from the hands, from which on no others teach colours; and what makes one."""
@@ -188,7 +195,12 @@ class ObjectDivider:
             scene, known = image, cv2.dilate(covered.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
             trust = np.where(known, 0.0, FILL_TRUST).astype(np.float32)
         noise = np.where(known, NOISE, FILL_NOISE).astype(np.float32)
-        seen = np.exp(-scene_cost(image, filled(scene, known), noise))
+        behind = filled(scene, known)
+        cost = scene_cost(image, behind, noise)
+        if self.background.image is not None:
+            # Surroundings that are only guessed have no edges that could be trusted.
+            cost[enclosed_shade(image, behind, noise) & known] = MAX_COST
+        seen = np.exp(-cost)
         likelihood[..., BEHIND] = trust * seen + (1.0 - trust) * likelihood[..., BEHIND]
         return likelihood
 

@@ -17,6 +17,14 @@ DARKEST, BRIGHTEST = 0.35, 1.15
 SHADOW_COST = 2.5
 """What the darkest shadow costs, in the units of a log likelihood."""
 MAX_COST = 14.0
+SHADED = 0.93
+"""Brightness over the scene's below which there may be a shadow."""
+HARD_BORDER = 0.06
+"""Change per px of the logarithm of brightness over the scene's that no soft border of a shadow has."""
+OWN_BORDER = 0.3
+"""Share of the outline of a shaded part that borders on the scene, as a hard edge, from which it is a thing."""
+_SMALLEST_PART = 30
+"""px."""
 PEAK = 0.7
 """Log likelihood of exactly the expected colour, in cells of `color_model`: density times the cell's volume."""
 TEXTURE = 1.0
@@ -84,6 +92,44 @@ def scene_cost(image: np.ndarray, behind: np.ndarray, noise: np.ndarray | float 
     wide = np.float32(noise)
     cost = np.minimum(apart / (2 * wide**2), MAX_COST) + SHADOW_COST * dark - PEAK + 3.0 * np.log(wide / NOISE)
     return cost.astype(np.float32)
+
+
+def enclosed_shade(image: np.ndarray, behind: np.ndarray, noise: np.ndarray | float = NOISE) -> np.ndarray:
+    """Pixels that a shadow would explain, but that hard edges part from the lit scene: a thing of a like colour.
+
+    Where a scene goes over into its shadow, the brightness over the scene's changes little by little.
+
+    Args:
+        image: (H, W, 3) uint8. behind: (H, W, 3), the scene. noise: see `scene_cost`.
+
+    Returns:
+        (H, W) bool.
+    """
+    seen = cv2.GaussianBlur(image, (5, 5), 0).astype(np.float32)
+    expected = cv2.GaussianBlur(behind.astype(np.float32), (5, 5), 0)
+    scale = (seen * expected).sum(-1) / np.maximum((expected * expected).sum(-1), 30.0)
+    apart = ((seen - np.clip(scale, DARKEST, BRIGHTEST)[..., None] * expected) ** 2).sum(-1)
+    alike = (apart < (3.0 * np.float32(noise)) ** 2) & (scale > DARKEST) & (scale < BRIGHTEST)
+    brightness = np.log(np.maximum(scale, 0.1))
+    # A Scharr kernel answers a slope of one per px with 32.
+    slope = np.hypot(cv2.Scharr(brightness, cv2.CV_32F, 1, 0), cv2.Scharr(brightness, cv2.CV_32F, 0, 1)) / 32.0
+    hard = slope > HARD_BORDER
+    count, labels = cv2.connectedComponents((alike & ~hard).astype(np.uint8), connectivity=4)
+    size = np.bincount(labels.ravel(), minlength=count)
+    lit = np.bincount(labels[scale > SHADED], minlength=count) > 0.5 * size
+    lit[0] = False
+    scene = cv2.dilate(lit[labels].astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    shaded = ~lit & (size >= _SMALLEST_PART)
+    shaded[0] = False
+    # Labels are exact in float32 below 2^24; where the surroundings of two parts meet, one of them has them.
+    grown = cv2.dilate(np.where(shaded[labels], labels, 0).astype(np.float32), np.ones((5, 5), np.uint8)).astype(
+        np.int32
+    )
+    border = grown * (labels != grown)
+    outline = np.bincount(border.ravel(), minlength=count)
+    held = np.bincount(border[hard & scene], minlength=count) > OWN_BORDER * outline
+    held[0] = False
+    return held[grown] & alike & (scale < SHADED)
 
 
 def filled(image: np.ndarray, known: np.ndarray) -> np.ndarray:
