@@ -88,8 +88,15 @@ def _picr(request: TrainingRequest, report: ProgressReport) -> Outcome:
     return train("picr", request, report)
 
 
+def _landmark_reader(request: TrainingRequest, report: ProgressReport) -> Outcome:
+    from grasp_nodes.cli.training_landmark_reader import train
+
+    return train(request, report)
+
+
 METHODS: Mapping[str, TrainedMethod] = {
     "honet": TrainedMethod("hand and object poses from an image", _honet),
+    "landmark-reader": TrainedMethod("what landmarks say of a hand's pose", _landmark_reader),
     "picr": TrainedMethod("where a hand touches an object, from an image", _picr),
     "view-features": TrainedMethod("the network of the Fréchet distance", _view_features),
 }

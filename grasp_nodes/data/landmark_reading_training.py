@@ -5,17 +5,17 @@ says, wrong readings included. The errors that they state are learned with the a
 likelihood of a normal distribution whose variance is one more output). Other readings of a clip's landmarks come
 without shape and score, and so does a share of the examples.
 
-    python -m grasp_nodes.data.landmark_reading_training -o grasp_nodes/fitting/landmark_reader.npz
+    grasp-nodes train landmark-reader -o DIR
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grasp_nodes.data.landmark_views import LandmarkStudio, LandmarkView
+from grasp_nodes.data.landmark_views import LandmarkView
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.hand_skeleton import make_hand_skeleton
 from grasp_nodes.fitting.landmark_reading import (
@@ -34,10 +34,9 @@ from grasp_nodes.fitting.landmark_reading import (
     canonical_landmarks,
     nearest_rotation,
 )
-from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_KEYPOINTS
-from grasp_nodes.perception.hand_landmarks import LandmarkerOptions, LitertHandLandmarker
+from grasp_nodes.npz import replacing
 
 HELD_BACK = 10
 """One view in as many tells the errors and does not train."""
@@ -53,7 +52,7 @@ WITHOUT_SHAPE = 0.3
 """Share of examples that are shown without shape and score."""
 LEAST_SPREAD = 1e-3
 
-_log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -211,31 +210,41 @@ def reaches(names: Sequence[str]) -> Tensor:
 
 
 def train_reader(
-    views: Sequence[LandmarkView], model: HandModel, path: Path, settings: ReaderTraining
-) -> dict[str, float]:
+    views: Sequence[LandmarkView],
+    model: HandModel,
+    path: Path,
+    settings: ReaderTraining,
+    card: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Train on nine views in ten, measure on the rest, write the file.
 
     Args:
         views: of right hands. model: the hand. path: of the npz file. settings: how it is trained.
+        card: what the file shall say of itself besides. progress: is told the networks that are trained, and of how
+            many.
 
     Returns:
-        Of the readings that did not train: mean and median error of rotation (rad), of angles (rad, root mean square),
-        of the logarithm of the distance, and the root mean square of the angles' errors over what was stated.
+        The card. Under ``metrics``, of the readings that did not train: mean and median error of rotation (rad), of
+        angles (rad, root mean square), of the logarithm of the distance, and the root mean square of the angles' errors
+        over what was stated.
 
     Raises:
         InputError: too few views.
     """
     if len(views) < FEWEST_VIEWS:
         raise InputError(f"views: expected at least {FEWEST_VIEWS} in which the network sees a hand, got {len(views)}")
+    begun = time.monotonic()
     names = make_hand_skeleton(model).dofs.names
     examples = examples_of(views)
     held = examples.views % HELD_BACK == 0
     train, test = examples.part(~held), examples.part(held)
     mean, spread = train.features.mean(0), train.features.std(0) + LEAST_SPREAD
-    networks = [
-        train_network(train, mean, spread, reaches(names), settings, settings.seed + number)
-        for number in range(settings.networks)
-    ]
+    networks = []
+    for number in range(settings.networks):
+        networks.append(train_network(train, mean, spread, reaches(names), settings, settings.seed + number))
+        if progress is not None:
+            progress(number + 1, settings.networks)
     with torch.no_grad():
         answers = [network((test.features - mean) / spread) for network in networks]
     turned = [
@@ -255,11 +264,18 @@ def train_reader(
         "log_distance_mean": float(np.abs(sizes).mean()),
         "angles_over_stated": float(np.sqrt(((apart / stated) ** 2).mean())),
     }
+    whole = {
+        **(card or {}),
+        "views": len(views),
+        "training": asdict(settings),
+        "training_minutes": round((time.monotonic() - begun) / 60, 1),
+        "metrics": {name: round(value, 4) for name, value in measured.items()},
+    }
     arrays: dict[str, np.ndarray] = {
         "format": np.array(FORMAT),
         "names": np.array(names),
         "networks": np.array(len(networks)),
-        "views": np.array(len(views)),
+        "card": np.array(json.dumps(whole)),
         "hand_fingerprint": np.array(model.fingerprint),
         "mean": mean.numpy(),
         "spread": spread.numpy(),
@@ -271,30 +287,6 @@ def train_reader(
         for place, layer in enumerate((*network.layers, network.last)):
             arrays[f"network{number}_{2 * place}"] = layer.weight.detach().half().numpy()
             arrays[f"network{number}_{2 * place + 1}"] = layer.bias.detach().half().numpy()
-    with path.open("wb") as file:
+    with replacing(path) as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    return measured
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Render, train and write."""
-    parser = argparse.ArgumentParser(description="Train what landmarks mean on rendered grasps.")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="npz file to write")
-    parser.add_argument("--views", type=int, default=6000, help="hands to render, a quarter of a second each")
-    parser.add_argument("--seed", type=int, default=1000)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    studio = LandmarkStudio(LitertHandLandmarker(LandmarkerOptions()), options.seed)
-    views = []
-    for number in range(options.views):
-        view = studio.view(number)
-        if view is not None:
-            views.append(view)
-        if number % 100 == 99:
-            _log.info("%d of %d views, a hand was seen in %d", number + 1, options.views, len(views))
-    measured = train_reader(views, load_hand_model("right", OPEN_HAND_FILE), options.output, ReaderTraining())
-    _log.info("of readings that did not train: %s", {name: round(value, 3) for name, value in measured.items()})
-
-
-if __name__ == "__main__":
-    main()
+    return whole

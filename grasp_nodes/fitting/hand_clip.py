@@ -156,6 +156,7 @@ class _Follower:
         reader = None if measured else load_landmark_reader()
         self._fitter = HandTrackFitter(self._skeleton, options.fit, size, reader)
         if not measured:
+            self._fitter.learn_doubt(views)
             self._fitter.learn_distance(views, self._given)
         self._found = self._fitter.follow(views, self._given)
 

@@ -22,13 +22,13 @@ from grasp_nodes.fitting.hand_fit import (
     HandFitOptions,
 )
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
-from grasp_nodes.fitting.hand_observation import HandObservation, landmark_terms, match_skin
+from grasp_nodes.fitting.hand_observation import LANDMARK_ERROR, HandObservation, landmark_terms, match_skin
 from grasp_nodes.fitting.hand_outline import match_outline
 from grasp_nodes.fitting.hand_search import hand_starts
 from grasp_nodes.fitting.hand_skeleton import HandSkeleton
 from grasp_nodes.fitting.hand_solver import HandSolution, PriorTerms, joined_planes, no_planes, solve_hand
 from grasp_nodes.fitting.hand_views import HandView
-from grasp_nodes.fitting.landmark_reading import LandmarkReader, LandmarkReading, nearest_rotation
+from grasp_nodes.fitting.landmark_reading import LandmarkReader, LandmarkReading, disagreement, nearest_rotation
 from grasp_nodes.fitting.posture_prior import grasping_postures
 
 NO_LANDMARKS_COST = 12.0
@@ -53,6 +53,15 @@ DISTANCE_RANGE = 1.5
 """Factor by which a hand without depth may be nearer or farther than it usually is."""
 LANDMARK_REACH = 0.1
 """m; half a hand: landmarks that turn it wrongly by so many rad are themselves wrong by so much at its ends."""
+SURE_SCORE = 0.985
+"""Of landmarks that are as good as those of a hand in plain view; in half of the frames, where readers are doubted."""
+FAMILIAR, FOREIGN = 0.62, 0.7
+"""Root mean square distance between sure landmarks and the hand that is read from them, over the landmarks' expected
+error, in a clip's median frame. Below the first the hand is like those of the training (0.4 to 0.6 in rendered clips).
+Above the second it does what the reader does not know, frame after frame: then the landmarks are believed as if nobody
+read them."""
+FOREIGN_ERRORS = 3.0
+"""Factor on the errors that a reader states of angles it does not know."""
 TURN_CHANGE, BEND_CHANGE = 0.08, 0.06
 """rad; unforeseen within 1/30 s where landmarks are read. Readings of successive images err alike, so that neighbours
 tell less than as many independent ones: half of what is expected where each image is measured."""
@@ -106,6 +115,7 @@ class HandTrackFitter:
         self.skeleton, self.options, self.size = skeleton, options, size
         self._reader = reader
         self._readings: dict[int, LandmarkReading] = {}
+        self._doubt = 0.0
         self._postures = grasping_postures(skeleton)
         self._distances = (NEAREST, FARTHEST)
         self._usual: float | None = None
@@ -131,6 +141,29 @@ class HandTrackFitter:
             found, errors = np.array(distances).T
             self._usual = _weighted_median(found, errors**-2)
             self._distances = (self._usual / DISTANCE_RANGE, self._usual * DISTANCE_RANGE)
+
+    def learn_doubt(self, views: Sequence[HandView | None]) -> None:
+        """Whether the clip shows what the reader knows: where it does not, landmarks that are sure win.
+
+        Args:
+            views: of T frames.
+        """
+        apart = []
+        for view in views:
+            reading = None if view is None or not view.choices else self._reading(view, 0)
+            if view is not None and reading is not None:
+                off = disagreement(self.skeleton, reading, view.choices[0].rays)
+                sure = view.score >= SURE_SCORE
+                apart.append(off / (LANDMARK_REACH * reading.rotation_error) if sure else 0.0)
+        if apart:
+            self._doubt = float(np.clip((np.median(apart) - FAMILIAR) / (FOREIGN - FAMILIAR), 0.0, 1.0))
+
+    def _landmark_error(self, reading: LandmarkReading | None) -> float | None:
+        """m, across the rays; None = as landmarks err that nobody reads."""
+        if reading is None:
+            return None
+        expected = LANDMARK_REACH * reading.rotation_error
+        return float(expected ** (1.0 - self._doubt) * min(LANDMARK_ERROR, expected) ** self._doubt)
 
     def _is_near(self, configuration: HandConfiguration) -> bool:
         return self._distances[0] < configuration.wrist[2] < self._distances[1]
@@ -299,11 +332,9 @@ class HandTrackFitter:
         )
         for start in starts:
             prior = self._no_motion(start, is_open)
-            error = None
             if reading is not None:
-                prior, _ = _with_reading(prior, reading)
-                error = LANDMARK_REACH * reading.rotation_error
-            terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]), error)
+                prior, _ = _with_reading(prior, reading, self._doubt)
+            terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]), self._landmark_error(reading))
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
         candidates.sort(key=lambda found: found.cost)
         candidates = [found for found in candidates if self._is_near(found.configuration)]
@@ -330,10 +361,10 @@ class HandTrackFitter:
         """Match skin and outline, solve, and again; choice -1 leaves the landmarks out."""
         observation = view.choices[choice] if choice >= 0 else view.observation
         reading, contradiction = self._reading(view, choice), 0.0
-        error = None if reading is None else LANDMARK_REACH * reading.rotation_error
+        error = self._landmark_error(reading)
         terms = landmark_terms(self.skeleton, observation, float(max(start.wrist[2], 0.05)), error)
         if reading is not None:
-            prior, contradiction = _with_reading(prior, reading)
+            prior, contradiction = _with_reading(prior, reading, self._doubt)
         if not observation.has_depth:
             expected, firmness = self._with_distance(prior.expected, prior.wrist[2])
             prior = prior._replace(expected=expected, wrist=np.array([*prior.wrist[:2], firmness]))
@@ -375,8 +406,12 @@ class HandTrackFitter:
         return FrameFit(configuration, cost, choice >= 0, supported, choice)
 
 
-def _with_reading(prior: PriorTerms, reading: LandmarkReading) -> tuple[PriorTerms, float]:
-    """The prior with what landmarks say of turn and bends, and the cost of what they say apart from each other."""
+def _with_reading(prior: PriorTerms, reading: LandmarkReading, doubt: float) -> tuple[PriorTerms, float]:
+    """The prior with what landmarks say of turn and bends, and the cost of what they say apart from each other.
+
+    Args:
+        prior: without it. reading: of the landmarks. doubt: 0 to 1, see `HandTrackFitter.learn_doubt`.
+    """
     read = reading.rotation_error**-2
     moved = prior.rotation**2
     rotation = nearest_rotation(moved * prior.expected.rotation + read * reading.rotation)
@@ -393,7 +428,7 @@ def _with_reading(prior: PriorTerms, reading: LandmarkReading) -> tuple[PriorTer
         rotation=float(np.sqrt(max(firm, 1e-9))),
         wrist=firmness,
         posture=reading.postures.mean,
-        posture_precision=reading.postures.precision,
+        posture_precision=reading.postures.precision * FOREIGN_ERRORS ** (-2.0 * doubt),
     )
     return joined, float(apart) + reading.log_volume - USUAL_LOG_VOLUME
 

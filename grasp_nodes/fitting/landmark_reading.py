@@ -8,6 +8,8 @@ with the error that is to be expected: large where such landmarks are often wron
 
 from __future__ import annotations
 
+import hashlib
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +25,8 @@ from grasp_nodes.fitting.posture_prior import BEYOND_GRASPS, PosturePrior
 from grasp_nodes.hand.parameters import NUM_KEYPOINTS
 
 READER_FILE = Path(__file__).resolve().parent / "landmark_reader.npz"
+READER_SHA256 = "ef3ac38edff5ae2c9c6375274142f62a02480e1805c5f7de190184fbd8c6d9e5"
+"""Of the file that travels with the package; ``grasp-nodes train landmark-reader`` makes it again."""
 FORMAT = "grasp_nodes/landmark_reader/1"
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 WRIST, MIDDLE = 0, 9
@@ -162,6 +166,23 @@ class LandmarkReader:
         return rotation_of_columns(found[:6]), angles, float(logs[0]), logs[1 : 1 + count], log_size, float(logs[-2])
 
 
+def disagreement(skeleton: HandSkeleton, reading: LandmarkReading, rays: np.ndarray) -> float:
+    """Root mean square distance (m, across the rays) of the landmarks from the hand that was read, where it fits best.
+
+    Args:
+        skeleton: the hand. reading: of the landmarks. rays: (21, 2), x / z and y / z, that were read.
+    """
+    hand = HandConfiguration(reading.rotation, np.zeros(3), reading.postures.mean, 1.0)
+    points = pose_keypoints(skeleton, hand, landmarks=True)
+    across = np.zeros((NUM_KEYPOINTS, 2, 3))
+    across[:, 0, 0] = across[:, 1, 1] = 1.0
+    across[:, :, 2] = -rays
+    wanted = (rays * points[:, 2:] - points[:, :2]).ravel()
+    wrist = np.linalg.lstsq(across.reshape(-1, 3), wanted, rcond=None)[0]
+    off = across.reshape(-1, 3) @ wrist - wanted
+    return float(np.sqrt((off**2).sum() / NUM_KEYPOINTS))
+
+
 def rotation_of_columns(numbers: np.ndarray) -> np.ndarray:
     """(3, 3) whose first two columns are nearest in turn to those of the identity plus `numbers` (6,)."""
     first = numbers[:3] + [1.0, 0.0, 0.0]
@@ -180,12 +201,18 @@ def nearest_rotation(matrix: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def load_landmark_reader(path: Path = READER_FILE) -> LandmarkReader:
-    """The trained networks that travel with the package.
+    """The trained networks that travel with the package, or others; ``card`` in the file says how they were made.
 
     Raises:
-        InputError: not such a file.
+        InputError: not such a file, or the package's own is damaged.
     """
-    with np.load(path, allow_pickle=False) as file:
+    content = path.read_bytes()
+    if path == READER_FILE and (found := hashlib.sha256(content).hexdigest()) != READER_SHA256:
+        raise InputError(
+            f"{path}: its SHA-256 is {found[:12]}, expected {READER_SHA256[:12]}: damaged or changed; reinstall the "
+            "package with 'pip install --force-reinstall grasp_nodes'"
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
         if str(file.get("format", "")) != FORMAT:
             raise InputError(f"{path}: expected format {FORMAT!r}, got {str(file.get('format', ''))!r}")
         arrays = {name: file[name] for name in file.files}

@@ -44,7 +44,7 @@ def test_training_learns_what_can_be_learned_and_its_file_is_read(tmp_path):
     rng = np.random.default_rng(0)
     views = [exact_view(rng) for _ in range(400)]
     path = tmp_path / "reader.npz"
-    measured = train_reader(views, MODEL, path, ReaderTraining(networks=1, width=64, epochs=40, batch=32))
+    measured = train_reader(views, MODEL, path, ReaderTraining(networks=1, width=64, epochs=40, batch=32))["metrics"]
     untrained = float(np.sqrt(np.var([view.angles for view in views], axis=0).mean()))
     assert measured["rotation_median"] < 0.35
     assert measured["angles_rms"] < 0.85 * untrained

@@ -6,15 +6,19 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.fitting import landmark_reading
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
 from grasp_nodes.fitting.hand_skeleton import make_hand_skeleton
 from grasp_nodes.fitting.landmark_reading import (
     MIRROR,
+    LandmarkReading,
     canonical_landmarks,
+    disagreement,
     load_landmark_reader,
     nearest_rotation,
     rotation_of_columns,
 )
+from grasp_nodes.fitting.posture_prior import PosturePrior
 from grasp_nodes.hand.files import load_hand_model
 
 SKELETONS = {side: make_hand_skeleton(load_hand_model(side)) for side in ("right", "left")}
@@ -120,3 +124,26 @@ def test_other_files_are_refused(tmp_path):
     np.savez(path, format="something else")
     with pytest.raises(InputError, match="format"):
         load_landmark_reader(path)
+
+
+def test_a_damaged_file_of_the_package_is_refused(tmp_path, monkeypatch):
+    content = bytearray(landmark_reading.READER_FILE.read_bytes())
+    content[len(content) // 2] ^= 1
+    path = tmp_path / "reader.npz"
+    path.write_bytes(content)
+    monkeypatch.setattr(landmark_reading, "READER_FILE", path)
+    with pytest.raises(InputError, match="SHA-256"):
+        load_landmark_reader(path)
+
+
+def test_a_hand_agrees_with_its_own_landmarks_and_not_with_a_finger_bent_otherwise():
+    hand, rays, _ = seen()
+    skeleton = SKELETONS["right"]
+    sure = np.eye(len(hand.angles))
+    reading = LandmarkReading(hand.rotation, 0.1, hand.wrist, 0.05, PosturePrior(hand.angles, sure), -40.0)
+    assert disagreement(skeleton, reading, rays) < 1e-9
+    bent = hand.angles + skeleton.dofs.values(index_bend_0=60, index_bend_1=60)
+    other = reading._replace(postures=PosturePrior(bent, sure), wrist=np.zeros(3))
+    tip = pose_keypoints(skeleton, hand._replace(angles=bent)) - pose_keypoints(skeleton, hand)
+    apart = disagreement(skeleton, other, rays)
+    assert 0.003 < apart < np.linalg.norm(tip, axis=1).max()
