@@ -45,7 +45,7 @@ class FrameScore:
     """One frame. Lengths in m, NaN where the frame does not count or there is nothing to measure.
 
     hand_visible: share of the hand that can be seen. counts: it is enough. found: a hand of the true side was answered,
-    with status OK.
+    with status OK. object_found: the frame has an object's pose of its own, seen or followed.
     hand_mpjpe, hand_root_aligned_mpjpe: of 21 keypoints. hand_absolute: mean vertex distance without alignment.
     hand_aligned: mean vertex distance after Procrustes. hand_mepe: mean keypoint distance after scale and translation.
     f_5mm, f_15mm: 0..1. object_vertex, object_add_s: of points spread evenly over the surface.
@@ -76,6 +76,7 @@ class FrameScore:
     inside: float = np.nan
     acceleration: float = np.nan
     true_acceleration: float = np.nan
+    object_found: bool = False
 
     def as_row(self) -> dict[str, float | int | bool | None]:
         """For JSON, which knows no NaN."""
@@ -100,11 +101,12 @@ class FrameScore:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What is scored in a frame. hand, item: None = 100 mm. fresh_hand: the hand is this frame's own answer."""
+    """What is scored in a frame. hand, item: None = 100 mm. fresh_hand, fresh_item: they are this frame's own."""
 
     hand: HandState | None
     item: ObjectState | None
     fresh_hand: bool
+    fresh_item: bool
 
 
 def score_clip(
@@ -172,7 +174,10 @@ def score_clip(
             }
         supported = estimate is not None and estimate.status == FitStatus.OK
         found = counts and supported and answer.fresh_hand and answer.hand is not None
-        scores.append(FrameScore(truth.stamp, float(hand_visible[row]), counts, found, **values))
+        object_found = answer.fresh_item and answer.item is not None
+        scores.append(
+            FrameScore(truth.stamp, float(hand_visible[row]), counts, found, object_found=object_found, **values)
+        )
     return scores
 
 
@@ -184,9 +189,10 @@ def _answers(estimates: Sequence[HandObjectState | None], truths: Sequence[HandO
         fresh = estimate is not None and bool(estimate.hands)
         if estimate is not None and estimate.hands:
             last_hand = _hand_of(estimate, truth.hands[0].params.side)
+        fresh_item = estimate is not None and bool(estimate.objects)
         if estimate is not None and estimate.objects:
             last_item = _object_of(estimate, truth.objects[0].object_id)
-        answers.append(_Answer(last_hand, last_item, fresh))
+        answers.append(_Answer(last_hand, last_item, fresh, fresh_item))
     return answers
 
 

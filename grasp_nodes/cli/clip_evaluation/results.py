@@ -21,7 +21,7 @@ from grasp_nodes.evaluation.clip_metrics import FrameScore
 from grasp_nodes.evaluation.detection_metrics import ScoredBoxes
 from grasp_nodes.paths import PACKAGE_DIR
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RESULTS = "clips"
 """Folder of the results below the output's."""
 JUDGED_ROOMS = ("geometry", "hand", "objects", "contact", "perception", "evaluation", "fitting")
