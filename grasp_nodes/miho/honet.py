@@ -178,7 +178,8 @@ class HoNet(nn.Module):
         hand_rotation, object_rotation = self._rotation(hand), self._rotation(thing)
         if self.config.in_hand:
             # Without a way back: what is wrong with the object is not mended by turning the hand.
-            object_rotation = hand_rotation.detach() @ object_rotation
+            with torch.autocast(values.device.type, enabled=False):
+                object_rotation = hand_rotation.detach() @ object_rotation
         return HoNetOutput(
             *(place, width[:, 0], hand_rotation, pca, betas), *(object_place, depth[:, 0], object_rotation)
         )

@@ -93,6 +93,18 @@ def test_an_object_told_in_the_hand_turns_with_the_hand() -> None:
     torch.testing.assert_close(in_hand.object_rotation, by_itself.hand_rotation @ by_itself.object_rotation)
 
 
+def test_poses_are_told_in_full_precision_under_autocast(hand: HandModel) -> None:
+    network = HoNet(replace(TINY, in_hand=True)).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = network(torch.rand(4, 3, 32, 32), torch.rand(4, 5))
+    truth = TruePoses.of_batch(make_batch(), hand)
+    loss = honet_loss(output, truth, make_table(), 32, hand)["loss"]
+    assert loss.dtype == torch.float32
+    eye = torch.eye(3).expand(4, 3, 3)
+    torch.testing.assert_close(output.object_rotation @ output.object_rotation.mT, eye, atol=1e-5, rtol=0)
+    loss.backward()
+
+
 def test_the_small_one_is_small_enough_to_ship() -> None:
     assert 2 * sum(value.numel() for value in HoNet(SMALL_HONET).parameters()) < 6e6
 
