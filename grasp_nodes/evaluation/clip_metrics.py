@@ -45,7 +45,8 @@ class FrameScore:
     """One frame. Lengths in m, NaN where the frame does not count or there is nothing to measure.
 
     hand_visible: share of the hand that can be seen. counts: it is enough. found: a hand of the true side was answered,
-    with status OK. object_found: the frame has an object's pose of its own, seen or followed.
+    with status OK. object_answered: the frame has a pose of the object:
+    seen, followed, or carried on while it is hidden.
     hand_mpjpe, hand_root_aligned_mpjpe: of 21 keypoints. hand_absolute: mean vertex distance without alignment.
     hand_aligned: mean vertex distance after Procrustes. hand_mepe: mean keypoint distance after scale and translation.
     f_5mm, f_15mm: 0..1. object_vertex, object_add_s: of points spread evenly over the surface.
@@ -76,7 +77,7 @@ class FrameScore:
     inside: float = np.nan
     acceleration: float = np.nan
     true_acceleration: float = np.nan
-    object_found: bool = False
+    object_answered: bool = False
 
     def as_row(self) -> dict[str, float | int | bool | None]:
         """For JSON, which knows no NaN."""
@@ -174,9 +175,9 @@ def score_clip(
             }
         supported = estimate is not None and estimate.status == FitStatus.OK
         found = counts and supported and answer.fresh_hand and answer.hand is not None
-        object_found = answer.fresh_item and answer.item is not None
+        object_answered = answer.fresh_item and answer.item is not None
         scores.append(
-            FrameScore(truth.stamp, float(hand_visible[row]), counts, found, object_found=object_found, **values)
+            FrameScore(truth.stamp, float(hand_visible[row]), counts, found, object_answered=object_answered, **values)
         )
     return scores
 

@@ -37,7 +37,7 @@ def summarise(frames: Sequence[FrameScore]) -> dict[str, float | int | None]:
         the deepest vertex; ``contact_accuracy``: balanced, within 5 mm; ``contact_share``: frames with a vertex inside
         (HOMan's contact %), ``contact_share_of_touching``: the same among frames in true contact (HOMan's contact
         accuracy, on data that is always in contact), ``contact_share_within_5mm`` and the truth's; ``found_share`` of
-        the frames that count; ``object_found_share`` of all frames; ``frames`` that count. None where nothing was
+        the frames that count; ``object_answered_share`` of all frames; ``frames`` that count. None where nothing was
         measured.
     """
     result: dict[str, float | int | None] = {}
@@ -58,7 +58,7 @@ def summarise(frames: Sequence[FrameScore]) -> dict[str, float | int | None]:
     result["contact_share_within_5mm"] = _share(counted, lambda frame: frame.contact == 1)
     result["true_contact_share"] = _share(counted, lambda frame: frame.true_contact == 1)
     result["found_share"] = _share(counted, lambda frame: frame.found)
-    result["object_found_share"] = _share(frames, lambda frame: frame.object_found)
+    result["object_answered_share"] = _share(frames, lambda frame: frame.object_answered)
     result["frames"] = len(counted)
     return result
 

@@ -120,13 +120,13 @@ def test_a_lost_frame_scores_the_last_answer_or_100_mm(models, ball) -> None:
     np.testing.assert_allclose([s.hand_mpjpe for s in scores], [MISSING_ERROR, 0, 0.01, 0.02, 0.01], atol=1e-9)
     np.testing.assert_allclose([s.object_vertex for s in scores], [MISSING_ERROR, 0, 0.02, 0.04, 0.02], atol=1e-9)
     assert [s.found for s in scores] == [False, True, False, False, False]
-    assert [s.object_found for s in scores] == [False, True, False, False, True]
+    assert [s.object_answered for s in scores] == [False, True, False, False, True]
     assert scores[0].f_5mm == 0
     assert np.isnan(scores[0].contact)
     assert np.isnan(scores[0].penetration)
     summary = summarise(scores)
     assert summary["found_share"] == pytest.approx(0.2)
-    assert summary["object_found_share"] == pytest.approx(0.4)
+    assert summary["object_answered_share"] == pytest.approx(0.4)
     assert summary["hand_mpjpe_mm"] == pytest.approx((100 + 0 + 10 + 20 + 10) / 5)
 
 

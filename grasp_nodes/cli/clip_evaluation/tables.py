@@ -42,12 +42,12 @@ def all_tables(rows: Sequence[Row], groups: Sequence[Row]) -> list[Table]:
 def overview(rows: Sequence[Row]) -> Table:
     """One line per variant with intervals."""
     header = ["variant", "hand mm", "from wrist mm", "hand vertices mm", "object ADD-S mm", "object mm", "pen. mm"]
-    header += ["contact acc.", "found", "object found", "accel. (true) m/s2", "fps", "frames"]
+    header += ["contact acc.", "found", "object answered", "accel. (true) m/s2", "fps", "frames"]
     lines = []
     for row in rows:
         lengths = [_with_interval(row, key) for key in _LENGTHS]
         accelerations = f"{_text(row['acceleration_m_s2'], 2)} ({_text(row['true_acceleration_m_s2'], 2)})"
-        shares = [_text(row[key], 3) for key in ("contact_accuracy", "found_share", "object_found_share")]
+        shares = [_text(row[key], 3) for key in ("contact_accuracy", "found_share", "object_answered_share")]
         shares += [accelerations, _text(row["fps"], 2)]
         lines.append([row["variant"], *lengths, *shares, str(row["frames"])])
     note = (
