@@ -311,7 +311,6 @@ class _Answer:
             iou=np.where(best.seen & finite, best.overlap, np.nan),
             lost=~finite | _long_unseen(best.seen, self._clip.times),
             covariance=np.stack(covariance),
-            scale=self._model.scale,
             rotation_ambiguity=max(close, default=0.0),
             rivals=tuple(RivalTrack(self._poses(one.chain), one.as_motion().mean_score(trust)) for one in rivals),
         )
@@ -412,5 +411,4 @@ def _unseen_track(object_model: ObjectModel, clip: ObjectClip, previous: ObjectT
         score=np.zeros(count),
         iou=np.full(count, np.nan),
         lost=(clip.times > _LOST_AFTER) if held else np.ones(count, bool),
-        scale=object_model.scale,
     )

@@ -54,7 +54,8 @@ class ObjectTrack:
 
     T_camera_object: (T, 4, 4) float64, m. seen: (T,) bool, frames in which its own evidence was used. score: (T,) in
     [0, 1]. iou: (T,), of silhouette and mask where nothing hides the object, NaN where not seen. lost: (T,) bool,
-    frames without a usable answer. covariance: (T, 6, 6), as of `ObjectState`, or None. scale: factor on the mesh.
+    frames without a usable answer. covariance: (T, 6, 6), as of `ObjectState`, or None. scale: of the object to its
+    `ObjectModel`, whose vertices are in m already; 1 unless its size was fitted.
     rotation_ambiguity: rad, largest rotation to a rival that the images cannot tell from the answer; 0 = none found.
     """
 
