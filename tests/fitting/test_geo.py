@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import minimize
 
 from grasp_nodes.contact.computation import compute_contact_map
+from grasp_nodes.contact.contact_map import ContactMap
 from grasp_nodes.contact.hand_states import hand_states, stack_hands
 from grasp_nodes.contact.interaction import HandObjectState, ObjectState
 from grasp_nodes.contact.repulsion import RepulsiveSprings
@@ -29,7 +30,7 @@ from grasp_nodes.fitting.geo.generation import GeoGenerator
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.fitting.geo.result import NO_SPRINGS
 from grasp_nodes.fitting.geo.settings import GeoSettings
-from grasp_nodes.fitting.geo.state_refiner import GeoStateRefiner
+from grasp_nodes.fitting.geo.state_refiner import NO_CONTACT_MAP, NO_MODEL, NO_REGIONS, GeoStateRefiner
 from grasp_nodes.fitting.homan.losses import contact_zones
 from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.files import load_hand_model
@@ -295,3 +296,82 @@ def test_generated_grasps_begin_about_the_box_and_end_at_the_object() -> None:
     assert float(distance.amin(dim=1).median()) > -0.006
     again = stack_hands(generator.generate(item, 12, 3).grasps)
     assert torch.equal(hands.transl, again.transl)
+
+
+def on_the_ball(gap: float) -> tuple[HandModel, HandParams]:
+    """A hand whose skin is `gap` (m) above a ball of 30 mm, palm first."""
+    model = HandModel(load_hand_model("right").arrays, torch.float64)
+    item = load_object("sphere:0.03", num_points=600)
+    hands = hands_at(model, [(0.0, 0.06, 0.0)])
+    for _ in range(4):
+        height = float(item.signed_distance(model(hands).vertices).min()) - gap
+        hands = replace(hands, transl=hands.transl - height * torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64))
+    return model, hands
+
+
+def computed_map(model: HandModel, hands: HandParams, item: ObjectModel, anchored: bool = True) -> ContactMap:
+    vertices = model(hands).vertices[0].numpy().astype(np.float64)
+    anchors = anchors_of(model) if anchored else None
+    return compute_contact_map(vertices, closed_faces(model.faces.numpy()), item, anchors=anchors)
+
+
+def test_springs_of_a_computed_map_are_those_of_the_pose(ball: ObjectModel) -> None:
+    """Each as stiff as the distance of its own anchor says, none longer than 20 mm, and as CPF annotates them."""
+    model, hands = on_the_ball(0.001)
+    anchors = anchors_of(model)
+    contact = computed_map(model, hands, ball)
+    springs = GeoRefiner(model).springs_of_contact([contact], hands)
+    positions = anchors.positions(model(hands).vertices)
+    there = springs.elasticity[0] > 0
+    ends, points = positions[0, springs.anchor[0, there]].numpy(), springs.point[0, there].numpy()
+    length = np.linalg.norm(ends - points, axis=1)
+    assert length.max() < 0.02
+    expected = 0.5 + 0.5 * np.cos(np.pi * length / 0.02)
+    np.testing.assert_allclose(springs.elasticity[0, there].numpy(), expected, atol=1e-6)
+    annotated = GeoRefiner(model).springs_of(hands, ball)
+
+    def as_set(found: AttractiveSprings) -> set[tuple[int, float, float, float]]:
+        rows = zip(found.anchor[0].tolist(), found.point[0].float().tolist(), found.elasticity[0].tolist(), strict=True)
+        return {(anchor, *point) for anchor, point, elasticity in rows if elasticity > 0}
+
+    # Where the nearest skin and the nearest anchor name the same region, both ways give the same springs.
+    nearest = torch.cdist(torch.from_numpy(contact.points).double(), positions[0]).argmin(dim=1).numpy()
+    alike = contact.region == np.asarray(anchors.region)[nearest]
+    assert alike.mean() > 0.5
+    same = {tuple(point) for point in contact.points[alike].tolist()}
+    mine, theirs = ({one for one in as_set(found) if one[1:] in same} for found in (springs, annotated))
+    assert mine == theirs
+    assert len(mine) > 50
+    with pytest.raises(InputError, match="one for each of 2 hands"):
+        GeoRefiner(model).springs_of_contact([contact], hands_at(model, [(0, 0, 0), (0, 0, 0)]))
+
+
+@pytest.mark.parametrize(("gap", "moves"), [(0.006, True), (0.05, False)])
+def test_a_hand_above_an_object_is_drawn_to_it_as_far_as_springs_reach(
+    ball: ObjectModel, gap: float, moves: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """6 mm away, where the soft contact is a third, springs pull; 50 mm away none do, and the hand is told."""
+    model, hands = on_the_ball(gap)
+    contact = computed_map(model, hands, ball)
+    assert contact.contact.max() < 0.8
+    state = HandObjectState(
+        1, "camera", (hand_states(hands, model)[0],), (ObjectState("sphere", np.eye(4)),), (contact,)
+    )
+    (refined,) = GeoStateRefiner({"right": model}, {ball.object_id: ball}).refine([state])
+    before, after = (ball.signed_distance(model(one.hands[0].params.to(dtype=torch.float64)).vertices).min()
+                     for one in (state, refined))  # fmt: skip
+    assert bool(after < before - 0.001) == moves
+    assert (NO_SPRINGS in caplog.text) != moves
+
+
+def test_why_hands_of_states_stay_is_said(ball: ObjectModel, caplog: pytest.LogCaptureFixture) -> None:
+    model, hands = on_the_ball(0.001)
+    bare = computed_map(model, hands, ball, anchored=False)
+    state = HandObjectState(1, "camera", (hand_states(hands, model)[0],), (ObjectState("sphere", np.eye(4)),), (bare,))
+    refiner = GeoStateRefiner({"right": model}, {ball.object_id: ball})
+    assert refiner.refine([state])[0] is state
+    assert NO_REGIONS in caplog.text
+    refiner.refine([replace(state, contact_maps=())])
+    assert NO_CONTACT_MAP in caplog.text
+    GeoStateRefiner({}, {ball.object_id: ball}).refine([state])
+    assert NO_MODEL in caplog.text

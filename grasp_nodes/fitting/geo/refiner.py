@@ -13,7 +13,7 @@ import torch
 
 from grasp_nodes.contact.contact_map import REGION_NOT_COMPUTED, ContactMap
 from grasp_nodes.contact.repulsion import RepulsiveSprings
-from grasp_nodes.contact.springs import CONTACT_PROBABILITY, AttractiveSprings
+from grasp_nodes.contact.springs import AttractiveSprings, anchor_elasticities
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.geo import adam, newton
 from grasp_nodes.fitting.geo.contact_terms import SpringContact, annotated_springs, half_thickness
@@ -63,11 +63,18 @@ class GeoRefiner:
             vertices = self.model(hands).vertices
         return annotated_springs(self.anchors, vertices, torch.as_tensor(object_model.points, dtype=vertices.dtype))
 
-    def springs_of_contact(self, contact_maps: Sequence[ContactMap]) -> AttractiveSprings:
-        """Springs of contact maps with regions and elasticities, one for each hand (algorithm 1).
+    def springs_of_contact(self, contact_maps: Sequence[ContactMap], hands: HandParams) -> AttractiveSprings:
+        """Springs of the computed contact maps of hands, one map for each (algorithm 1).
+
+        A computed map knows distances: each point has a spring to every anchor of its region within 20 mm, as stiff as
+        equation 4 says of that anchor, and the probability of contact, by which predicted maps are cut, says nothing
+        more. The map's own elasticity is that of the nearest anchor.
+
+        Args:
+            contact_maps: with regions, in the object's frame. hands: that they were computed of, in the same frame.
 
         Raises:
-            InputError: regions were not computed, or maps of different numbers of points.
+            InputError: regions were not computed, or maps of different numbers of points or hands.
         """
         for contact in contact_maps:
             if len(contact.region) and (contact.region == REGION_NOT_COMPUTED).all():
@@ -77,19 +84,18 @@ class GeoRefiner:
                 )
         if len({len(contact.points) for contact in contact_maps}) != 1:
             raise InputError("contact maps: expected at least one, all on the same points of one object")
+        if len(contact_maps) != len(hands):
+            raise InputError(f"contact maps: expected one for each of {len(hands)} hands, got {len(contact_maps)}")
 
         def stacked(name: str) -> torch.Tensor:
             return torch.from_numpy(np.stack([getattr(contact, name) for contact in contact_maps]))
 
-        dtype = self.model.dtype
-        return AttractiveSprings.of_contact(
-            self.anchors,
-            stacked("points").to(dtype),
-            stacked("contact").to(dtype),
-            stacked("region").long(),
-            stacked("elasticity").to(dtype),
-            CONTACT_PROBABILITY,
-        )
+        points, region = stacked("points").to(self.model.dtype), stacked("region").long()
+        with torch.no_grad():
+            positions = self.anchors.positions(self.model(hands).vertices)
+        elasticity = anchor_elasticities(self.anchors, positions, points, region)
+        near = (stacked("elasticity") > 0).to(points.dtype)
+        return AttractiveSprings.of_contact(self.anchors, points, near, region, elasticity)
 
     def refine(
         self, hands: HandParams, object_model: ObjectModel, springs: AttractiveSprings | None = None

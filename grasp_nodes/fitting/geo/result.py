@@ -13,7 +13,7 @@ from grasp_nodes.hand.parameters import HandParams
 TERMS = ("attraction", "repulsion", "anatomy", "offset")
 SETTLED = "settled: nothing is gained any more"
 ENOUGH_STEPS = "all steps were made"
-NO_SPRINGS = "no springs: the object is not touched, the hand stays as it was"
+NO_SPRINGS = "no springs: no anchor of the hand is within 20 mm of the object; the hand stays as it was"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -12,8 +14,9 @@ from grasp_nodes.contact.computation import compute_contact_map
 from grasp_nodes.contact.contact_map import REGION_NOT_COMPUTED, ContactMap
 from grasp_nodes.contact.hand_states import hand_states, stack_params
 from grasp_nodes.contact.interaction import HandObjectState, HandState, ObjectState
-from grasp_nodes.contact.springs import CONTACT_PROBABILITY, SPRING_REACH
+from grasp_nodes.contact.springs import SPRING_REACH
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
+from grasp_nodes.fitting.geo.result import NO_SPRINGS
 from grasp_nodes.fitting.geo.settings import GeoSettings
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.hand.anchors import anchors_of
@@ -23,12 +26,19 @@ from grasp_nodes.hand.parameters import Side
 from grasp_nodes.hand.placement import move_hands
 from grasp_nodes.objects.model import ObjectModel
 
+logger = logging.getLogger(__name__)
+
+NO_MODEL = "no hand model of their side"
+NO_CONTACT_MAP = "no contact map with an object whose model is known"
+NO_REGIONS = "their contact maps have no regions, which springs need"
+
 
 class GeoStateRefiner:
     """Refines the hands of states; objects stay where they were seen.
 
-    A hand that touches several objects is drawn to the one that it touches most; one that touches none, and one whose
-    contact map has no regions, stays as it is.
+    A hand that is near several objects is drawn to the one that its springs pull at most; one that is 20 mm away from
+    all, and one whose contact map has no regions, stays as it is; the first time a
+    warning says why.
 
     Args:
         hand_models: by side. object_models: by object id. settings: weights; the object is never moved.
@@ -44,18 +54,30 @@ class GeoStateRefiner:
         chosen = replace(settings or GeoSettings(), move_object=False)
         self._refiners = {side: GeoRefiner(model, chosen) for side, model in self._models.items()}
         self._scaled: dict[tuple[str, float], ObjectModel] = {}
+        self._told: set[str] = set()
 
     def refine(self, states: Sequence[HandObjectState]) -> list[HandObjectState]:
         """The states with refined hands and their contact maps; hands of one side at one object are done together."""
         groups: dict[tuple[Side, str, float], list[tuple[int, int, ContactMap, ObjectState]]] = {}
+        left: Counter[str] = Counter()
         for row, state in enumerate(states):
             placed = {found.object_id: found for found in state.objects if found.object_id in self._objects}
             for number, hand in enumerate(state.hands):
-                contact = _most_touched(hand, [one for one in state.contact_maps if one.object_id in placed])
-                if contact is not None and hand.params.side in self._models:
+                own = [one for one in state.contact_maps if _is_of(one, hand) and one.object_id in placed]
+                contact = _most_touched(own)
+                if hand.params.side not in self._models:
+                    left[NO_MODEL] += 1
+                elif contact is None:
+                    left[_why_untouched(own)] += 1
+                else:
                     found = placed[contact.object_id]
                     key = (hand.params.side, found.object_id, self._scale_of(found))
                     groups.setdefault(key, []).append((row, number, contact, found))
+        for reason, count in left.items():
+            # A node refines frame by frame: each reason is worth one warning.
+            level = logging.DEBUG if reason in self._told else logging.WARNING
+            self._told.add(reason)
+            logger.log(level, "GeO: %d hands of %d frames stay as they are: %s", count, len(states), reason)
         result = list(states)
         for (side, object_id, scale), members in groups.items():
             model, item = self._models[side], self._object(object_id, scale)
@@ -63,10 +85,11 @@ class GeoStateRefiner:
             hands = stack_params([states[row].hands[number].params for row, number, _, _ in members]).to(dtype=dtype)
             poses = np.stack([found.T_camera_object for _, _, _, found in members])
             refiner = self._refiners[side]
+            here = move_hands(hands, np.linalg.inv(poses), model)
             refined = refiner.refine(
-                move_hands(hands, np.linalg.inv(poses), model),
+                here,
                 item,
-                refiner.springs_of_contact([contact for _, _, contact, _ in members]),
+                refiner.springs_of_contact([contact for _, _, contact, _ in members], here),
             )
             back = hand_states(move_hands(refined.hands, poses, model).to(dtype=torch.float32), model)
             for (row, number, _, _), new in zip(members, back, strict=True):
@@ -126,13 +149,20 @@ def _is_of(contact: ContactMap, hand: HandState) -> bool:
     return (contact.hand_side, contact.hand_track_id) == (hand.params.side, hand.track_id)
 
 
-def _most_touched(hand: HandState, contact_maps: Sequence[ContactMap]) -> ContactMap | None:
-    """The contact map with the most springs, None where nothing is touched."""
+def _most_touched(contact_maps: Sequence[ContactMap]) -> ContactMap | None:
+    """The contact map with the strongest springs, None where there are none: elasticity is 0 from 20 mm on."""
     best, most = None, 0.0
     for contact in contact_maps:
-        if _is_of(contact, hand):
-            touched = (contact.contact > CONTACT_PROBABILITY) & (contact.region != REGION_NOT_COMPUTED)
-            strength = float(np.nansum(contact.elasticity[touched]))
-            if strength > most:
-                best, most = contact, strength
+        strength = float(np.nansum(contact.elasticity[contact.region != REGION_NOT_COMPUTED]))
+        if strength > most:
+            best, most = contact, strength
     return best
+
+
+def _why_untouched(contact_maps: Sequence[ContactMap]) -> str:
+    """Of a hand without springs, by its own contact maps."""
+    if not contact_maps:
+        return NO_CONTACT_MAP
+    if all((contact.region == REGION_NOT_COMPUTED).all() for contact in contact_maps):
+        return NO_REGIONS
+    return NO_SPRINGS
