@@ -23,15 +23,14 @@ from grasp_nodes.contact.springs import (
 )
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.geo.settings import GeoSettings
+from grasp_nodes.fitting.homan.losses import local_contact_parts
 from grasp_nodes.hand.anchors import FINGERTIP_REGIONS, HandAnchors
 from grasp_nodes.objects.model import ObjectModel
 
 VANILLA_WEIGHT = 30.0
 """Springs that one fingertip anchor of the vanilla contact is worth."""
 OBMAN_WEIGHT = 300.0
-"""Of ObMan's contact, both parts of which are at most one length: of the size that springs store."""
-OBMAN_ATTRACTION, OBMAN_REPULSION = 0.01, 0.02
-"""m; where they saturate (Hasson et al., CVPR 2019, section 4.2)."""
+"""Of ObMan's contact, both parts of which are at most one length. Neither weight is tuned: see `evaluate-geo`'s sweep."""
 _THICKNESS_STEP = 1e-3
 """m; the least half thickness, too: the signed distance knows no thinner walls."""
 
@@ -79,11 +78,14 @@ class VanillaContact:
     """The paper's baseline (a): fingertip anchors are drawn to their nearest object point within 20 mm, nothing else.
 
     Args:
-        anchors: of the hand. object_model: the object. settings: the unit of length.
+        anchors: of the hand. object_model: the object. settings: the unit of length. weight: springs per fingertip
+            anchor.
     """
 
-    def __init__(self, anchors: HandAnchors, object_model: ObjectModel, settings: GeoSettings) -> None:
-        self._anchors, self._unit = anchors, settings.length
+    def __init__(
+        self, anchors: HandAnchors, object_model: ObjectModel, settings: GeoSettings, weight: float = VANILLA_WEIGHT
+    ) -> None:
+        self._anchors, self._unit, self._weight = anchors, settings.length, weight
         self._tips = torch.tensor([k for k, region in enumerate(anchors.region) if region in FINGERTIP_REGIONS])
         self._tree, self._points = cKDTree(object_model.points), torch.as_tensor(object_model.points)
 
@@ -94,7 +96,7 @@ class VanillaContact:
         near = torch.from_numpy(distance < SPRING_REACH)
         goal = self._points[torch.from_numpy(nearest)].to(tips.dtype)
         squared = ((tips - goal) / self._unit).square().sum(dim=-1)
-        attraction = 0.5 * VANILLA_WEIGHT * (squared * near).sum(dim=1)
+        attraction = 0.5 * self._weight * (squared * near).sum(dim=1)
         return attraction, torch.zeros_like(attraction)
 
     def part(self, rows: Tensor) -> VanillaContact:  # noqa: ARG002 - the protocol has it
@@ -107,19 +109,22 @@ class ObManContact:
 
     Args:
         zones: vertex ids of each zone that touches objects. object_model: the object. settings: the unit of length.
+        weight: of both parts.
     """
 
-    def __init__(self, zones: Sequence[Tensor], object_model: ObjectModel, settings: GeoSettings) -> None:
-        self._zones, self._distance, self._unit = zones, object_model.signed_distance, settings.length
+    def __init__(
+        self,
+        zones: Sequence[Tensor],
+        object_model: ObjectModel,
+        settings: GeoSettings,
+        weight: float = OBMAN_WEIGHT,
+    ) -> None:
+        self._zones, self._distance, self._scale = zones, object_model.signed_distance, weight / settings.length
 
     def __call__(self, at_object: Tensor) -> tuple[Tensor, Tensor]:
         """As `ContactTerms`."""
-        distance = self._distance(at_object)
-        nearest = torch.stack([distance[:, zone].amin(dim=-1) for zone in self._zones], dim=-1)
-        attraction = OBMAN_ATTRACTION * torch.tanh(torch.relu(nearest) / OBMAN_ATTRACTION)
-        repulsion = OBMAN_REPULSION * torch.tanh(torch.relu(-distance) / OBMAN_REPULSION)
-        scale = 0.5 * OBMAN_WEIGHT / self._unit
-        return scale * attraction.mean(dim=1), scale * repulsion.mean(dim=1)
+        attraction, repulsion = local_contact_parts(self._distance(at_object), self._zones)
+        return self._scale * attraction, self._scale * repulsion
 
     def part(self, rows: Tensor) -> ObManContact:  # noqa: ARG002 - the protocol has it
         """As `ContactTerms`: one rule for all hands."""

@@ -212,12 +212,27 @@ def local_contact_loss(
     Returns:
         m; mean over frames.
     """
+    attraction, repulsion = local_contact_parts(distances, zones, attraction_reach, repulsion_reach)
+    return (attraction + repulsion).mean()
+
+
+def local_contact_parts(
+    distances: Tensor,
+    zones: Sequence[Tensor],
+    attraction_reach: float = ATTRACTION_REACH,
+    repulsion_reach: float = REPULSION_REACH,
+) -> tuple[Tensor, Tensor]:
+    """The two halves of :func:`local_contact_loss`, attraction and repulsion, (T,) each, m.
+
+    Raises:
+        InputError: no zones.
+    """
     if not len(zones):
         raise InputError("zones: expected at least one zone of the hand that touches objects, got none")
     nearest = torch.stack([distances[:, zone].amin(dim=-1) for zone in zones], dim=-1)
     attraction = attraction_reach * torch.tanh(torch.relu(nearest) / attraction_reach)
     repulsion = repulsion_reach * torch.tanh(torch.relu(-distances) / repulsion_reach)
-    return 0.5 * (attraction.mean() + repulsion.mean())
+    return 0.5 * attraction.mean(dim=-1), 0.5 * repulsion.mean(dim=-1)
 
 
 def contact_zones(model: HandModel) -> list[Tensor]:
