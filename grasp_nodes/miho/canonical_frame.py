@@ -15,8 +15,11 @@ _WEIGHTS = np.array([-27.0, 25.0, 25.0, 25.0]) / 48
 def canonical_frame(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """From an object's frame to its canonical one.
 
-    There the surface's moments of second order are diagonal, smallest along x and largest along z, and along z and x
-    the longer tail (third moment) points forward; y follows. The origin is the middle of the bounding box there.
+    There the surface's moments of second order are diagonal, smallest along x and largest along z. Along the two axes
+    that are most lopsided (largest third moment in units of the spread) the longer tail points forward; the last one
+    follows, so that no sign is left to chance where the axis is normal to a plane of symmetry. An object that is
+    lopsided along one axis at most comes onto itself by half a turn, or nearly: any answer is as good. The origin is
+    the middle of the bounding box there.
 
     Args:
         vertices: (V, 3), m. faces: (F, 3).
@@ -30,12 +33,13 @@ def canonical_frame(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     points = np.einsum("qk,fkc->fqc", _PLACES, corners).reshape(-1, 3)
     weights = (areas[:, None] * _WEIGHTS).ravel() / areas.sum()
     away = points - weights @ points
-    _, axes = np.linalg.eigh((away * weights[:, None]).T @ away)
-    tails = weights @ (away @ axes) ** 3
-    z = axes[:, 2] * (1.0 if tails[2] >= 0 else -1.0)
-    x = axes[:, 0] * (1.0 if tails[0] >= 0 else -1.0)
+    spreads, axes = np.linalg.eigh((away * weights[:, None]).T @ away)
+    tails = weights @ (away @ axes) ** 3 / np.maximum(spreads, np.finfo(np.float64).tiny) ** 1.5
+    axes = axes * np.where(tails >= 0, 1.0, -1.0)
+    if np.linalg.det(axes) < 0:
+        axes[:, np.argmin(np.abs(tails))] *= -1.0
     frame = np.eye(4)
-    frame[:3, :3] = np.stack([x, np.cross(z, x), z])
+    frame[:3, :3] = axes.T
     turned = np.asarray(vertices, np.float64) @ frame[:3, :3].T
     frame[:3, 3] = -0.5 * (turned.min(axis=0) + turned.max(axis=0))
     return frame

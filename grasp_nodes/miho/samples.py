@@ -24,7 +24,7 @@ from grasp_nodes.objects.registry import VERSION, family_mesh
 from grasp_nodes.objects.symmetry import rotation_symmetries
 from grasp_nodes.paths import cache_dir
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 """Raised whenever the same names give other tables."""
 POINTS = 1024
 """Of each object: what stands for its surface."""
