@@ -57,7 +57,8 @@ class ReconstructionSettings:
     use_depth: bool = True
     """Whether depth counts where the clip has it."""
     independent: bool = False
-    """Hands and objects each by themselves, without the joint fit (the baseline of HOMan's Table 1)."""
+    """Hands and objects each by themselves: no joint fit, and hands do not tell where the object is (the baseline of
+    HOMan's Table 1)."""
     joint: JointFitSettings = field(default_factory=JointFitSettings)
     candidates: int = 50
     """Rotations from which an object's pose is searched."""
@@ -195,6 +196,7 @@ class ClipReconstructor:
         settings = self.settings
         hands = initialise_hands(self._hand_models, frames, use_depth=settings.use_depth, previous=tuple(before.hands))
         objects = []
+        beside = [] if settings.independent else hands
         # The masks of several objects are told apart by their names, those of one by its mesh.
         guided = settings.guided and len(self._object_models) == 1
         for object_id, model in self._object_models.items():
@@ -206,10 +208,10 @@ class ClipReconstructor:
                 "previous": earlier,
             }
             if guided:
-                track, frames = initialise_guided_object(model, frames, hands, self._hand_models, **common)
+                track, frames = initialise_guided_object(model, frames, beside, self._hand_models, **common)
                 objects.append(track)
             else:
-                paths = hand_paths(hands, self._hand_models)
+                paths = hand_paths(beside, self._hand_models)
                 objects.append(initialise_object(model, frames, hands=paths, **common))
         has_depth = settings.use_depth and any(frame.depth is not None for frame in frames)
         if settings.size_by_object and not (before.hands or has_depth or settings.independent):

@@ -133,3 +133,29 @@ def test_hands_are_moved_to_objects_where_it_is_asked_for(monkeypatch, independe
     reconstructor = ClipReconstructor(Observer(), HANDS, {}, settings)
     window = reconstructor.initialise(Observer().perceive(list(frames_of(3))))
     assert window.hands[0] is (moved if asked and not independent else found)
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("independent", [True, False])
+def test_hands_tell_of_objects_unless_each_stands_by_itself(monkeypatch, independent, guided):
+    params = replace(HandParams.zeros(3), transl=torch.tensor([[0.0, 0.0, 0.5]] * 3))
+    flags = np.ones(3, bool)
+    found = HandTrack(params, flags, flags * 1.0, ~flags)
+    told = []
+
+    def with_hands(_model, frames, hands, _hand_models, **_options):
+        told.append(hands)
+        return None, frames
+
+    def with_paths(_model, _frames, hands, **_options):
+        told.append(hands)
+
+    monkeypatch.setattr(reconstruction, "initialise_hands", lambda *_args, **_options: [found])
+    monkeypatch.setattr(reconstruction, "initialise_guided_object", with_hands)
+    monkeypatch.setattr(reconstruction, "initialise_object", with_paths)
+    settings = ReconstructionSettings(independent=independent, guided=guided)
+    window = ClipReconstructor(Observer(), HANDS, {"can": None}, settings).initialise(
+        Observer().perceive(list(frames_of(3)))
+    )
+    assert [len(hands) for hands in told] == [0 if independent else 1]
+    assert window.hands == [found]
