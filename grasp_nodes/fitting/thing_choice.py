@@ -75,7 +75,7 @@ def _things(frames: Sequence[ObservedFrame]) -> list[int]:
     totals: dict[int, float] = {}
     for frame in frames:
         for found in frame.evidence.objects:
-            if found.mask is not None and found.object_id != HIDING:
+            if found.mask is not None and found.mask.any() and found.object_id != HIDING:
                 totals[found.track_id] = totals.get(found.track_id, 0.0) + found.score
     return sorted(totals, key=lambda track_id: -totals[track_id])
 
@@ -115,7 +115,8 @@ def _rate(
 
 
 def _thing_of(evidence: Evidence, track_id: int) -> ObjectEvidence | None:
-    return next((one for one in evidence.objects if one.track_id == track_id and one.mask is not None), None)
+    own = (one for one in evidence.objects if one.track_id == track_id)
+    return next((one for one in own if one.mask is not None and one.mask.any()), None)
 
 
 def left_place(masks: Sequence[np.ndarray]) -> float:

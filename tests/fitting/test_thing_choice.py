@@ -1,12 +1,16 @@
-"""Whether a thing left its place: rectangles that rest, are hidden in part, or move by known shares of themselves."""
+"""Which thing is the object; whether one left its place: rectangles that rest, are hidden, or move by known shares."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from grasp_nodes.fitting.thing_choice import left_place
+from grasp_nodes.fitting.thing_choice import choose_thing, left_place
+from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.objects.loading import load_object
+from grasp_nodes.perception.evidence import Evidence, ObjectEvidence, ObservedFrame
 
+CAMERA = CameraModel(np.array([[60.0, 0, 40], [0, 60.0, 20], [0, 0, 1]]), 80, 40)
 SHAPE = (40, 80)
 
 
@@ -29,3 +33,21 @@ def test_a_thing_that_moved_is_outside_by_the_share_that_it_moved(shift: int, sh
 
 def test_one_wrong_mask_of_many_is_no_motion() -> None:
     assert left_place([rectangle(10, 30)] * 9 + [rectangle(50, 69)]) == 0
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_thing_whose_mask_is_empty_in_some_frames_is_rated_and_one_that_is_always_empty_is_none() -> None:
+    nothing = np.zeros(SHAPE, bool)
+    frames = []
+    for t in range(4):
+        masks = [nothing, nothing if t == 2 else rectangle(10 + 5 * t, 20 + 5 * t), rectangle(60, 75)]
+        objects = tuple(
+            ObjectEvidence("", 0.9, np.array([10, 10, 20, 20], np.float32), mask, track_id)
+            for track_id, mask in enumerate(masks)
+        )
+        frames.append(ObservedFrame(Evidence(t * 33_000_000, CAMERA, (), objects)))
+    chosen, rated = choose_thing(load_object("box:0.05,0.05,0.05"), frames)
+    assert sorted(one.track_id for one in rated) == [1, 2]
+    assert all(np.isfinite(one.score) for one in rated)
+    assert rated[0].track_id == 1
+    assert [len(frame.evidence.objects) for frame in chosen] == [1] * 4
