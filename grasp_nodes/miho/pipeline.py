@@ -27,7 +27,7 @@ from grasp_nodes.miho.canonical_frame import canonical_frame
 from grasp_nodes.miho.honet import HandObjectPoses, HoNet
 from grasp_nodes.miho.picr import PiCR, PiCROutput
 from grasp_nodes.miho.pose_errors import as_pixels
-from grasp_nodes.miho.shape_code import shape_code
+from grasp_nodes.miho.shape_code import mesh_code
 from grasp_nodes.objects.model import ObjectModel
 
 MIRROR = np.diag([-1.0, 1.0, 1.0])
@@ -154,18 +154,19 @@ class MihoPipeline:
         vertices = np.asarray(object_model.vertices, np.float64) @ flip
         frame = canonical_frame(vertices, object_model.faces)
         points = object_model.points @ flip @ frame[:3, :3].T + frame[:3, 3]
+        code = None
+        if self._honet.config.condition:
+            code = mesh_code(vertices @ frame[:3, :3].T + frame[:3, 3], object_model.faces)
         with torch.no_grad():
-            poses, field = self._told(seen, focal, points, object_model.normals @ flip @ frame[:3, :3].T)
+            poses, field = self._told(seen, focal, code, points, object_model.normals @ flip @ frame[:3, :3].T)
         return self._placed(poses, field, object_model, frame, side)
 
     def _told(
-        self, images: np.ndarray, focal: np.ndarray, points: np.ndarray, normals: np.ndarray
+        self, images: np.ndarray, focal: np.ndarray, code: np.ndarray | None, points: np.ndarray, normals: np.ndarray
     ) -> tuple[HandObjectPoses, SpringField | None]:
         """What the networks tell of right hands and an object's points in its canonical frame."""
         device = next(self._honet.parameters()).device
-        condition = None
-        if self._honet.config.condition:
-            condition = torch.from_numpy(shape_code(points)).to(device).expand(len(images), -1)
+        condition = None if code is None else torch.from_numpy(code).to(device).expand(len(images), -1)
         pixels = as_pixels(torch.from_numpy(np.ascontiguousarray(images)).to(device))
         length = torch.from_numpy(np.asarray(focal, np.float32)).to(device)
         poses = self._honet(pixels, condition).poses(length, self.size, self._models["right"])

@@ -18,7 +18,7 @@ from grasp_nodes.geometry.mesh import sample_surface
 from grasp_nodes.learning.batches import ShuffledRows
 from grasp_nodes.learning.steps import Step
 from grasp_nodes.miho.canonical_frame import canonical_frame
-from grasp_nodes.miho.shape_code import shape_code
+from grasp_nodes.miho.shape_code import mesh_code
 from grasp_nodes.npz import read_npz, write_npz
 from grasp_nodes.objects.registry import VERSION, family_mesh
 from grasp_nodes.objects.symmetry import rotation_symmetries
@@ -40,7 +40,7 @@ ERASED = 0.3
 class ObjectTable:
     """What is known of K objects, float32, each in its canonical frame (`canonical_frame`).
 
-    points, normals: (K, P, 3), m and unit, uniform on the surface. codes: (K, C), see `shape_code`.
+    points, normals: (K, P, 3), m and unit, uniform on the surface. codes: (K, C), see `mesh_code`.
     symmetries: (K, G, 3, 3), rotations onto itself; places that are left over hold the identity.
     frames: (K, 4, 4), from the frame of its mesh to the canonical one, m.
     """
@@ -59,11 +59,12 @@ class ObjectTable:
             frame = canonical_frame(vertices, faces)
             frames.append(frame)
             turn = frame[:3, :3]
-            place, normal, _ = sample_surface(vertices @ turn.T + frame[:3, 3], faces, POINTS, 0)
+            canonical = vertices @ turn.T + frame[:3, 3]
+            place, normal, _ = sample_surface(canonical, faces, POINTS, 0)
             order = np.random.default_rng(0).permutation(POINTS)  # any first part of them covers all of the surface
             points.append(place[order])
             normals.append(normal[order])
-            codes.append(shape_code(place))
+            codes.append(mesh_code(canonical, faces))
             turns.append(turn @ rotation_symmetries(vertices, faces) @ turn.T)
         most = max(len(one) for one in turns)
         padded = [np.concatenate([one, np.tile(np.eye(3), (most - len(one), 1, 1))]) for one in turns]

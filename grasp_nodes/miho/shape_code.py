@@ -9,9 +9,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from grasp_nodes.geometry.mesh import sample_surface
+
 CODE_SIZE = 128
 RADIUS = 0.15
 """m, of the ball that the basis points fill."""
+CODE_POINTS = 2048
+"""Of an object's surface, to which distances are told: training and use must agree, since fewer lie farther away."""
 SCALE = 0.1
 """m: distances are told in this unit."""
 
@@ -39,3 +43,8 @@ def shape_code(points: np.ndarray, count: int = CODE_SIZE) -> np.ndarray:
     distance, _ = cKDTree(points).query(basis_points(count))
     half = 0.5 * (points.max(axis=0) - points.min(axis=0))
     return (np.concatenate([distance, half]) / SCALE).astype(np.float32)
+
+
+def mesh_code(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """`shape_code` of a mesh: vertices (V, 3), m, in the canonical frame, and faces (F, 3)."""
+    return shape_code(sample_surface(vertices, faces, CODE_POINTS, 0)[0])

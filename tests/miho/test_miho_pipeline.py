@@ -25,8 +25,10 @@ from grasp_nodes.miho.honet import SMALL_HONET, HoNet, HoNetOutput
 from grasp_nodes.miho.picr import SMALL_PICR, PiCR, PiCROutput
 from grasp_nodes.miho.pipeline import GraspInView, MihoPipeline, mirrored
 from grasp_nodes.miho.reconstruction import MihoReconstructor, crop_box
-from grasp_nodes.objects.loading import load_object
+from grasp_nodes.miho.samples import ObjectTable
+from grasp_nodes.objects.loading import load_object, make_object
 from grasp_nodes.objects.model import ObjectModel
+from grasp_nodes.objects.registry import family_mesh
 from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence, ObservedFrame
 
 CAMERA = CameraModel(np.array([[500.0, 0, 159.5], [0, 500.0, 119.5], [0, 0, 1]]), 320, 240)
@@ -49,6 +51,7 @@ class Saying(HoNet):
     def __init__(self) -> None:
         super().__init__(SMALL_HONET)
         self.shown: list[Tensor] = []
+        self.told: list[Tensor] = []
         generator = torch.Generator().manual_seed(3)
         turn = torch.from_numpy(Rotation.from_rotvec([0.3, -0.8, 0.5]).as_matrix().astype(np.float32))
         other = torch.from_numpy(Rotation.from_rotvec([-0.2, 0.4, 1.5]).as_matrix().astype(np.float32))
@@ -60,6 +63,7 @@ class Saying(HoNet):
     def forward(self, images: Tensor, condition: Tensor | None = None) -> HoNetOutput:
         assert condition is not None
         self.shown.append(images)
+        self.told.append(condition)
         return HoNetOutput(*(value.expand(len(images), *value.shape) for value in self.values))
 
 
@@ -211,6 +215,17 @@ def test_without_springs_the_hand_stays_as_it_was(hands: dict[Side, HandModel], 
     assert not same.refined
     torch.testing.assert_close(same.hands.hand_pose, alone.hands.hand_pose)
     np.testing.assert_allclose(same.T_camera_object, alone.T_camera_object)
+
+
+@pytest.mark.parametrize("count", [300, 2048])
+def test_an_object_has_the_shape_code_that_it_had_in_training(hands: dict[Side, HandModel], count: int) -> None:
+    """However many points the object is loaded with."""
+    vertices, faces = family_mesh("mug:2")
+    network = Saying()
+    thing = make_object(vertices, faces, "mug", num_points=count)
+    MihoPipeline(hands, network)(make_image(), CAMERA, BOX, thing, "right")
+    trained = ObjectTable.of_meshes([(vertices, faces)]).codes
+    torch.testing.assert_close(network.told[0], trained, atol=2e-5, rtol=0)
 
 
 def test_mirroring_twice_changes_nothing(hands: dict[Side, HandModel]) -> None:
