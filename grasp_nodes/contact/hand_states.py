@@ -50,17 +50,16 @@ def stack_hands(grasps: Sequence[Grasp]) -> HandParams:
     sides = {grasp.hand.params.side for grasp in grasps}
     if len(sides) != 1:
         raise InputError(f"grasps: expected hands of one side, got {sorted(sides) or 'none'}")
-    return stack_params([grasp.hand.params for grasp in grasps])
+    return stack_params([grasp.hand.params.to(dtype=torch.float32, device="cpu") for grasp in grasps])
 
 
 def stack_params(params: Sequence[HandParams]) -> HandParams:
-    """Hands of one side as one batch, float32 on the CPU."""
-    parts = [part.to(dtype=torch.float32, device="cpu") for part in params]
+    """Hands of one side, dtype and device as one batch."""
     return HandParams(
-        global_orient=torch.cat([part.global_orient for part in parts]),
-        hand_pose=torch.cat([part.hand_pose for part in parts]),
-        betas=torch.cat([part.betas for part in parts]),
-        transl=torch.cat([part.transl for part in parts]),
-        scale=torch.cat([part.scale for part in parts]),
-        side=parts[0].side,
+        global_orient=torch.cat([part.global_orient for part in params]),
+        hand_pose=torch.cat([part.hand_pose for part in params]),
+        betas=torch.cat([part.betas for part in params]),
+        transl=torch.cat([part.transl for part in params]),
+        scale=torch.cat([part.scale for part in params]),
+        side=params[0].side,
     )

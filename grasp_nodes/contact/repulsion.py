@@ -74,7 +74,7 @@ class RepulsiveSprings:
             InputError: no points, no normals, or normals that look inwards; lengths that are not positive.
         """
         points, normals = np.asarray(points, np.float64), np.asarray(normals, np.float64)
-        _check_surface(points, normals)
+        check_surface(points, normals)
         if not (reach > 0 and length >= _STEEPEST * reach and stiffness >= 0):
             raise InputError(
                 f"repulsion: expected stiffness >= 0, reach > 0, length >= {_STEEPEST} reach, "
@@ -193,7 +193,15 @@ def _checked(hand_vertices: np.ndarray) -> np.ndarray:
     return hands
 
 
-def _check_surface(points: np.ndarray, normals: np.ndarray) -> None:
+def check_surface(points: np.ndarray, normals: np.ndarray) -> None:
+    """Refuse points and normals of which it cannot be told where outside is.
+
+    Args:
+        points: (N, 3), m. normals: (N, 3), unit, outward.
+
+    Raises:
+        InputError: no points, normals that are missing, not of unit length, or look inwards.
+    """
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
         raise InputError(f"object points: expected finite (N, 3) with N > 0, got shape {points.shape}")
     if normals.shape != points.shape:

@@ -20,7 +20,7 @@ from grasp_nodes.hand.anchors import MOST_ANCHORS, NUM_ANCHORS, NUM_REGIONS, Han
 SPRING_REACH = 0.020
 """m; s of equation 4. Anchors farther than this from a point have no spring to it."""
 CONTACT_PROBABILITY = 0.8
-"""t_vc of section 5.2: object points whose *predicted* contact is above it get springs. Computed maps have distances."""
+"""t_vc of section 5.2: object points whose *predicted* contact exceeds it get springs; computed maps know distances."""
 
 
 def elasticity_of_distance(distance: Tensor, reach: float = SPRING_REACH) -> Tensor:

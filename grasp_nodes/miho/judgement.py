@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from grasp_nodes.contact.hand_states import stack_params
 from grasp_nodes.data.hand_object_images import HandObjectImages
 from grasp_nodes.evaluation.intersection import solid_intersection_volume
 from grasp_nodes.evaluation.penetration import (
@@ -20,7 +21,6 @@ from grasp_nodes.evaluation.penetration import (
 from grasp_nodes.evaluation.solid import Solid
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.hand.placement import move_hands
 from grasp_nodes.miho.honet import (
     DEPTH_SCALE,
@@ -106,9 +106,9 @@ class _ObjectScorer:
 
     @torch.no_grad()
     def __call__(self, views: list[GraspInView]) -> ViewScores:
-        hands = _joined([view.hands for view in views])
+        hands = stack_params([view.hands for view in views])
         vertices = self._model(hands).vertices.double().numpy()
-        in_camera = _joined([view.hands_in_camera(self._model) for view in views])
+        in_camera = stack_params([view.hands_in_camera(self._model) for view in views])
         back = np.linalg.inv(self._data.table.frames[self._truth.object_index].double().numpy())
         placed = torch.from_numpy(np.stack([view.T_camera_object for view in views]) @ back).float()
         joints = self._model(in_camera).joints
@@ -130,20 +130,6 @@ def _true_views(crops: HandObjectImages, rows: np.ndarray, model: HandModel) -> 
     poses = crops.T_camera_object[rows].astype(np.float64)
     hands = move_hands(crops.hands(rows), np.linalg.inv(poses), model)
     return [GraspInView(hands[row : row + 1], poses[row]) for row in range(len(rows))]
-
-
-def _joined(hands: list[HandParams]) -> HandParams:
-    def together(name: str) -> torch.Tensor:
-        return torch.cat([getattr(one, name) for one in hands])
-
-    return HandParams(
-        together("global_orient"),
-        together("hand_pose"),
-        together("betas"),
-        together("transl"),
-        together("scale"),
-        hands[0].side,
-    )
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-import torch
 
+from grasp_nodes.contact.hand_states import stack_params
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.clip_states import clip_states
 from grasp_nodes.fitting.reconstruction import ClipObserver, WindowResult
@@ -30,7 +30,6 @@ ALONE_MARGIN = 0.5
 """The same where the object was not found: it will be near the hand."""
 CROP_MARGIN = 0.08
 """Of the extent of hand and object, on every side; training crops have 0.025 to 0.225."""
-_PARTS = ("global_orient", "hand_pose", "betas", "transl", "scale")
 
 
 class MihoReconstructor:
@@ -115,5 +114,4 @@ def _joined(views: Sequence[GraspInView | None], model: HandModel) -> HandParams
     """Hands in the camera; those of frames without one are at rest."""
     empty = HandParams.zeros(1, model.side, model.dtype)
     rows = [empty if view is None else view.hands_in_camera(model) for view in views]
-    orient, pose, betas, transl, scale = (torch.cat([getattr(row, name) for row in rows]) for name in _PARTS)
-    return HandParams(orient, pose, betas, transl, scale, model.side)
+    return stack_params(rows)

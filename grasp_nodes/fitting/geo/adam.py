@@ -6,6 +6,7 @@ import torch
 
 from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
 from grasp_nodes.fitting.geo.result import ENOUGH_STEPS, SETTLED, Descent
+from grasp_nodes.fitting.geo.settings import ADAM_STEPS
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-8
@@ -33,6 +34,7 @@ def descend(energy: GraspingEnergy, start: GraspShift) -> Descent:
     lowest, waited = at[0].new_full((batch,), torch.inf), torch.zeros(batch, dtype=torch.int64)
     best, best_total = GraspShift(*at), at[0].new_full((batch,), torch.inf)
     course = []
+    most = settings.iterations or ADAM_STEPS
     step = 0
     while True:
         leaves = [part.detach().requires_grad_(number in moving) for number, part in enumerate(at)]
@@ -42,7 +44,7 @@ def descend(energy: GraspingEnergy, start: GraspShift) -> Descent:
         better = total < best_total
         best = GraspShift(*(part.detach() for part in leaves)).where(better, best)
         best_total = torch.minimum(total, best_total)
-        if step == settings.iterations or bool((share * settings.rate < settings.least_rate).all()):
+        if step == most or bool((share * settings.rate < settings.least_rate).all()):
             break
         waited = torch.where(total < lowest * (1 - _LEAST_GAIN), 0, waited + 1)
         lowest = torch.minimum(total, lowest)

@@ -14,7 +14,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from grasp_nodes.contact.repulsion import RepulsiveSprings
+from grasp_nodes.contact.repulsion import RepulsiveSprings, check_surface
 from grasp_nodes.contact.springs import (
     SPRING_REACH,
     AnchorPotential,
@@ -30,7 +30,7 @@ from grasp_nodes.objects.model import ObjectModel
 VANILLA_WEIGHT = 30.0
 """Springs that one fingertip anchor of the vanilla contact is worth."""
 OBMAN_WEIGHT = 300.0
-"""Of ObMan's contact, both parts of which are at most one length. Neither weight is tuned: see `evaluate-geo`'s sweep."""
+"""Of ObMan's contact, both parts of which are at most one length. Neither is tuned: `evaluate-geo` tries several."""
 _THICKNESS_STEP = 1e-3
 """m; the least half thickness, too: the signed distance knows no thinner walls."""
 
@@ -129,6 +129,22 @@ class ObManContact:
     def part(self, rows: Tensor) -> ObManContact:  # noqa: ARG002 - the protocol has it
         """As `ContactTerms`: one rule for all hands."""
         return self
+
+
+def repulsion_of(object_model: ObjectModel, settings: GeoSettings) -> RepulsiveSprings | None:
+    """An object's repulsive springs as settings want them; None without repulsion.
+
+    Raises:
+        InputError: no usable normals, or normals that look inwards; without repulsion, too.
+    """
+    check_surface(object_model.points, object_model.normals)
+    if not settings.repulsion:
+        return None
+    reach = settings.reach
+    depth = half_thickness(object_model, reach) if settings.thin_walls else None
+    return RepulsiveSprings(
+        object_model.points, object_model.normals, settings.repulsion, settings.length, reach, depth
+    )
 
 
 def half_thickness(object_model: ObjectModel, reach: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import torch
 from grasp_nodes.fitting.geo.curvature import CurvatureOfHands
 from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
 from grasp_nodes.fitting.geo.result import ENOUGH_STEPS, SETTLED, Descent
+from grasp_nodes.fitting.geo.settings import NEWTON_STEPS
 
 _LARGEST_TURN = 0.3
 """rad, of one step."""
@@ -19,11 +20,11 @@ _STUBBORN = 1e6
 """Damping at which a hand is taken for settled: even the smallest steps do not help."""
 
 
-def descend(energy: GraspingEnergy, start: GraspShift, steps: int = 60) -> Descent:
+def descend(energy: GraspingEnergy, start: GraspShift) -> Descent:
     """Lower the energy of each hand, each with its own damping.
 
     Args:
-        energy: of B hands. start: where they begin. steps: that may be tried.
+        energy: of B hands; its settings say how many steps may be tried. start: where they begin.
     """
     settings = energy.settings
     curvature = CurvatureOfHands(energy)
@@ -37,7 +38,7 @@ def descend(energy: GraspingEnergy, start: GraspShift, steps: int = 60) -> Desce
     quiet = np.zeros(batch, np.int64)
     active = np.ones(batch, bool)
     bend = curvature(at, seen, np.arange(batch))
-    for _ in range(steps):
+    for _ in range(settings.iterations or NEWTON_STEPS):
         rows = np.flatnonzero(active)
         if not len(rows):
             break

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 
 from grasp_nodes.contact.contact_map import REGION_NOT_COMPUTED, ContactMap
+from grasp_nodes.contact.hand_states import stack_params
 from grasp_nodes.contact.repulsion import RepulsiveSprings
 from grasp_nodes.contact.springs import AttractiveSprings, anchor_elasticities
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.geo import adam, newton
-from grasp_nodes.fitting.geo.contact_terms import SpringContact, annotated_springs, half_thickness
+from grasp_nodes.fitting.geo.contact_terms import SpringContact, annotated_springs, repulsion_of
 from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
 from grasp_nodes.fitting.geo.result import NO_SPRINGS, Descent, GeoResult
-from grasp_nodes.fitting.geo.settings import GeoSettings
+from grasp_nodes.fitting.geo.settings import HANDS_AT_ONCE, GeoSettings
 from grasp_nodes.hand.anatomy import HandAnatomy
 from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.model import HandModel
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 Solver = Literal["newton", "adam"]
 SOLVERS: tuple[Solver, ...] = ("newton", "adam")
-_AT_ONCE = 64
-"""Hands in a batch: more only need memory."""
 
 
 class GeoRefiner:
@@ -119,8 +118,8 @@ class GeoRefiner:
         if len(found.elasticity) != len(hands):
             raise InputError(f"springs: expected those of {len(hands)} hands, got {len(found.elasticity)}")
         parts = []
-        for first in range(0, len(hands), _AT_ONCE):
-            rows = slice(first, first + _AT_ONCE)
+        for first in range(0, len(hands), HANDS_AT_ONCE):
+            rows = slice(first, first + HANDS_AT_ONCE)
             part = AttractiveSprings(found.anchor[rows], found.point[rows], found.elasticity[rows])
             parts.append(self._refine(hands[rows], object_model, part))
         result = parts[0] if len(parts) == 1 else joined(parts)
@@ -179,35 +178,16 @@ class GeoRefiner:
             raise InputError("GeO: hands hold NaN or infinite numbers; leave them out")
 
     def _repulsion_of(self, object_model: ObjectModel) -> RepulsiveSprings | None:
-        if not self.settings.repulsion:
-            return None
         if self._repulsion is None or self._repulsion[0] is not object_model:
-            s = self.settings
-            springs = RepulsiveSprings(
-                object_model.points,
-                object_model.normals,
-                s.repulsion,
-                s.length,
-                s.reach,
-                half_thickness(object_model, s.reach) if s.thin_walls else None,
-            )
-            self._repulsion = object_model, springs
+            self._repulsion = object_model, repulsion_of(object_model, self.settings)
         return self._repulsion[1]
 
 
 def joined(parts: Sequence[GeoResult]) -> GeoResult:
     """Results of several batches at one object as one; shorter courses stay at their last value."""
     longest = max(len(part.course) for part in parts)
-    hands = [part.hands for part in parts]
     return GeoResult(
-        replace(
-            hands[0],
-            global_orient=torch.cat([one.global_orient for one in hands]),
-            hand_pose=torch.cat([one.hand_pose for one in hands]),
-            betas=torch.cat([one.betas for one in hands]),
-            transl=torch.cat([one.transl for one in hands]),
-            scale=torch.cat([one.scale for one in hands]),
-        ),
+        stack_params([part.hands for part in parts]),
         np.concatenate([part.T_start_object for part in parts]),
         np.concatenate([part.springs for part in parts]),
         np.concatenate([part.energy_before for part in parts]),

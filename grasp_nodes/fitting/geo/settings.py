@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from grasp_nodes.errors import InputError
 
+ADAM_STEPS = 400
+"""As the paper."""
+NEWTON_STEPS = 60
+"""Levenberg-Marquardt is settled after some 40."""
+HANDS_AT_ONCE = 64
+"""Hands in a batch: more only need memory."""
+
 
 @dataclass(frozen=True)
 class GeoSettings:
@@ -17,6 +24,7 @@ class GeoSettings:
     thin_walls: points push down to half of the object's thickness only. False = the paper's springs, by which the far
     side of a thin wall draws a hand in that is in front of it.
     move_object: hand and object, or the hand alone.
+    iterations: the most steps of either solver; None = `ADAM_STEPS` or `NEWTON_STEPS`. Rates and patience are Adam's.
     """
 
     length: float = 0.01
@@ -27,7 +35,7 @@ class GeoSettings:
     offset: float = 3.0
     thin_walls: bool = True
     move_object: bool = False
-    iterations: int = 400
+    iterations: int | None = None
     rate: float = 1e-2
     translation_rate: float = 1e-3
     patience: int = 20
@@ -40,5 +48,5 @@ class GeoSettings:
         for name in ("attraction", "repulsion", "anatomy", "offset"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"GeO: {name} must be at least 0, got {getattr(self, name)}")
-        if self.iterations < 1 or self.patience < 1:
+        if (self.iterations is not None and self.iterations < 1) or self.patience < 1:
             raise InputError(f"GeO: expected at least 1 iteration and patience, got {self.iterations}, {self.patience}")

@@ -82,7 +82,8 @@ class GeoStateRefiner:
         for (side, object_id, scale), members in groups.items():
             model, item = self._models[side], self._object(object_id, scale)
             dtype = model.dtype
-            hands = stack_params([states[row].hands[number].params for row, number, _, _ in members]).to(dtype=dtype)
+            hands = stack_params([states[row].hands[number].params for row, number, _, _ in members])
+            hands = hands.to(dtype=dtype, device="cpu")
             poses = np.stack([found.T_camera_object for _, _, _, found in members])
             refiner = self._refiners[side]
             here = move_hands(hands, np.linalg.inv(poses), model)
