@@ -23,12 +23,13 @@ from grasp_nodes.fitting.geo.contact_terms import (
     VanillaContact,
     annotated_springs,
     half_thickness,
+    repulsion_of,
 )
 from grasp_nodes.fitting.geo.curvature import CurvatureOfHands
 from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
 from grasp_nodes.fitting.geo.generation import GeoGenerator
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
-from grasp_nodes.fitting.geo.result import NO_SPRINGS
+from grasp_nodes.fitting.geo.result import ENOUGH_STEPS, NO_SPRINGS
 from grasp_nodes.fitting.geo.settings import GeoSettings
 from grasp_nodes.fitting.geo.state_refiner import NO_CONTACT_MAP, NO_MODEL, NO_REGIONS, GeoStateRefiner
 from grasp_nodes.fitting.homan.losses import contact_zones
@@ -131,11 +132,11 @@ def test_jacobian_of_the_hand_is_that_of_finite_differences(model: HandModel, ba
 
 
 def test_newton_reaches_what_scipy_reaches(model: HandModel, ball: ObjectModel) -> None:
-    settings = GeoSettings(anatomy=0.0)
+    settings = GeoSettings(anatomy=0.0, iterations=200)
     true = near(model)
     start = hands_at(model, [(0.004, 0.05, -0.003), (0.0, 0.03, 0.0)], bend=0.5)
     energy = energy_of(model, ball, start, settings, true)
-    found = newton.descend(energy, GraspShift.none(start), steps=200)
+    found = newton.descend(energy, GraspShift.none(start))
     for row in range(2):
         part = energy.part(torch.tensor([row]))
         rest = flat(GraspShift.none(part.hands))
@@ -190,10 +191,23 @@ def test_object_and_hand_move_as_one_answer(model: HandModel, ball: ObjectModel)
     turn, shift = result.T_start_object[0, :3, :3], result.T_start_object[0, :3, 3]
     assert np.linalg.norm(shift) > 1e-5
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
-    moved = np.linalg.norm(model(result.hands).vertices[0].numpy() @ turn.T + shift - model(start).vertices[0].numpy())
-    seen = np.linalg.norm((model(result.hands).vertices - model(start).vertices)[0].numpy())
-    # The object gave way, so that the hand moved less than object and hand did towards each other.
-    assert moved < seen
+    at_object = model(result.hands).vertices
+    contact = SpringContact(
+        refiner.anchors,
+        refiner.springs_of(near(model)[:1], ball).collapsed(),
+        repulsion_of(ball, refiner.settings),
+        refiner.settings,
+    )
+    # The answer has the springs' energy in the moved object's frame ...
+    attraction, repulsion = (float(part) for part in contact(at_object))
+    np.testing.assert_allclose([attraction, repulsion], result.energy_after[0, :2], rtol=1e-6)
+    # ... and, brought back, the offsets of hand and object that were paid for.
+    hand = at_object[0].numpy() @ turn.T + shift - model(start).vertices[0].numpy()
+    points = ball.points.astype(np.float64)
+    item = points @ turn.T + shift - points
+    offset = np.square(hand).sum(axis=1).mean() + np.square(item).sum(axis=1).mean()
+    weight = refiner.settings.offset / refiner.settings.length**2
+    np.testing.assert_allclose(weight * offset, result.energy_after[0, 3], rtol=1e-3)
 
 
 def test_a_hand_that_is_far_away_stays_and_says_why(
@@ -214,6 +228,18 @@ def test_objects_without_usable_normals_are_refused(model: HandModel, ball: Obje
     for normals in (np.zeros_like(ball.normals), -ball.normals, ball.normals[:10]):
         with pytest.raises(InputError, match="normals"):
             GeoRefiner(model).refine(start, replace(ball, normals=normals))
+        with pytest.raises(InputError, match="normals"):
+            GeoRefiner(model, GeoSettings(repulsion=0.0)).refine(start, replace(ball, normals=normals))
+
+
+@pytest.mark.parametrize("solver", ["newton", "adam"])
+def test_either_solver_makes_as_many_steps_as_it_is_told(model: HandModel, ball: ObjectModel, solver: str) -> None:
+    start = hands_at(model, [(0.0, 0.03, 0.0)])
+    refiner = GeoRefiner(model, GeoSettings(iterations=4), "adam" if solver == "adam" else "newton")
+    found = refiner.refine(start, ball, refiner.springs_of(near(model)[:1], ball))
+    assert len(found.course) == 5
+    assert found.steps.tolist() == [4]
+    assert found.reason == [ENOUGH_STEPS]
 
 
 def test_what_cannot_be_refined_is_refused(model: HandModel, ball: ObjectModel) -> None:
@@ -375,3 +401,17 @@ def test_why_hands_of_states_stay_is_said(ball: ObjectModel, caplog: pytest.LogC
     assert NO_CONTACT_MAP in caplog.text
     GeoStateRefiner({}, {ball.object_id: ball}).refine([state])
     assert NO_MODEL in caplog.text
+
+
+def test_generation_refuses_no_grasps_goes_on_in_batches_and_heeds_thin_walls(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_hand_model("right")
+    plate = load_object("box:0.08,0.08,0.004", num_points=800, resolution=96)
+    settings = GeoSettings(offset=0.0, iterations=10)
+    with pytest.raises(InputError, match="at least 1"):
+        GeoGenerator(model, settings).generate(plate, 0, 1)
+    whole = stack_hands(GeoGenerator(model, settings).generate(plate, 5, 1).grasps)
+    monkeypatch.setattr("grasp_nodes.fitting.geo.generation.HANDS_AT_ONCE", 2)
+    parts = stack_hands(GeoGenerator(model, settings).generate(plate, 5, 1).grasps)
+    torch.testing.assert_close(parts.transl, whole.transl, atol=1e-5, rtol=0)
+    paper = stack_hands(GeoGenerator(model, replace(settings, thin_walls=False)).generate(plate, 5, 1).grasps)
+    assert not torch.allclose(paper.transl, whole.transl, atol=1e-4)

@@ -14,13 +14,14 @@ import torch
 import trimesh
 from torch import Tensor
 
-from grasp_nodes.contact.hand_states import make_grasps
+from grasp_nodes.contact.hand_states import make_grasps, stack_params
 from grasp_nodes.contact.interaction import GraspSet
 from grasp_nodes.contact.repulsion import RepulsiveSprings
+from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.geo import adam
-from grasp_nodes.fitting.geo.contact_terms import ObManContact, half_thickness
+from grasp_nodes.fitting.geo.contact_terms import ObManContact, repulsion_of
 from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
-from grasp_nodes.fitting.geo.settings import GeoSettings
+from grasp_nodes.fitting.geo.settings import HANDS_AT_ONCE, GeoSettings
 from grasp_nodes.fitting.homan.losses import contact_zones
 from grasp_nodes.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from grasp_nodes.hand.model import HandModel
@@ -39,15 +40,19 @@ class GenerationContact:
     """ObMan's attraction and CPF's repulsion.
 
     Args:
-        attraction: of which the repulsion is left out. repulsion: of the object. settings: the unit of length.
+        attraction: of which the repulsion is left out. repulsion: of the object, None = without.
+        settings: the unit of length.
     """
 
-    def __init__(self, attraction: ObManContact, repulsion: RepulsiveSprings, settings: GeoSettings) -> None:
+    def __init__(self, attraction: ObManContact, repulsion: RepulsiveSprings | None, settings: GeoSettings) -> None:
         self._attraction, self._repulsion, self._unit = attraction, repulsion, settings.length
 
     def __call__(self, at_object: Tensor) -> tuple[Tensor, Tensor]:
         """As `ContactTerms`."""
-        return self._attraction(at_object)[0], self._repulsion.energy(at_object) / self._unit
+        attraction = self._attraction(at_object)[0]
+        if self._repulsion is None:
+            return attraction, torch.zeros_like(attraction)
+        return attraction, self._repulsion.energy(at_object) / self._unit
 
     def part(self, rows: Tensor) -> GenerationContact:  # noqa: ARG002 - the protocol has it
         """As `ContactTerms`: one rule for all hands."""
@@ -67,24 +72,29 @@ class GeoGenerator:
         self._zones = contact_zones(model)
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
-        """`count` grasps, those of the least energy first."""
+        """`count` grasps, those of the least energy first.
+
+        Raises:
+            InputError: a count below 1, or an object without usable normals.
+        """
+        if count < 1:
+            raise InputError(f"GeO: expected at least 1 grasp to generate, got count {count}")
         started = time.perf_counter()
-        hands = self.placed(object_model, count, seed)
-        s = self._settings
-        repulsion = RepulsiveSprings(
-            object_model.points,
-            object_model.normals,
-            s.repulsion,
-            s.length,
-            s.reach,
-            half_thickness(object_model, s.reach),
-        )
-        contact = GenerationContact(ObManContact(self._zones, object_model, s), repulsion, s)
-        energy = GraspingEnergy(self._model, hands, object_model, contact, s)
-        descent = adam.descend(energy, GraspShift.none(hands))
-        order = torch.argsort(descent.final_total)
-        scores = -descent.final_total[order].double().numpy()
-        grasps = make_grasps(energy.params(descent.best)[order], self._model, scores)
+        placed = self.placed(object_model, count, seed)
+        repulsion = repulsion_of(object_model, self._settings)
+        attraction = ObManContact(self._zones, object_model, self._settings)
+        contact = GenerationContact(attraction, repulsion, self._settings)
+        found, left = [], []
+        for first in range(0, count, HANDS_AT_ONCE):
+            hands = placed[first : first + HANDS_AT_ONCE]
+            energy = GraspingEnergy(self._model, hands, object_model, contact, self._settings)
+            descent = adam.descend(energy, GraspShift.none(hands))
+            found.append(energy.params(descent.best))
+            left.append(descent.final_total)
+        total = torch.cat(left)
+        order = torch.argsort(total)
+        scores = -total[order].double().numpy()
+        grasps = make_grasps(stack_params(found)[order], self._model, scores)
         return GraspSet(object_model.object_id, METHOD, seed, time.perf_counter() - started, grasps)
 
     def placed(self, object_model: ObjectModel, count: int, seed: int) -> HandParams:
