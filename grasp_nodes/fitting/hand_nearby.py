@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from grasp_nodes.fitting.hand_holding import MOVED
+from grasp_nodes.fitting.mask_motion import moving_frames
 from grasp_nodes.fitting.tracks import HandTrack
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.model import HandModel
@@ -65,15 +65,16 @@ def hand_paths(hands: Sequence[HandTrack], hand_models: Mapping[Side, HandModel]
 
 
 def believed_distance(
-    paths: Sequence[HandPath], camera: CameraModel, masks: Sequence[np.ndarray | None]
+    paths: Sequence[HandPath], camera: CameraModel, masks: Sequence[np.ndarray | None], times: np.ndarray
 ) -> DistanceBelief:
     """What the hands say of the distance of what has these masks.
 
     Args:
         paths: of T frames. camera: that took the images. masks: T of (H, W) bool, None where nothing is seen.
+        times: (T,), s, increasing.
     """
     count = len(masks)
-    moves = _moves(masks)
+    moves = moving_frames(masks, times)
     distance, spread = np.full(count, np.nan), np.full(count, np.inf)
     for path in paths:
         near = _touch_distances(path, camera, masks)
@@ -108,17 +109,3 @@ def _touch_distances(path: HandPath, camera: CameraModel, masks: Sequence[np.nda
         if gaps[order[0]] < TOUCH:
             answer[t] = points[inside][order, 2].mean()
     return answer
-
-
-def _moves(masks: Sequence[np.ndarray | None]) -> np.ndarray:
-    """(T,) bool, frames in which the middle of the mask moves."""
-    middles = np.full((len(masks), 2), np.nan)
-    for t, mask in enumerate(masks):
-        if mask is not None and mask.any():
-            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            middles[t] = 0.5 * (columns[0] + columns[-1]), 0.5 * (rows[0] + rows[-1])
-    last = len(masks) - 1
-    before, after = np.maximum(np.arange(last + 1) - 1, 0), np.minimum(np.arange(last + 1) + 1, last)
-    moved = np.linalg.norm(middles[after] - middles[before], axis=1) / np.maximum(after - before, 1)
-    result: np.ndarray = np.nan_to_num(moved) > 0.5 * MOVED
-    return result

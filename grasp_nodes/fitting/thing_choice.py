@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from grasp_nodes.fitting.mask_motion import left_place
 from grasp_nodes.fitting.object_clip import initialise_object
 from grasp_nodes.fitting.tracks import ObjectTrack
 from grasp_nodes.objects.model import ObjectModel
@@ -117,19 +118,6 @@ def _rate(
 def _thing_of(evidence: Evidence, track_id: int) -> ObjectEvidence | None:
     own = (one for one in evidence.objects if one.track_id == track_id)
     return next((one for one in own if one.mask is not None and one.mask.any()), None)
-
-
-def left_place(masks: Sequence[np.ndarray]) -> float:
-    """How much of a thing is outside of its place, its largest mask, in the fifth of the frames that has most there.
-
-    In [0, 1]. What hides a thing at rest makes its masks smaller and moves their middles, but not out of its place.
-
-    Args:
-        masks: (H, W) bool each, at least one, none empty.
-    """
-    place = max(masks, key=np.count_nonzero)
-    outside = [np.count_nonzero(mask & ~place) / np.count_nonzero(mask) for mask in masks]
-    return float(np.percentile(outside, 80))
 
 
 def _is_at_hand(frame: ObservedFrame, found: ObjectEvidence) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grasp_nodes.fitting.hand_nearby import REACH, SIZE_SPREAD, HandPath, believed_distance
+from grasp_nodes.fitting.hand_nearby import REACH, SIZE_SPREAD, DistanceBelief, HandPath, believed_distance
 from grasp_nodes.fitting.pose_solver import DistancePrior, PosePrior, prior_cost
 from grasp_nodes.geometry.camera import CameraModel
 
@@ -25,37 +25,53 @@ def hand_at(pixel: tuple[float, float], distance: float, count: int) -> HandPath
     return HandPath(np.tile(middle + spread, (count, 1, 1)))
 
 
+def believed(paths: list[HandPath], masks: list[np.ndarray | None]) -> DistanceBelief:
+    return believed_distance(paths, CAMERA, masks, np.arange(len(masks)) / 30)
+
+
 def test_touching_hand_tells_its_own_distance() -> None:
-    belief = believed_distance([hand_at((160, 120), 0.6, 5)], CAMERA, [square(140)] * 5)
+    belief = believed([hand_at((160, 120), 0.6, 5)], [square(140)] * 5)
     np.testing.assert_allclose(belief.distance, 0.6, atol=0.006)
 
 
 def test_surer_the_closer_and_if_it_moves() -> None:
-    still = believed_distance([hand_at((160, 120), 0.6, 5)], CAMERA, [square(140)] * 5).spread
-    moved = believed_distance([hand_at((160, 120), 0.6, 5)], CAMERA, [square(130 + 5 * t) for t in range(5)]).spread
-    away = believed_distance([hand_at((30, 30), 0.6, 5)], CAMERA, [square(240)] * 5).spread
+    still = believed([hand_at((160, 120), 0.6, 5)], [square(140)] * 5).spread
+    moved = believed([hand_at((160, 120), 0.6, 5)], [square(130 + 5 * t) for t in range(5)]).spread
+    away = believed([hand_at((30, 30), 0.6, 5)], [square(240)] * 5).spread
     assert (moved < still).all()
     assert (still < away).all()
     np.testing.assert_allclose(away, np.hypot(REACH, SIZE_SPREAD * 0.6), rtol=0.02)
 
 
+def test_cover_makes_the_hand_no_surer() -> None:
+    """A hand that comes over a thing at rest has not moved it."""
+    masks: list[np.ndarray | None] = []
+    for t in range(6):
+        mask = square(140, size=60)
+        mask[:, 140 : 140 + 6 * t] = False
+        masks.append(mask)
+    still = believed([hand_at((180, 120), 0.6, 6)], [square(140, size=60)] * 6).spread
+    covered = believed([hand_at((180, 120), 0.6, 6)], masks).spread
+    np.testing.assert_allclose(covered, still)
+
+
 def test_hand_that_is_lost_for_a_while_still_bounds_the_distance() -> None:
     path = hand_at((160, 120), 0.6, 4)
     path.keypoints[2:] = np.nan
-    belief = believed_distance([path], CAMERA, [square(140)] * 4)
+    belief = believed([path], [square(140)] * 4)
     np.testing.assert_allclose(belief.distance[2:], 0.6, atol=0.01)
     assert (belief.spread[2:] > REACH).all()
 
 
 @pytest.mark.parametrize("paths", [[], [HandPath(np.full((3, 21, 3), np.nan))]])
 def test_without_a_hand_nothing_is_believed(paths: list[HandPath]) -> None:
-    belief = believed_distance(paths, CAMERA, [square(140), None, square(150)])
+    belief = believed(paths, [square(140), None, square(150)])
     assert np.isinf(belief.spread).all()
 
 
 def test_the_hand_at_the_object_counts_and_not_the_other() -> None:
     near, other = hand_at((160, 120), 0.6, 3), hand_at((20, 20), 0.9, 3)
-    belief = believed_distance([other, near], CAMERA, [square(140)] * 3)
+    belief = believed([other, near], [square(140)] * 3)
     np.testing.assert_allclose(belief.distance, 0.6, atol=0.006)
 
 
