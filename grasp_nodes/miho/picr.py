@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.anchors import MOST_ANCHORS, NUM_REGIONS
+from grasp_nodes.learning.object_encoders import PointNet
 from grasp_nodes.miho.honet import PIXEL_MEAN, PIXEL_SCALE
 from grasp_nodes.miho.hourglass import HourglassConfig, StackedHourglass, sample_features
 
@@ -69,32 +70,6 @@ class PiCROutput:
     in_image: Tensor
 
 
-class PointNet(nn.Module):
-    """Each point's features of every layer, and the maximum of the last over all points (Qi et al., CVPR 2017)."""
-
-    def __init__(self, inputs: int, layers: tuple[int, ...]) -> None:
-        super().__init__()
-        sizes = (inputs, *layers)
-        self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(first, second), nn.BatchNorm1d(second))
-            for first, second in zip(sizes, layers, strict=False)
-        )
-        self.num_features = sum(layers) + layers[-1]
-
-    def forward(self, points: Tensor) -> Tensor:
-        """(B, N, inputs) to (B * N, num_features): rows of points, which are faster than (B, C, N)."""
-        batch, count = points.shape[:2]
-        found, features = [], points.flatten(0, 1)
-        for number, layer in enumerate(self.layers):
-            features = layer(features)
-            if number < len(self.layers) - 1:
-                features = torch.relu(features)
-            found.append(features)
-        split = features.view(batch, count, -1)
-        most = split.amax(dim=1, keepdim=True).expand_as(split).flatten(0, 1)
-        return torch.cat([*found, most], dim=1)
-
-
 class PiCR(nn.Module):
     """The network; its point encoder and heads serve every stack."""
 
@@ -102,7 +77,7 @@ class PiCR(nn.Module):
         super().__init__()
         self.config = config
         self.image = StackedHourglass(config.hourglass)
-        self.encoder = PointNet(config.hourglass.features + config.num_told, config.points)
+        self.encoder = PointNet(config.hourglass.features + config.num_told, config.points, transform=False)
         known = self.encoder.num_features
         self.contact = _head(known, config.heads, 1)
         self.region = _head(known + 1, config.heads, NUM_REGIONS)
@@ -133,7 +108,7 @@ class PiCR(nn.Module):
 
     def _heads(self, features: Tensor, pixels: Tensor, told: Tensor, in_image: Tensor) -> PiCROutput:
         sampled = sample_features(features, pixels, self.config.size)
-        known = self.encoder(torch.cat([sampled, told.to(sampled.dtype)], dim=2))
+        known = self.encoder.features(torch.cat([sampled, told.to(sampled.dtype)], dim=2))
         contact = self.contact(known)
         region = self.region(torch.cat([known, contact.sigmoid().to(known.dtype)], dim=1))
         elasticity = self.elasticity(torch.cat([known, region.softmax(dim=1).to(known.dtype)], dim=1))

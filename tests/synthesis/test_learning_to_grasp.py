@@ -18,10 +18,10 @@ from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.learning.batches import ShuffledRows
+from grasp_nodes.learning.object_encoders import PointNet
 from grasp_nodes.learning.settings import TrainingSettings
 from grasp_nodes.learning.steps import Step
 from grasp_nodes.learning.training import train
-from grasp_nodes.synthesis.encoders import PointNet
 from grasp_nodes.synthesis.samplers import FlowSampler
 from grasp_nodes.synthesis.schedules import RectifiedFlow
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.synthesis.encoders import BasisPoints, KeptCodes, PointNet
+from grasp_nodes.learning.object_encoders import BasisPoints, KeptCodes, PointNet
 
 
 def cloud(batch=3, count=50, channels=3, seed=0):
@@ -65,16 +65,31 @@ def test_point_sets_that_are_none():
         BasisPoints(0)
 
 
-def test_basis_points_fill_the_ball():
-    points = BasisPoints(20_000, radius=0.2, seed=3).points
-    radius = np.linalg.norm(points, axis=1) / 0.2
+@pytest.mark.parametrize("count", [128, 20_000])
+def test_basis_points_fill_the_ball(count):
+    points = BasisPoints(count, radius=0.2).points
+    radius, turn = np.linalg.norm(points, axis=1) / 0.2, np.arctan2(points[:, 1], points[:, 0])
     assert radius.max() <= 1 + 1e-6
-    # Uniform in volume: the cube of the radius is uniform.
+    # Uniform in volume: the cube of the radius is uniform, and so are the height on the sphere and the azimuth.
+    uniform = np.stack([radius**3, 0.5 + 0.5 * points[:, 2] / (0.2 * radius), (turn / (2 * np.pi)) % 1.0])
     for share in (0.1, 0.5, 0.9):
-        assert (radius**3 < share).mean() == pytest.approx(share, abs=0.015)
-    np.testing.assert_allclose(points.mean(axis=0), 0, atol=0.003)
-    assert np.array_equal(points, BasisPoints(20_000, radius=0.2, seed=3).points)
-    assert not np.array_equal(points[:5], BasisPoints(20_000, radius=0.2, seed=4).points[:5])
+        np.testing.assert_allclose((uniform < share).mean(axis=1), share, atol=0.05 if count < 1000 else 0.002)
+    # None of them follows from another: every part of the ball has its share.
+    cells = np.bincount(((uniform > 0.5) * np.array([[1], [2], [4]])).sum(axis=0), minlength=8)
+    np.testing.assert_allclose(cells / count, 1 / 8, atol=0.05 if count < 1000 else 0.002)
+    assert np.array_equal(points[:50], BasisPoints(50, radius=0.2).points)
+
+
+def test_features_of_points_are_what_every_layer_says():
+    torch.manual_seed(0)
+    network = PointNet(2, (8, 16, 4), transform=False).eval()
+    points = cloud(channels=2)
+    found = network.features(points).view(3, 50, -1)
+    assert found.shape[2] == network.num_features == 8 + 16 + 4 + 4
+    first = torch.relu(network.layers[1](network.layers[0](points[1])))
+    torch.testing.assert_close(found[1, :, :8], first)
+    torch.testing.assert_close(found[..., 24:28].amax(dim=1), network(points))
+    torch.testing.assert_close(found[..., 28:], network(points)[:, None].expand(-1, 50, -1))
 
 
 def test_distances_are_those_to_the_nearest_point():

@@ -16,6 +16,9 @@ from grasp_nodes.errors import InputError
 
 Norm = Literal["batch", "layer", "none"]
 
+_STRIDES = 1.2207440846057596 ** -np.arange(1.0, 4.0)
+"""Of the additive recurrence that fills a cube (Roberts, "The unreasonable effectiveness of quasirandom sequences",
+2018): powers of the root of x^4 = x + 1."""
 _TRANSFORM_WIDTHS = (64, 128, 1024)
 _TRANSFORM_HEAD = (512, 256)
 
@@ -23,11 +26,13 @@ _TRANSFORM_HEAD = (512, 256)
 class PointNet(nn.Module):
     """PointNet (Qi et al., CVPR 2017): the same layers for every point, then the largest of each feature.
 
-    The order of the points does not matter, their number little. FastGrasp encodes 3,000 object points, and the 778
+    The order of the points does not matter, their number little. As the paper's network for segmentation it tells the
+    features of each point (`features`) beside the pooled code. FastGrasp encodes 3,000 object points, and the 778
     vertices of a hand, with the default sizes.
 
     Args:
-        channels: numbers of a point; the first three are its place. widths: of the layers; the last is the code's size.
+        channels: numbers of a point; with a transform the first three are its place.
+        widths: of the layers; the last is the code's size.
         transform: whether a small network of the same kind (T-Net) turns and stretches the points first; it begins with
             the identity. norm: after every layer but the last.
     """
@@ -40,11 +45,15 @@ class PointNet(nn.Module):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        if channels < 3 or not widths:
-            raise InputError(f"PointNet: expected 3 channels or more and a width, got {channels} and {tuple(widths)}")
+        if channels < (3 if transform else 1) or not widths:
+            raise InputError(
+                f"PointNet: expected {'3 channels' if transform else 'a channel'} or more and a width, got {channels} "
+                f"and {tuple(widths)}"
+            )
         if norm not in get_args(Norm):
             raise InputError(f"norm: expected one of {', '.join(get_args(Norm))}, got {norm!r}")
         self.channels, self.size = channels, widths[-1]
+        self.num_features = sum(widths) + widths[-1]
         self.transform = _Transform(norm) if transform else None
         self.layers = _layers((channels, *widths), norm)
 
@@ -54,12 +63,32 @@ class PointNet(nn.Module):
         Raises:
             InputError: points of another shape, or none.
         """
+        return _largest(self.layers, self._placed(points))
+
+    def features(self, points: Tensor) -> Tensor:
+        """(B * P, num_features): what every layer says of each point of (B, P, channels), then its set's code.
+
+        Rows of points are faster than (B, C, P).
+
+        Raises:
+            InputError: as `forward`.
+        """
+        found, features = [], self._placed(points).flatten(0, 1)
+        for number, layer in enumerate(self.layers):
+            if number and isinstance(layer, nn.Linear):
+                found.append(features)
+            features = layer(features)
+        split = features.view(*points.shape[:2], -1)
+        code = split.amax(dim=1, keepdim=True).expand_as(split).flatten(0, 1)
+        return torch.cat([*found, features, code], dim=1)
+
+    def _placed(self, points: Tensor) -> Tensor:
         if points.ndim != 3 or points.shape[2] != self.channels or not points.shape[1]:
             raise InputError(f"points: expected (B, P, {self.channels}) with P > 0, got {tuple(points.shape)}")
-        if self.transform is not None:
-            moved = points[..., :3] @ self.transform(points[..., :3])
-            points = torch.cat([moved, points[..., 3:]], dim=-1)
-        return _largest(self.layers, points)
+        if self.transform is None:
+            return points
+        moved = points[..., :3] @ self.transform(points[..., :3])
+        return torch.cat([moved, points[..., 3:]], dim=-1)
 
 
 class _Transform(nn.Module):
@@ -101,16 +130,18 @@ class BasisPoints:
 
     Args:
         count: of the basis points; 4,096 in GrabNet. radius: m, of the ball that they fill uniformly.
-        seed: of the points; the network must see those that it was trained with.
+
+    They are always the same, a sequence of low discrepancy, since a network must see those that it was trained with.
     """
 
-    def __init__(self, count: int = 4096, radius: float = 0.15, seed: int = 0) -> None:
+    def __init__(self, count: int = 4096, radius: float = 0.15) -> None:
         if count < 1 or not radius > 0:
             raise InputError(f"basis points: expected 1 or more and a radius above 0, got {count} and {radius}")
-        rng = np.random.default_rng(seed)
-        directions = rng.normal(size=(count, 3))
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        self.points = (radius * np.cbrt(rng.random((count, 1))) * directions).astype(np.float32)
+        share = (0.5 + np.arange(1, count + 1)[:, None] * _STRIDES) % 1.0
+        turn, height = 2 * np.pi * share[:, 0], 2 * share[:, 1] - 1
+        flat = np.sqrt(1 - height * height)
+        directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), height], axis=1)
+        self.points = (radius * np.cbrt(share[:, 2:]) * directions).astype(np.float32)
 
     def __call__(self, points: Tensor) -> Tensor:
         """Distances (B, count), m, of point sets (B, P, 3), m; without gradient."""
