@@ -73,11 +73,11 @@ def test_basis_points_fill_the_ball(count):
     # Uniform in volume: the cube of the radius is uniform, and so are the height on the sphere and the azimuth.
     uniform = np.stack([radius**3, 0.5 + 0.5 * points[:, 2] / (0.2 * radius), (turn / (2 * np.pi)) % 1.0])
     for share in (0.1, 0.5, 0.9):
-        np.testing.assert_allclose((uniform < share).mean(axis=1), share, atol=0.05 if count < 1000 else 0.002)
+        np.testing.assert_allclose((uniform < share).mean(axis=1), share, atol=0.05 if count < 1000 else 0.005)
     # None of them follows from another: every part of the ball has its share.
     cells = np.bincount(((uniform > 0.5) * np.array([[1], [2], [4]])).sum(axis=0), minlength=8)
-    np.testing.assert_allclose(cells / count, 1 / 8, atol=0.05 if count < 1000 else 0.002)
-    assert np.array_equal(points[:50], BasisPoints(50, radius=0.2).points)
+    np.testing.assert_allclose(cells / count, 1 / 8, atol=0.05 if count < 1000 else 0.005)
+    np.testing.assert_allclose(points[:50], BasisPoints(50, radius=0.2).points, atol=1e-7)
 
 
 def test_features_of_points_are_what_every_layer_says():
