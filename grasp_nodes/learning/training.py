@@ -249,7 +249,7 @@ class _Training:
                     f"monitor {self.settings.monitor!r}: the schedule 'plateau' needs it; the evaluation gives "
                     f"{', '.join(values) or 'nothing'}"
                 )
-        elif self.standing.lowest is None or value < self.standing.lowest:
+        elif math.isfinite(value) and (self.standing.lowest is None or value < self.standing.lowest):
             self.standing.lowest, self.standing.waited = value, 0
             network = self.network if self.average is None else self.average.network
             self.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

@@ -206,6 +206,14 @@ def test_plateau_lowers_the_rate(tmp_path):
     np.testing.assert_allclose(rates, [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.001])
 
 
+def test_an_evaluation_that_is_no_number_is_never_the_best(tmp_path):
+    values = iter([float("nan"), 3.0, float("nan"), 2.0])
+    batches = ArrayBatches(make_arrays(), 10)
+    settings = TrainingSettings(steps=4, evaluate_every=1, device="cpu", average=None)
+    result = train(linear(), plain_loss, batches, settings, tmp_path, lambda _: {"loss": next(values)})
+    assert states_equal(result.best, result.network.state_dict())
+
+
 def test_best_is_the_lowest_evaluation(tmp_path):
     settings = TrainingSettings(steps=4, evaluate_every=1, average=None, rate=0.1, device="cpu")
     values = iter([3.0, 1.0, 2.0, 2.5])
