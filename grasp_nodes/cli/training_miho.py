@@ -15,6 +15,7 @@ from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, a
 from grasp_nodes.data.hand_object_images import ImageSettings, images_folder, join_images, make_images, split_objects
 from grasp_nodes.data.source_crops import recorded_crops
 from grasp_nodes.errors import InputError
+from grasp_nodes.hand.anchors import HandAnchors
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
@@ -101,7 +102,7 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
         seed=settings.seed,
         command=request.command,
         hours=round(trained.seconds / 3600, 3),
-        metrics={name: round(value, 5) for name, value in trained.values.items()},
+        metrics=_metrics(method, trained, options, model, validation),
         notes={"licence": "CC0-1.0", "settings": asdict(settings), "batch": batch, "steps": trained.step},
     )
     return Outcome(target, asdict(card), f"use it with {WEIGHTS_VARIABLE}={request.output}")
@@ -159,6 +160,21 @@ def _run(
 def _tensors(trained: Trained) -> Mapping[str, torch.Tensor]:
     """The best by the held-out crops; without an evaluation the last."""
     return trained.best if trained.best is not None else trained.network.state_dict()
+
+
+def _metrics(
+    method: str, trained: Trained, options: MihoOptions, model: HandModel, validation: CropData
+) -> dict[str, float]:
+    """Of the weights that are saved, which need not be those of the last evaluation."""
+    network: Any = trained.network
+    network.load_state_dict(dict(_tensors(trained)))
+    if method == HONET:
+        values = honet_training.honet_errors(network, validation, model).means()
+    else:
+        honet = load_honet(Path(options.honet), model.fingerprint) if options.honet else None
+        anchors = HandAnchors.of_model(model)
+        values = picr_training.picr_scores(network, validation, model, anchors, honet).as_dict()
+    return {name: round(value, 5) for name, value in values.items()}
 
 
 def _rendered(options: MihoOptions, size: int, seed: int, report: ProgressReport) -> tuple[CropData, CropData, str]:
