@@ -57,7 +57,7 @@ def initialise_guided_object(
         hands: tracks of the same frames: an object that they hide moves with them. hand_models: of their sides.
         seed: of everything random. candidates: random rotations per search by masks.
         use_depth: false ignores depth.
-        previous: the track of the first of these frames, from the window before.
+        previous: the track of the first of these frames, from the window before; its size is kept.
 
     Returns:
         The track, and the frames with the object's masks as its mesh shows them; the rest of their evidence stays.
@@ -65,6 +65,18 @@ def initialise_guided_object(
     Raises:
         InputError: as :func:`initialise_object`.
     """
+    if previous is not None and previous.scale != 1.0:
+        track, shown = initialise_guided_object(
+            object_model.resized(previous.scale),
+            frames,
+            hands,
+            hand_models,
+            seed=seed,
+            candidates=candidates,
+            use_depth=use_depth,
+            previous=replace(previous, scale=1.0),
+        )
+        return replace(track, scale=previous.scale), shown
     palms = palm_poses(hands, hand_models or {})
     if use_depth and all(frame.depth is not None for frame in frames) and len(frames):
         answer = _by_depth(object_model, frames, palms, seed, previous)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,6 +104,19 @@ def initialise_object(
     Raises:
         InputError: no frames, an image without its camera's size, or a mesh whose unit cannot be metres.
     """
+    if previous is not None and previous.scale != 1.0:
+        track = initialise_object(
+            object_model.resized(previous.scale),
+            frames,
+            seed=seed,
+            candidates=candidates,
+            use_depth=use_depth,
+            previous=replace(previous, scale=1.0),
+            hands=hands,
+            least_explained=least_explained,
+            device=device,
+        )
+        return replace(track, scale=previous.scale)
     mesh = make_solver_mesh(object_model)
     known = None if previous is None or len(previous) == 0 or previous.lost[-1] else previous
     start = None if known is None else _mesh_pose(known.T_camera_object[-1], mesh)[1]

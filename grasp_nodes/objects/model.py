@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,3 +26,14 @@ class ObjectModel:
     normals: np.ndarray
     mesh_resource: str = ""
     scale: float = 1.0
+
+    def resized(self, factor: float) -> ObjectModel:
+        """The object `factor` times as large, about its frame's origin."""
+        grid = self.signed_distance
+        return replace(
+            self,
+            vertices=self.vertices * np.float32(factor),
+            points=self.points * np.float32(factor),
+            signed_distance=SignedDistanceGrid(grid.values * factor, grid.origin * factor, grid.spacing * factor),
+            scale=self.scale * factor,
+        )

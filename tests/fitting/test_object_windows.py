@@ -10,8 +10,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.fitting.clip_states import clip_states
+from grasp_nodes.fitting.guided_object import initialise_guided_object
 from grasp_nodes.fitting.homan.joint_fit import JointFitSettings, JointFitter
 from grasp_nodes.fitting.object_clip import initialise_object
+from grasp_nodes.fitting.tracks import ObjectTrack
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
@@ -78,3 +80,35 @@ def test_a_mesh_in_millimetres_is_scaled_once(bracket):
     assert add(model, fitted.T_camera_object, poses).max() < 0.002
     for state in clip_states([frame.evidence for frame in frames], [], [fitted], {}, {"bracket": model}):
         assert state.objects[0].scale == pytest.approx(0.001)
+
+
+def true_track(poses: np.ndarray, scale: float = 1.0) -> ObjectTrack:
+    every = np.ones(len(poses), bool)
+    return ObjectTrack("bracket", poses, every, every * 0.9, every * 0.9, ~every, scale=scale)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_size_that_was_fitted_is_kept_and_searched_with(bracket, guided):
+    poses, size = motion(5), 1.25
+    frames = observe(bracket, poses, size)
+    past = true_track(poses[:2], size)
+    if guided:
+        track, _ = initialise_guided_object(bracket, frames, previous=past)
+    else:
+        track = initialise_object(bracket, frames, previous=past)
+    assert track.scale == size
+    assert track.seen.all()
+    assert add(bracket.resized(size), track.T_camera_object, poses).max() < 0.003
+    fitter = JointFitter({}, {"bracket": bracket}, JointFitSettings(iterations=(5, 5), scale_free=True))
+    (fitted,) = fitter.fit(frames, [], [track], anchored=np.arange(5) < 1).objects
+    assert fitted.scale == pytest.approx(size)
+
+
+def test_a_resized_object_measures_its_own_distances(bracket):
+    big = bracket.resized(2.0)
+    points = np.random.default_rng(0).uniform(-0.1, 0.1, (50, 3))
+    np.testing.assert_allclose(
+        big.signed_distance.query(2 * points)[0], 2 * bracket.signed_distance.query(points)[0], atol=1e-6
+    )
+    np.testing.assert_allclose(np.ptp(big.vertices, axis=0), 2 * np.ptp(bracket.vertices, axis=0), rtol=1e-6)
+    assert big.scale == 2 * bracket.scale
