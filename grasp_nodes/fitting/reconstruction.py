@@ -209,10 +209,13 @@ class ClipReconstructor:
             }
             if guided:
                 track, frames = initialise_guided_object(model, frames, beside, self._hand_models, **common)
-                objects.append(track)
             else:
                 paths = hand_paths(beside, self._hand_models)
-                objects.append(initialise_object(model, frames, hands=paths, **common))
+                track = initialise_object(model, frames, hands=paths, **common)
+            # States of the final frames are out: what holds the others is what was said of them.
+            objects.append(
+                track if earlier is None else track.with_rows(earlier, np.arange(len(earlier)) < before.kept)
+            )
         has_depth = settings.use_depth and any(frame.depth is not None for frame in frames)
         if settings.size_by_object and not (before.hands or has_depth or settings.independent):
             # A hand that was there before has its size, and the frames that are final keep it.

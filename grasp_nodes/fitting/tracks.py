@@ -86,3 +86,29 @@ class ObjectTrack:
             covariance=None if self.covariance is None else self.covariance[rows],
             rivals=tuple(replace(rival, T_camera_object=rival.T_camera_object[rows]) for rival in self.rivals),
         )
+
+    def with_rows(self, other: ObjectTrack, rows: np.ndarray) -> ObjectTrack:
+        """This track with some of its first frames as another track has them; rivals stay.
+
+        Args:
+            other: of the first N of these frames. rows: (N,) bool, those that are taken over.
+        """
+        taken = np.flatnonzero(rows)
+
+        def joined(own: np.ndarray, others: np.ndarray) -> np.ndarray:
+            own = np.array(own)
+            own[taken] = others[taken]
+            return own
+
+        covariance = self.covariance
+        if covariance is not None and other.covariance is not None:
+            covariance = joined(covariance, other.covariance)
+        return replace(
+            self,
+            T_camera_object=joined(self.T_camera_object, other.T_camera_object),
+            seen=joined(self.seen, other.seen),
+            score=joined(self.score, other.score),
+            iou=joined(self.iou, other.iou),
+            lost=joined(self.lost, other.lost),
+            covariance=covariance,
+        )

@@ -13,8 +13,10 @@ from grasp_nodes.fitting.clip_states import clip_states
 from grasp_nodes.fitting.guided_object import initialise_guided_object
 from grasp_nodes.fitting.homan.joint_fit import JointFitSettings, JointFitter
 from grasp_nodes.fitting.object_clip import initialise_object
+from grasp_nodes.fitting.reconstruction import ClipReconstructor, ReconstructionSettings
 from grasp_nodes.fitting.tracks import ObjectTrack
-from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.geometry.camera import CameraModel, Frame
+from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.evidence import Evidence, ObjectEvidence, ObservedFrame
@@ -112,3 +114,55 @@ def test_a_resized_object_measures_its_own_distances(bracket):
     )
     np.testing.assert_allclose(np.ptp(big.vertices, axis=0), 2 * np.ptp(bracket.vertices, axis=0), rtol=1e-6)
     assert big.scale == 2 * bracket.scale
+
+
+class Given:
+    """Evidence that was made before, by stamp."""
+
+    def __init__(self, frames: list[ObservedFrame]) -> None:
+        self.frames = {frame.evidence.stamp: frame for frame in frames}
+
+    def perceive(self, frames):
+        return [self.frames[frame.stamp] for frame in frames]
+
+    def reset(self) -> None:
+        pass
+
+    def images(self):
+        blank = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
+        return (Frame(stamp, blank, CAMERA) for stamp in self.frames)
+
+
+HANDS = {"right": load_hand_model("right")}
+
+
+class Watched(ClipReconstructor):
+    """Remembers the objects of each window before and after the fit, which moves them by 7 mm in the first one."""
+
+    def fit(self, window):
+        if not hasattr(self, "windows"):
+            self.windows = []
+        hands, objects, losses = super().fit(window)
+        if not self.windows:
+            poses = objects[0].T_camera_object.copy()
+            poses[:, 0, 3] += 0.007
+            objects = [replace(objects[0], T_camera_object=poses, score=objects[0].score * 0.5)]
+        self.windows.append((window.kept, window.objects[0], objects[0]))
+        return hands, objects, losses
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_frames_that_are_final_hold_the_next_window(bracket, guided):
+    given = Given(observe(bracket, motion(12)))
+    joint = JointFitSettings(iterations=(10, 10))
+    settings = ReconstructionSettings(window=8, overlap=2, guided=guided, joint=joint, candidates=20)
+    watched = Watched(given, HANDS, {"bracket": bracket}, settings)
+    states = [state for result in watched.reconstruct(given.images()) for state in result.states]
+    assert len(states) == 12
+    (_, _, before), (kept, started, after) = watched.windows
+    assert kept == 2
+    for track in (started, after):
+        for name in ("T_camera_object", "seen", "score", "iou", "lost"):
+            np.testing.assert_array_equal(getattr(track, name)[:kept], getattr(before, name)[4:6])
+    for t, state in enumerate(states[:6]):
+        np.testing.assert_array_equal(state.objects[0].T_camera_object, before.T_camera_object[t])
