@@ -90,8 +90,9 @@ def initialise_object(
         seed: of the random rotations and of the choice of depth points.
         candidates: random rotations that are tried in each frame that is searched.
         use_depth: false ignores depth; the distance then comes from the size of the masks.
-        previous: the track of the window before. Its last pose, and those of its rivals, compete, and make the search
-            unnecessary while one of them explains the images.
+        previous: the track of the first of these frames, from the window before. Its last pose, and those of its
+            rivals, compete, and make the search unnecessary while one of them explains the images. Its size is kept,
+            and so are its rows of frames in which it saw the object and this window does not.
         hands: through the same frames; where there is no depth they tell about how far away the object is.
         least_explained: share of the masks that the best motion must explain, else they show something else.
         device: "cuda" screens more rotations on the graphics card, see `initialise_object_pose`.
@@ -118,19 +119,19 @@ def initialise_object(
         )
         return replace(track, scale=previous.scale)
     mesh = make_solver_mesh(object_model)
-    known = None if previous is None or len(previous) == 0 or previous.lost[-1] else previous
-    start = None if known is None else _mesh_pose(known.T_camera_object[-1], mesh)[1]
+    known = None if previous is None or previous.lost.all() else previous
+    start = None if known is None else _mesh_pose(known.T_camera_object[np.argmin(known.lost)], mesh)[1]
     clip = observe_clip(object_model, frames, seed=seed, use_depth=use_depth, start=start, hands=hands)
     if not clip.seen.any():
-        return _unseen_track(object_model, clip, previous)
+        return _unseen_track(object_model, clip, known)
     search = _Search(object_model, mesh, clip, seed, candidates, device)
     motions = search.run(known)
     track = _Answer(object_model, mesh, clip).track(motions)
     explained = _explained_share(track, clip)
     if explained < least_explained:
         logger.info("object %r: at best %.0f %% of its masks are explained", object_model.object_id, 100 * explained)
-        return _unseen_track(object_model, clip, previous)
-    return track
+        return _unseen_track(object_model, clip, known)
+    return track if known is None else track.with_rows(known, known.seen & ~track.seen[: len(known)])
 
 
 def fit_motion(
@@ -222,9 +223,9 @@ class _Search:
         return distinct(motions, self._trust, _CANDIDATES_KEPT, _HOPELESS)
 
     def _continued(self, previous: ObjectTrack) -> list[ObjectMotion]:
-        poses = [previous.T_camera_object[-1], *(rival.T_camera_object[-1] for rival in previous.rivals)]
-        first = int(np.argmax(self._clip.seen))
-        return self._keep([self._follower.follow(first, *_mesh_pose(pose, self._mesh)) for pose in poses])
+        last = _last(~previous.lost)
+        poses = [previous.T_camera_object[last], *(rival.T_camera_object[last] for rival in previous.rivals)]
+        return self._keep([self._follower.follow(last, *_mesh_pose(pose, self._mesh)) for pose in poses])
 
     def _next_frame(self, motions: list[ObjectMotion], searched: list[int]) -> int | None:
         """The most informative frame, then those that the best motion explains worst; None when all is explained."""
@@ -403,6 +404,11 @@ def _explained_share(track: ObjectTrack, clip: ObjectClip) -> float:
     return float(np.average(np.nan_to_num(track.iou), weights=weights)) if weights.any() else 0.0
 
 
+def _last(rows: np.ndarray) -> int:
+    """The last that is true."""
+    return int(np.flatnonzero(rows)[-1])
+
+
 def _long_unseen(seen: np.ndarray, times: np.ndarray) -> np.ndarray:
     """(T,) bool, frames for longer than a second before or after every look at the object."""
     if not seen.any():
@@ -411,17 +417,21 @@ def _long_unseen(seen: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _unseen_track(object_model: ObjectModel, clip: ObjectClip, previous: ObjectTrack | None) -> ObjectTrack:
-    """Nothing was seen: the last pose for a second, if there is one, else every frame is lost."""
+    """Nothing was seen: what was known of the first frames, and its last pose for a second; else frames are lost."""
     count = len(clip)
-    held = previous is not None and len(previous) > 0 and not previous.lost[-1] and bool(previous.seen[-1])
-    pose = np.eye(4) if previous is None or not len(previous) else previous.T_camera_object[-1]
-    if not held:
-        logger.info("object %r: not seen in any of %d frames", object_model.object_id, count)
-    return ObjectTrack(
+    nothing = np.zeros(count, bool)
+    track = ObjectTrack(
         object_id=object_model.object_id,
-        T_camera_object=np.tile(pose, (count, 1, 1)),
-        seen=np.zeros(count, bool),
+        T_camera_object=np.tile(np.eye(4), (count, 1, 1)),
+        seen=nothing,
         score=np.zeros(count),
         iou=np.full(count, np.nan),
-        lost=(clip.times > _LOST_AFTER) if held else np.ones(count, bool),
+        lost=~nothing,
     )
+    if previous is None:
+        logger.info("object %r: not seen in any of %d frames", object_model.object_id, count)
+        return track
+    poses, lost = np.tile(previous.T_camera_object[_last(~previous.lost)], (count, 1, 1)), ~nothing
+    if previous.seen.any():
+        lost = clip.times - clip.times[_last(previous.seen)] > _LOST_AFTER
+    return replace(track, T_camera_object=poses, lost=lost).with_rows(previous, np.ones(len(previous), bool))

@@ -166,3 +166,16 @@ def test_frames_that_are_final_hold_the_next_window(bracket, guided):
             np.testing.assert_array_equal(getattr(track, name)[:kept], getattr(before, name)[4:6])
     for t, state in enumerate(states[:6]):
         np.testing.assert_array_equal(state.objects[0].T_camera_object, before.T_camera_object[t])
+
+
+def test_the_past_is_where_it_says(bracket):
+    """Two of the same kind: the past tells which one is followed by where that was in the first frame."""
+    poses = motion(8)
+    beside = poses[::-1].copy()  # ends where the other one begins
+    beside[:, :3, :3] = poses[0, :3, :3]
+    both = []
+    for first, second in zip(observe(bracket, poses), observe(bracket, beside), strict=True):
+        items = (first.evidence.objects[0], replace(second.evidence.objects[0], track_id=1))
+        both.append(replace(first, evidence=replace(first.evidence, objects=items), depth=None))
+    track = initialise_object(bracket, both, previous=true_track(poses[:6]))
+    assert add(bracket, track.T_camera_object, poses).max() < 0.01
