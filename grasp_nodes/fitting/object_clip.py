@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from grasp_nodes.fitting.hand_nearby import HandPath
+from grasp_nodes.fitting.hand_nearby import HandPath, nothing_believed
 from grasp_nodes.fitting.object_clip_evidence import ObjectClip, observe_clip
 from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.object_initialise import DEPTH_AGREEMENT_SCALE, initialise_object_pose, solver_weights
@@ -28,6 +28,7 @@ from grasp_nodes.fitting.object_motions import (
     distance_prior,
     distinct,
     main_axes,
+    masks_know_better,
     only_distance,
     rotation_angles,
     stitch,
@@ -59,7 +60,9 @@ _STILL_EXPLAINED = 0.85
 _BAD_FRAME = 0.2
 """A frame whose score is this far below what is usual says nothing that can be used."""
 LEAST_EXPLAINED = 0.5
-"""Overlap of silhouette and masks, mean over the frames by how much they say, below which the object is not there."""
+"""Overlap of silhouette and masks, mean over a run of frames by how much they say, below which it is not there."""
+_RUN = 2
+"""Frames before and after one that are judged with it."""
 _LOST_AFTER = 1.0
 """s without a look at the object after which its last pose is no answer."""
 _SMALLEST_OVERLAP = 0.3
@@ -94,13 +97,13 @@ def initialise_object(
             rivals, compete, and make the search unnecessary while one of them explains the images. Its size is kept,
             and so are its rows of frames in which it saw the object and this window does not.
         hands: through the same frames; where there is no depth they tell about how far away the object is.
-        least_explained: share of the masks that the best motion must explain, else they show something else.
+        least_explained: share of the masks of a run of frames that the best motion must explain, else they show
+            something else.
         device: "cuda" screens more rotations on the graphics card, see `initialise_object_pose`.
 
     Returns:
-        Frames in which nothing of the object was seen, or whose mask no motion explains, are not `seen` and take their
-        pose from their neighbours; `lost` are those for longer than a second. Where masks show something else the
-        answer is as if nothing had been seen in any frame.
+        Frames in which nothing of the object was seen, or whose masks no motion explains or show something else, are
+        not `seen` and take their pose from their neighbours; `lost` are those further than a second from every look.
 
     Raises:
         InputError: no frames, an image without its camera's size, or a mesh whose unit cannot be metres.
@@ -124,13 +127,21 @@ def initialise_object(
     clip = observe_clip(object_model, frames, seed=seed, use_depth=use_depth, start=start, hands=hands)
     if not clip.seen.any():
         return _unseen_track(object_model, clip, known)
-    search = _Search(object_model, mesh, clip, seed, candidates, device)
-    motions = search.run(known)
+    motions = _Search(object_model, mesh, clip, seed, candidates, device).run(known)
     track = _Answer(object_model, mesh, clip).track(motions)
-    explained = _explained_share(track, clip)
-    if explained < least_explained:
-        logger.info("object %r: at best %.0f %% of its masks are explained", object_model.object_id, 100 * explained)
-        return _unseen_track(object_model, clip, known)
+    if np.isfinite(clip.belief.spread).any():
+        free = replace(clip, belief=nothing_believed(len(clip)))
+        others = _Search(object_model, mesh, free, seed, candidates, device).run(known)
+        other = _Answer(object_model, mesh, free).track(others)
+        if masks_know_better(other.iou, track.iou, clip.information):
+            clip, motions, track = free, others, other
+    wrong = _unexplained(track, clip, least_explained)
+    if wrong.any():
+        logger.info("object %r: masks of %d frames show something else", object_model.object_id, wrong.sum())
+        if not (track.seen & ~wrong).any():
+            return _unseen_track(object_model, clip, known)
+        motions = [replace(motion, scores=np.where(wrong, np.nan, motion.scores)) for motion in motions]
+        track = _Answer(object_model, mesh, clip.without(wrong)).track(motions)
     return track if known is None else track.with_rows(known, known.seen & ~track.seen[: len(known)])
 
 
@@ -398,10 +409,17 @@ def _trust(scores: np.ndarray) -> np.ndarray:
     return np.where(usable, trust, 0.0)
 
 
-def _explained_share(track: ObjectTrack, clip: ObjectClip) -> float:
-    """Overlap of silhouette and masks where nothing hides the object; frames that say more count more."""
-    weights = np.where(track.seen & np.isfinite(track.iou), clip.information, 0.0)
-    return float(np.average(np.nan_to_num(track.iou), weights=weights)) if weights.any() else 0.0
+def _unexplained(track: ObjectTrack, clip: ObjectClip, least: float) -> np.ndarray:
+    """(T,) bool, seen frames in runs whose masks overlap too little with the silhouette where nothing hides the object.
+
+    A frame is judged with its neighbours, those that say more count more: one bad mask is no other thing.
+    """
+    used = track.seen & np.isfinite(track.iou)
+    weights = np.where(used, clip.information + 1e-6, 0.0)
+    overlaps = np.where(used, np.nan_to_num(track.iou), 0.0)
+    run = np.abs(np.subtract.outer(np.arange(len(clip)), np.arange(len(clip)))) <= _RUN
+    mean = run @ (weights * overlaps) / np.maximum(run @ weights, 1e-12)
+    return used & (mean < least)
 
 
 def _last(rows: np.ndarray) -> int:

@@ -50,6 +50,12 @@ class ObjectClip:
         """(T,) bool, frames that say anything."""
         return np.array([observation is not None for observation in self.fine], bool)
 
+    def without(self, rows: np.ndarray) -> ObjectClip:
+        """As if nothing had been seen in some frames, (T,) bool."""
+        fine = [None if out else one for out, one in zip(rows, self.fine, strict=True)]
+        coarse = [None if out else one for out, one in zip(rows, self.coarse, strict=True)]
+        return replace(self, fine=fine, coarse=coarse, information=np.where(rows, 0.0, self.information))
+
 
 def observe_clip(
     object_model: ObjectModel,

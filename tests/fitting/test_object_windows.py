@@ -179,3 +179,22 @@ def test_the_past_is_where_it_says(bracket):
         both.append(replace(first, evidence=replace(first.evidence, objects=items), depth=None))
     track = initialise_object(bracket, both, previous=true_track(poses[:6]))
     assert add(bracket, track.T_camera_object, poses).max() < 0.01
+
+
+def test_frames_are_judged_by_themselves(bracket):
+    """Six frames show the object and twelve a thing that it cannot be: the six stay, the rest is not seen."""
+    poses = motion(6)
+    frames = [replace(frame, depth=None) for frame in observe(bracket, poses)]
+    cross = np.zeros((CAMERA.height, CAMERA.width), bool)
+    cross[20:220, 150:158] = cross[116:124, 60:260] = True
+    wrong = [shown(6 + t, np.roll(cross, 3 * t, axis=1), None) for t in range(12)]
+    track = initialise_object(bracket, [*frames, *wrong])
+    np.testing.assert_array_equal(track.seen, np.arange(18) < 6)
+    assert np.median(add(bracket, track.T_camera_object[:6], poses)) < 0.02
+    assert track.iou[:6].min() > 0.8
+    # With nothing but wrong masks after them, frames that are known keep what is known of them.
+    past = true_track(poses[:2])
+    track = initialise_object(bracket, [shown(t, cross, None) for t in range(12)], previous=past)
+    np.testing.assert_array_equal(track.seen, np.arange(12) < 2)
+    np.testing.assert_array_equal(track.T_camera_object[:2], past.T_camera_object)
+    np.testing.assert_array_equal(track.iou[:2], past.iou)
