@@ -243,6 +243,8 @@ def _carry(
     frames: list[ObservedFrame], hands: Sequence[HandTrack], objects: Sequence[ObjectTrack], start: int, done: int
 ) -> _Carried:
     count = len(frames)
+    if start == count:  # windows that do not overlap know nothing of each other
+        return _Carried()
     return _Carried(
         frames[start:],
         [track.part(start, count) for track in hands],

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import open3d
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.fitting.clip_states import clip_states
@@ -17,9 +18,10 @@ from grasp_nodes.fitting.reconstruction import ClipReconstructor, Reconstruction
 from grasp_nodes.fitting.tracks import ObjectTrack
 from grasp_nodes.geometry.camera import CameraModel, Frame
 from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
-from grasp_nodes.perception.evidence import Evidence, ObjectEvidence, ObservedFrame
+from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence, ObservedFrame
 
 CAMERA = CameraModel(np.array([[280.0, 0, 160], [0, 280.0, 120], [0, 0, 1]]), 320, 240)
 STEP = 33_000_000
@@ -198,3 +200,18 @@ def test_frames_are_judged_by_themselves(bracket):
     np.testing.assert_array_equal(track.seen, np.arange(12) < 2)
     np.testing.assert_array_equal(track.T_camera_object[:2], past.T_camera_object)
     np.testing.assert_array_equal(track.iou[:2], past.iou)
+
+
+def test_windows_without_overlap(bracket):
+    params = replace(HandParams.zeros(1), transl=torch.tensor([[-0.05, 0.0, 0.5]]))
+    with torch.no_grad():
+        pixels = CAMERA.project(HANDS["right"](params).keypoints[0].double().numpy()).astype(np.float32)
+    box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+    hand = HandEvidence("right", 0.95, 0.95, box, pixels, None, None, 1)
+    frames = observe(bracket, motion(6))
+    given = Given([replace(f, evidence=replace(f.evidence, hands=(hand,)), depth=None) for f in frames])
+    settings = ReconstructionSettings(window=3, overlap=0, independent=True, candidates=10)
+    reconstructor = ClipReconstructor(given, HANDS, {"bracket": bracket}, settings)
+    states = [state for result in reconstructor.reconstruct(given.images()) for state in result.states]
+    assert [state.stamp for state in states] == [STEP * t for t in range(6)]
+    assert all(state.hands and state.objects for state in states)
