@@ -12,7 +12,16 @@ from typing import Any
 import torch
 import typer
 
-from grasp_nodes.cli.geo_evaluation import MAIN, VARIANTS, Asked, GeoEvaluation, read_rows, result_file
+from grasp_nodes.cli.geo_evaluation import (
+    MAIN,
+    VARIANTS,
+    Asked,
+    GeoEvaluation,
+    best_weights,
+    is_measured,
+    read_rows,
+    result_file,
+)
 from grasp_nodes.cli.geo_pictures import write_pictures
 from grasp_nodes.cli.long_work import INTERRUPTED, alone_in, progress_bar
 from grasp_nodes.data.grasp_set import open_grasps
@@ -32,6 +41,15 @@ COLUMNS = (
     ("siv_ratio", "SIV after/before"),
     ("dd_ratio", "DD after/before"),
     ("seconds", "s per grasp"),
+)
+COMPARED = tuple(one for one in COLUMNS if one[0] in (
+    "hand_mm", "penetration_mm", "volume_cm3", "disjointedness_mm", "displacement_cm", "anatomy"
+))  # fmt: skip
+ORACLE = (
+    "**Oracle.** `geo`, `geo_hand_object`, `geo_adam`, `no_*` and `krpl_*` are given the springs that CPF annotates at the "
+    "*unperturbed* grasp: they know where on the object each finger belongs. `geo_predicted`, `vanilla_*` and `obman_*` "
+    "see the perturbed hand alone. `geo_from_truth` starts at the unperturbed grasp with its own springs: what it moves "
+    "is how far GeO's minimum lies from the truth. Each baseline is tried with several weights and compared at its best."
 )
 PAPER = (
     "| paper, Table 1 (HO3Dv1+) | HE | OE | PD | SIV | DD | SD mm |\n|---|---|---|---|---|---|---|\n"
@@ -118,7 +136,7 @@ def _measure(folder: Path, evaluation: GeoEvaluation, names: Sequence[str]) -> N
     done = 0
     with progress_bar("grasps refined by object and variant") as bar:
         for number in range(len(evaluation.objects)):
-            missing = [name for name in names if not result_file(folder, evaluation, number, name).is_file()]
+            missing = [name for name in names if not _is_done(folder, evaluation, number, name)]
             done += len(names) - len(missing)
             if missing:
                 job = evaluation.job(number)
@@ -132,19 +150,41 @@ def _measure(folder: Path, evaluation: GeoEvaluation, names: Sequence[str]) -> N
                 bar(done, total)
 
 
+def _is_done(folder: Path, evaluation: GeoEvaluation, number: int, name: str) -> bool:
+    return is_measured(result_file(folder, evaluation, number, name), evaluation.simulated_of(number))
+
+
+def _comparison(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for each baseline, of its best weight beside GeO."""
+    geo = next((row for row in rows if row["variant"] == "geo"), None)
+    lines = []
+    for kind, best in best_weights(rows).items():
+        text = f"Best weight of {kind}, by the mean of PD, SIV and DD after/before: `{best['variant']}`."
+        if geo is not None:
+            known = [(key, title) for key, title in COMPARED if best[key] is not None and geo[key] is not None]
+            better = [title for key, title in known if geo[key] < best[key]]
+            worse = [title for key, title in known if geo[key] > best[key]]
+            text += f" Oracle GeO is better than it in {', '.join(better) or 'nothing'}"
+            text += f" and worse in {', '.join(worse) or 'nothing'}."
+        lines += [text, ""]
+    return lines
+
+
 def markdown_page(rows: Sequence[dict[str, Any]], asked: Asked) -> str:
     """The rows as a page, the paper's beside them."""
     count, simulated = rows[0]["n"], rows[0]["simulated"]
+    fallen = f"{simulated} of the grasps, spread over the objects" if simulated else "not measured"
     about = (
         f"Written by `grasp-nodes evaluate-geo` on {datetime.now(timezone.utc):%Y-%m-%d}: {count} grasps of the open "
         f"set, {asked.per_object} per object, seed {asked.seed}; normal noise of 1 cm, 10 degrees and 0.2 rad (each of "
-        "the 45 numbers of the pose). Springs are those that CPF annotates at the unperturbed grasp (ideal contact), "
-        f"except for geo_predicted. SD: {simulated} of the grasps, Hasson's protocol in MuJoCo."
+        f"the 45 numbers of the pose). SD: {fallen}, Hasson's protocol in MuJoCo."
     )
     lines = [
         "# GeO on perturbed grasps",
         "",
         about,
+        "",
+        ORACLE,
         "",
         "| variant | " + " | ".join(title for _, title in COLUMNS) + " |",
         "|---|" + "---|" * len(COLUMNS),
@@ -152,4 +192,4 @@ def markdown_page(rows: Sequence[dict[str, Any]], asked: Asked) -> str:
     for row in rows:
         cells = ["" if row[key] is None else f"{row[key]:.3g}" for key, _ in COLUMNS]
         lines.append(f"| {row['variant']}: {row['what']} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", PAPER])
+    return "\n".join([*lines, "", *_comparison(rows), PAPER])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import time
 import zlib
@@ -44,50 +45,77 @@ from grasp_nodes.objects.model import ObjectModel
 
 OBJECT_POINTS = 4000
 METRICS = ("hand_mm", "object_mm", "penetration_mm", "volume_cm3", "disjointedness_mm", "anatomy", "displacement_cm")
-FORMAT = 1
+FORMAT = 2
 SPRING_STRENGTHS = (2e-4, 6e-4, 1e-3, 1.4e-3, 2e-3, 4e-3, 8e-3)
 """k_rpl of the paper's Table 5."""
+VANILLA_WEIGHTS = (30.0, 120.0, 480.0, 1920.0)
+OBMAN_WEIGHTS = (300.0, 1200.0, 4800.0, 12000.0, 48000.0)
+"""The paper gives none: each baseline is compared at its best."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to refine. what: for the table. contact: where springs come from. settings: None = nothing is done."""
+    """One way to refine. what: for the table. contact: where springs come from. settings: None = nothing is done.
+
+    weight: of a baseline's contact. from_truth: the unperturbed grasps are refined.
+    """
 
     what: str
     contact: str = "true"
     settings: GeoSettings | None = field(default_factory=GeoSettings)
     solver: str = "newton"
+    weight: float = 0.0
+    from_truth: bool = False
 
 
 VARIANTS: Mapping[str, Variant] = {
     "truth": Variant("the grasps before they were perturbed", settings=None),
     "perturbed": Variant("where every variant starts", settings=None),
-    "geo": Variant("hand alone, Levenberg-Marquardt"),
-    "geo_hand_object": Variant("hand and object", settings=GeoSettings(move_object=True)),
-    "geo_adam": Variant("hand alone, Adam as the paper", solver="adam"),
-    "geo_predicted": Variant("contact guessed from the perturbed hand by distance", "guessed"),
-    "vanilla": Variant("fingertip anchors to the nearest point", "vanilla"),
-    "obman": Variant("ObMan's attraction and repulsion", "obman"),
+    "geo": Variant("oracle springs, hand alone, Levenberg-Marquardt"),
+    "geo_hand_object": Variant("oracle springs, hand and object", settings=GeoSettings(move_object=True)),
+    "geo_adam": Variant("oracle springs, hand alone, Adam as the paper", solver="adam"),
+    "geo_predicted": Variant("no oracle: contact guessed from the perturbed hand by distance", "guessed"),
+    "geo_from_truth": Variant("as geo, from the unperturbed grasps: where its own minimum lies", from_truth=True),
+    **{
+        f"vanilla_{w:g}": Variant(
+            f"no oracle: fingertip anchors to the nearest point, weight {w:g}", "vanilla", weight=w
+        )
+        for w in VANILLA_WEIGHTS
+    },
+    **{
+        f"obman_{w:g}": Variant(f"no oracle: ObMan's attraction and repulsion, weight {w:g}", "obman", weight=w)
+        for w in OBMAN_WEIGHTS
+    },
     "no_repulsion": Variant("without repulsion", settings=GeoSettings(repulsion=0.0)),
     "no_anatomy": Variant("without anatomy", settings=GeoSettings(anatomy=0.0)),
-    **{f"krpl_{k:g}": Variant(f"k_rpl = {k:g}", settings=GeoSettings(repulsion=k)) for k in SPRING_STRENGTHS},
+    "no_thin_walls": Variant("far sides of thin walls push, too", settings=GeoSettings(thin_walls=False)),
+    **{
+        f"krpl_{k:g}": Variant(
+            f"k_rpl = {k:g}, which is {k * GeoSettings().length:g} in the paper's metres",
+            settings=GeoSettings(repulsion=k),
+        )
+        for k in SPRING_STRENGTHS
+    },
 }
 MAIN = (
     "truth",
     "perturbed",
     "geo",
     "geo_hand_object",
-    "vanilla",
-    "obman",
+    "geo_adam",
+    "geo_from_truth",
     "geo_predicted",
+    *(f"vanilla_{w:g}" for w in VANILLA_WEIGHTS),
+    *(f"obman_{w:g}" for w in OBMAN_WEIGHTS),
     "no_repulsion",
     "no_anatomy",
+    "no_thin_walls",
 )
 
 
 @dataclass(frozen=True)
 class Asked:
-    """grasps: in all. per_object: of them on one object. simulated: of them that are dropped, on the first objects."""
+    """grasps: in all. per_object: of them on one object. simulated: of them that are dropped, spread over objects."""
 
     grasps: int = 500
     per_object: int = 5
@@ -97,13 +125,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Job:
-    """One object with perturbed grasps."""
+    """One object with perturbed grasps. simulated: of them that are dropped, the first ones."""
 
     object_model: ObjectModel
     solid: Solid
     truth: HandParams
     start: HandParams
-    simulated: bool
+    simulated: int
 
 
 class GeoEvaluation:
@@ -144,8 +172,12 @@ class GeoEvaluation:
         truth = own.hands.to(dtype=self.model.dtype)
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         start = perturbed(truth, self.model, self._noise, generator)
-        simulated = number * self.asked.per_object < self.asked.simulated
-        return Job(item, Solid.of(item), truth, start, simulated)
+        return Job(item, Solid.of(item), truth, start, self.simulated_of(number))
+
+    def simulated_of(self, number: int) -> int:
+        """Grasps on the `number`-th object that are dropped: all objects get the same, as nearly as can be."""
+        total, count = min(self.asked.simulated, self.asked.per_object * len(self.objects)), len(self.objects)
+        return (number + 1) * total // count - number * total // count
 
     def run(self, name: str, job: Job) -> dict[str, list[float]]:
         """Metrics of each grasp after a variant."""
@@ -169,7 +201,8 @@ class GeoEvaluation:
         }
         if job.simulated:
             with contextlib.suppress(MissingDependencyError):
-                result["displacement_cm"] = 1e2 * MujocoEngine(job.solid, self._faces).displacement(found)
+                engine = MujocoEngine(job.solid, self._faces)
+                result["displacement_cm"] = 1e2 * engine.displacement(found[: job.simulated])
         return {metric: [float(value) for value in values] for metric, values in result.items()}
 
     def _refined(self, name: str, job: Job) -> tuple[HandParams, np.ndarray]:
@@ -180,21 +213,51 @@ class GeoEvaluation:
         refiner = self._refiners[name]
         if variant.contact in ("vanilla", "obman"):
             contact: ContactTerms = (
-                VanillaContact(refiner.anchors, job.object_model, variant.settings)
+                VanillaContact(refiner.anchors, job.object_model, variant.settings, variant.weight)
                 if variant.contact == "vanilla"
-                else ObManContact(contact_zones(self.model), job.object_model, variant.settings)
+                else ObManContact(contact_zones(self.model), job.object_model, variant.settings, variant.weight)
             )
             energy = GraspingEnergy(self.model, job.start, job.object_model, contact, variant.settings)
             return energy.params(adam.descend(energy, GraspShift.none(job.start)).best), still
         springs: AttractiveSprings | None = None
         if variant.contact == "true":
             springs = refiner.springs_of(job.truth, job.object_model)
-        result = refiner.refine(job.start, job.object_model, springs)
+        start = job.truth if variant.from_truth else job.start
+        result = refiner.refine(start, job.object_model, springs)
         points = job.object_model.points.astype(np.float64)
         moved = (
             np.einsum("bij,nj->bni", result.T_start_object[:, :3, :3], points) + result.T_start_object[:, None, :3, 3]
         )
         return result.hands, np.linalg.norm(moved - points, axis=2).mean(axis=1)
+
+
+def is_measured(path: Path, dropped: int) -> bool:
+    """Whether nothing is left to measure of what `path` has: displacements are, where MuJoCo came later.
+
+    Args:
+        path: of `result_file`. dropped: `GeoEvaluation.simulated_of` the object.
+    """
+    if not path.is_file():
+        return False
+    return not dropped or not can_drop() or "displacement_cm" in json.loads(path.read_text())
+
+
+def can_drop() -> bool:
+    """Whether what displacements need is installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("mujoco", "pybullet"))
+
+
+def best_weights(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By baseline the row of its best weight: the least mean of PD, SIV and DD after / before."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        kind = VARIANTS[row["variant"]].contact
+        ratios = [row[name] for name in ("pd_ratio", "siv_ratio", "dd_ratio")]
+        if kind in ("vanilla", "obman") and None not in ratios:
+            mean = sum(ratios) / len(ratios)
+            if kind not in best or mean < best[kind]["mean_ratio"]:
+                best[kind] = {**row, "mean_ratio": mean}
+    return best
 
 
 def result_file(folder: Path, evaluation: GeoEvaluation, number: int, name: str) -> Path:
