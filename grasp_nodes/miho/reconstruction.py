@@ -22,7 +22,7 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
 from grasp_nodes.miho.pipeline import GraspInView, MihoPipeline
 from grasp_nodes.objects.model import ObjectModel
-from grasp_nodes.perception.evidence import Evidence, HandEvidence
+from grasp_nodes.perception.evidence import Evidence, HandEvidence, ObjectEvidence
 
 HAND_MARGIN = 0.12
 """Of the landmarks' extent: skin beyond them, on every side."""
@@ -36,11 +36,11 @@ class MihoReconstructor:
     """Reconstructs clips of one hand and one known object.
 
     Args:
-        perceiver: finds them in the images. hand_models: by side. object_models: by id; the first is the one.
+        perceiver: finds them in the images. hand_models: by side. object_models: the object by its id.
         pipeline: the networks, with GeO or without. window: frames that are perceived together.
 
     Raises:
-        InputError: no object.
+        InputError: no object, or more than one.
     """
 
     def __init__(
@@ -53,6 +53,11 @@ class MihoReconstructor:
     ) -> None:
         if not object_models:
             raise InputError("MIHO: needs to know the object; give its mesh with --object")
+        if len(object_models) > 1:
+            raise InputError(
+                f"MIHO: knows one hand and one object, got {', '.join(object_models)}; give one of them with --object, "
+                "or take --method homan"
+            )
         self._perceiver, self._hands, self._objects = perceiver, dict(hand_models), dict(object_models)
         self._pipeline, self._window = pipeline, window
         self._object_id = next(iter(object_models))
@@ -68,7 +73,9 @@ class MihoReconstructor:
             start = time.perf_counter()
             views = [self._view(frame, seen) for frame, seen in zip(window, evidence, strict=True)]
             seconds["miho_s"] = time.perf_counter() - start
-            states = clip_states(evidence, *self._tracks(views), self._hands, self._objects)
+            states = clip_states(
+                evidence, *self._tracks(views, [self._found(one) for one in evidence]), self._hands, self._objects
+            )
             refined = sum(view.refined for view in views if view is not None)
             yield WindowResult(first, states, {"seconds": seconds, "refined_frames": refined})
             first += len(window)
@@ -77,12 +84,18 @@ class MihoReconstructor:
         hand = next(iter(sorted(seen.hands, key=lambda one: -one.score)), None)
         if hand is None:
             return None
-        box = crop_box(hand, [one.box for one in seen.objects if one.object_id == self._object_id])
+        box = crop_box(hand, [one.box for one in self._found(seen)])
         side: Side = "left" if hand.side == "left" else "right"
         view = self._pipeline(frame.color, frame.camera, box, self._objects[self._object_id], side)
         return replace(view, score=float(hand.score))
 
-    def _tracks(self, views: Sequence[GraspInView | None]) -> tuple[list[HandTrack], list[ObjectTrack]]:
+    def _found(self, seen: Evidence) -> list[ObjectEvidence]:
+        return [one for one in seen.objects if one.object_id == self._object_id]
+
+    def _tracks(
+        self, views: Sequence[GraspInView | None], found: Sequence[Sequence[ObjectEvidence]]
+    ) -> tuple[list[HandTrack], list[ObjectTrack]]:
+        """An object that was not found in the image lies where the hand suggests: it is held, with a score of 0."""
         hands = []
         for number, (side, model) in enumerate(self._hands.items()):
             own = [view if view is not None and view.hands.side == side else None for view in views]
@@ -92,8 +105,9 @@ class MihoReconstructor:
                 hands.append(HandTrack(_joined(own, model), there, scores, ~there, number + 1))
         there = np.array([view is not None for view in views])
         poses = np.stack([np.eye(4) if view is None else view.T_camera_object for view in views])
-        scores = np.array([0.0 if view is None else view.score for view in views])
-        thing = ObjectTrack(self._object_id, poses, there, scores, np.full(len(views), np.nan), ~there)
+        seen = there & np.array([bool(one) for one in found])
+        scores = np.array([max((float(thing.score) for thing in one), default=0.0) for one in found])
+        thing = ObjectTrack(self._object_id, poses, seen, scores, np.full(len(views), np.nan), ~there)
         return hands, [thing]
 
 

@@ -285,6 +285,17 @@ def test_a_clip_gets_one_state_for_every_frame(hands: dict[Side, HandModel], bal
     )
 
 
+def test_an_object_that_is_not_found_is_held(hands: dict[Side, HandModel], ball: ObjectModel) -> None:
+    frames = [Frame(stamp, make_image(stamp), CAMERA) for stamp in range(4)]
+    reconstructor = MihoReconstructor(Perceiver(), hands, {"ball": ball}, MihoPipeline(hands, Saying()))
+    states = [state for window in reconstructor.reconstruct(iter(frames)) for state in window.states]
+    scores = [[thing.score for thing in state.objects] for state in states]
+    assert scores == [[pytest.approx(0.7)], [pytest.approx(0.7)], [], [0.0]]
+    assert states[3].hands[0].score == pytest.approx(0.9)
+    assert "ball" not in states[0].status_text
+    assert "ball" in states[3].status_text
+
+
 def _seen(frame: Frame) -> tuple[HandEvidence, list[np.ndarray]]:
     evidence = Perceiver().perceive([frame])[0].evidence
     return evidence.hands[0], [one.box for one in evidence.objects]
@@ -298,9 +309,11 @@ def test_the_crop_holds_hand_and_object() -> None:
     assert box[2] - box[0] == pytest.approx(box[3] - box[1])
 
 
-def test_an_object_is_needed(hands: dict[Side, HandModel]) -> None:
+def test_one_object_is_needed(hands: dict[Side, HandModel], ball: ObjectModel) -> None:
     with pytest.raises(InputError, match="--object"):
         MihoReconstructor(Perceiver(), hands, {}, MihoPipeline(hands, Saying()))
+    with pytest.raises(InputError, match="one object, got a, b"):
+        MihoReconstructor(Perceiver(), hands, {"a": ball, "b": ball}, MihoPipeline(hands, Saying()))
 
 
 def test_moving_with_the_object_is_what_hands_in_camera_means(hands: dict[Side, HandModel]) -> None:
