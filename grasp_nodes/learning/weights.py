@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -37,6 +38,9 @@ _CARD_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "hours": (int, float),
 }
 """Of the fields that are no objects."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -165,13 +169,16 @@ def find_weights(method: str, hand_fingerprint: str | None = None) -> Weights:
     """The weights of a method: of the folder that GRASP_NODES_WEIGHTS names if they are there, else the shipped ones.
 
     Raises:
-        MissingFileError: in neither place. InputError: as `read_weights`.
+        MissingFileError: in neither place, or there is no such folder. InputError: as `read_weights`.
     """
     named = os.environ.get(WEIGHTS_VARIABLE)
     if named:
         own = Path(named).expanduser() / f"{method}{SUFFIX}"
+        if not own.parent.is_dir():
+            raise MissingFileError(f"{WEIGHTS_VARIABLE}={named}: there is no such folder of weight files")
         if own.is_file():
             return read_weights(own, method, hand_fingerprint)
+        _log.info("%s=%s holds no %s; the shipped one is taken", WEIGHTS_VARIABLE, named, own.name)
     shipped = shipped_hashes()
     name = f"{method}{SUFFIX}"
     if name not in shipped:

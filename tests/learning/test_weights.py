@@ -211,6 +211,10 @@ def test_own_weights_come_before_shipped_ones(tmp_path, monkeypatch, file):
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(file.parent))
     assert find_weights("toy").card.seed == 4
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(shipped.parent / "nowhere"))
+    with pytest.raises(MissingFileError, match="nowhere: there is no such folder"):
+        find_weights("toy")
+    (shipped.parent / "nothing").mkdir()
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(shipped.parent / "nothing"))
     assert find_weights("toy").card.seed == 99
     with pytest.raises(MissingFileError, match=r"'unknown'.*toy\.safetensors.*grasp-nodes train unknown"):
         find_weights("unknown")
