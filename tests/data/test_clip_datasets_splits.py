@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grasp_nodes.data.clip_datasets.splits import dexycb_split, fhb_split
+from grasp_nodes.data.clip_datasets.splits import dexycb_split, fhb_split, ho3d_minus
 from grasp_nodes.errors import InputError
 
 SUBJECTS = ("20200709-subject-01", "20200813-subject-02", "20200820-subject-03", "20200928-subject-07")
@@ -54,6 +54,21 @@ def test_a_part_of_dexycb_cannot_be_divided(dexycb: Path, tmp_path: Path) -> Non
         dexycb_split(tmp_path, "train")
     with pytest.raises(InputError, match=r"expected s0, s1, s2 or s3"):
         dexycb_split(dexycb, "train", "s4")
+
+
+def test_frames_of_firm_grasps_are_those_of_the_paper(tmp_path: Path) -> None:
+    counts = {"SM1": 890, "MPM10": 700, "MPM14": 687, "SB13": 1700, "AP10": 5}
+    for name, count in counts.items():
+        (tmp_path / "evaluation" / name / "rgb").mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / "evaluation" / name / "rgb" / f"{number:04d}.png").touch()
+    (tmp_path / "train" / "SB11" / "rgb").mkdir(parents=True)
+    found = ho3d_minus(tmp_path)
+    lengths = {name.split("/")[1]: len(numbers) for name, numbers in found.items()}
+    assert lengths == {"SM1": 890, "MPM10": 522, "MPM14": 522, "SB13": 1288}
+    assert (lengths["SM1"] + 5 * lengths["MPM10"] + 2 * lengths["SB13"]) == 6076
+    assert {29, 451, 584, 686}.isdisjoint(found["evaluation/MPM10"])
+    assert {30, 450, 585, 685} <= set(found["evaluation/MPM10"])
 
 
 def test_fhb_is_divided_by_subject(tmp_path: Path) -> None:
