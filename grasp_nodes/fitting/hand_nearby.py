@@ -49,6 +49,11 @@ class DistanceBelief:
     spread: np.ndarray
 
 
+def nothing_believed(count: int) -> DistanceBelief:
+    """Of T frames."""
+    return DistanceBelief(np.full(count, np.nan), np.full(count, np.inf))
+
+
 def hand_paths(hands: Sequence[HandTrack], hand_models: Mapping[Side, HandModel]) -> list[HandPath]:
     """Paths of tracks; sides without a model are left out."""
     answer = []

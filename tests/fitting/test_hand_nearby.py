@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from grasp_nodes.fitting.hand_nearby import REACH, SIZE_SPREAD, DistanceBelief, HandPath, believed_distance
+from grasp_nodes.fitting.object_motions import masks_know_better
 from grasp_nodes.fitting.pose_solver import DistancePrior, PosePrior, prior_cost
 from grasp_nodes.geometry.camera import CameraModel
 
@@ -92,3 +93,17 @@ def test_gradient_of_a_pose_with_a_distance(z: float) -> None:
         above, below = prior_cost(prior, np.eye(3), centre + move), prior_cost(prior, np.eye(3), centre - move)
         assert (above[0] - below[0]) / (2 * step) == pytest.approx(2 * gradient[axis], abs=1e-6)
         np.testing.assert_allclose((above[2] - below[2]) / (2 * step), normal[axis], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("free", "believed", "better"),
+    [(0.97, 0.93, True), (0.97, 0.96, False), (0.91, 0.7, False), (0.96, np.nan, True), (np.nan, 0.9, False)],
+)
+def test_only_masks_that_are_explained_nearly_whole_overrule_a_hand(free: float, believed: float, better: bool) -> None:
+    assert masks_know_better(np.full(4, free), np.full(4, believed), np.ones(4)) == better
+
+
+def test_frames_that_say_nothing_do_not_overrule_a_hand() -> None:
+    free, believed = np.array([0.97, 0.97, 0.5]), np.array([0.8, 0.8, 0.9])
+    assert masks_know_better(free, believed, np.array([1.0, 1.0, 0.0]))
+    assert not masks_know_better(free, believed, np.zeros(3))
