@@ -46,10 +46,11 @@ COMPARED = tuple(one for one in COLUMNS if one[0] in (
     "hand_mm", "penetration_mm", "volume_cm3", "disjointedness_mm", "displacement_cm", "anatomy"
 ))  # fmt: skip
 ORACLE = (
-    "**Oracle.** `geo`, `geo_hand_object`, `geo_adam`, `no_*` and `krpl_*` are given the springs that CPF annotates at the "
-    "*unperturbed* grasp: they know where on the object each finger belongs. `geo_predicted`, `vanilla_*` and `obman_*` "
-    "see the perturbed hand alone. `geo_from_truth` starts at the unperturbed grasp with its own springs: what it moves "
-    "is how far GeO's minimum lies from the truth. Each baseline is tried with several weights and compared at its best."
+    "**Oracle.** `geo`, `geo_hand_object`, `geo_adam`, `no_*` and `krpl_*` are given the springs that CPF annotates at "
+    "the *unperturbed* grasp: they know where on the object each finger belongs. `geo_predicted`, `vanilla_*` and "
+    "`obman_*` see the perturbed hand alone. `geo_from_truth` starts at the unperturbed grasp with its own springs: "
+    "what it moves is how far GeO's minimum lies from the truth. Each baseline is tried with several weights and "
+    "compared at its best."
 )
 PAPER = (
     "| paper, Table 1 (HO3Dv1+) | HE | OE | PD | SIV | DD | SD mm |\n|---|---|---|---|---|---|---|\n"

@@ -48,7 +48,7 @@ METRICS = ("hand_mm", "object_mm", "penetration_mm", "volume_cm3", "disjointedne
 FORMAT = 2
 SPRING_STRENGTHS = (2e-4, 6e-4, 1e-3, 1.4e-3, 2e-3, 4e-3, 8e-3)
 """k_rpl of the paper's Table 5."""
-VANILLA_WEIGHTS = (30.0, 120.0, 480.0, 1920.0)
+VANILLA_WEIGHTS = (2.0, 8.0, 30.0, 120.0, 480.0, 1920.0)
 OBMAN_WEIGHTS = (300.0, 1200.0, 4800.0, 12000.0, 48000.0)
 """The paper gives none: each baseline is compared at its best."""
 
