@@ -9,7 +9,8 @@ With a length scale l of 1 m this is the paper's equation 2 as its authors relea
 which the spring acts the force changes by 4 %, so that it is a constant push and not the exponential of the paper's
 figure 12, which is to be felt inside the object and negligible at 20 mm. Here l is `LENGTH_SCALE`. The force *at the
 surface* is k whatever l is: k = 1e-3 keeps the meaning that it has in the paper's table 5, a single spring pair of
-attraction 1 rests about k / 1 = 1 mm outside of the surface.
+attraction 1 rests about k / 1 = 1 mm outside of the surface. That is of the springs as they stand here, in metres. GeO
+divides attraction by the square of its unit of length and repulsion by the unit: with 10 mm its k acts as k / 100.
 """
 
 from __future__ import annotations
