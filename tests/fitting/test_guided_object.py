@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import open3d
@@ -14,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from grasp_nodes.fitting.guided_following import GuidedFollower
 from grasp_nodes.fitting.guided_object import initialise_guided_object, palm_poses
-from grasp_nodes.fitting.object_choice import things_off_table
+from grasp_nodes.fitting.object_choice import SameSurface, things_off_table
 from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.predicted_object import Scene, predict, read_scenes, sight_by_depth
 from grasp_nodes.fitting.skin_or_object import HandObjectColors, relabelled
@@ -23,6 +24,7 @@ from grasp_nodes.fitting.tracks import HandTrack
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
+from grasp_nodes.objects.loading import load_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.color_model import ColorModel, color_cells
 from grasp_nodes.perception.evidence import HIDING, Evidence, HandEvidence, ObjectEvidence, ObservedFrame
@@ -231,6 +233,61 @@ def test_things_off_the_table_are_separate(bracket):
     for mask in (own == depth, other == depth):
         assert max(overlap(thing, mask) for thing in things) > 0.9
     assert not any(thing[5, 160] for thing in things)
+
+
+def test_a_ball_in_patchy_depth_wins_over_what_shows_only_through_gaps(cache):
+    """Noisy stereo: half of the ball is not measured; slivers behind an unmeasured wall fit a ball exactly."""
+    model = load_object("sphere:0.08", "ball")
+    generator = np.random.default_rng(0)
+    frames, poses = [], []
+    for index in range(4):
+        pose, behind = np.eye(4), np.eye(4)
+        pose[:3, 3] = -0.1 + 0.01 * index, -0.06, 0.6
+        behind[:3, 3] = 0.22 + 0.01 * index, -0.12, 0.8
+        near, far = (cast(model.vertices, model.faces, each) for each in (pose, behind))
+        depth = np.minimum(near, table_depth())
+        patchy = np.kron(generator.random((40, 54)) < 0.4, np.ones((6, 6)))[:240, :320] > 0
+        # Depth of the ball is off by more than its noise in a few patches, as of stereo at slanted surfaces.
+        depth = np.where(np.isfinite(near) & patchy, 0.0, depth)
+        wrong = np.kron(generator.random((40, 54)) < 0.12, np.ones((6, 6)))[:240, :320] > 0
+        depth = np.where(np.isfinite(near) & wrong, depth + 0.08 * (depth > 0), depth)
+        window = np.isfinite(far)
+        rows = np.arange(240)[:, None]
+        sliver = window & (rows > np.flatnonzero(window.any(axis=1)).min() + 8)
+        depth = np.where(window, np.where(sliver, 0.0, far), depth)
+        frame = frame_of(index, depth, [])
+        frames.append(replace(frame, depth=np.where(depth > 0, frame.depth, 0.0).astype(np.float32)))
+        poses.append(pose)
+    track, _ = initialise_guided_object(model, frames)
+    assert track.seen.all()
+    apart = np.linalg.norm(track.T_camera_object[:, :3, 3] - np.array(poses)[:, :3, 3], axis=1)
+    assert apart.max() < 0.01
+
+
+def test_turned_copies_of_a_ball_are_one_and_those_of_a_bracket_are_not(bracket):
+    ball = load_object("sphere:0.1", "ball")
+    here, turned = Rotation.identity(), Rotation.from_rotvec([1.0, 0.7, -0.4])
+    for model, alike in ((ball, True), (bracket, False)):
+        same = SameSurface(make_solver_mesh(model))
+        assert same.is_ball is alike
+        assert same((here.as_matrix(), np.zeros(3)), (turned.as_matrix(), np.zeros(3))) is alike
+        assert not same((here.as_matrix(), np.zeros(3)), (here.as_matrix(), np.array([0.0, 0.0, 0.3])))
+
+
+def test_noisy_depth_with_hundreds_of_pieces_gives_few_things_the_largest_among_them():
+    generator = np.random.default_rng(1)
+    depth, raised = np.full((240, 320), 0.6, np.float32), np.zeros((240, 320), bool)
+    for y in range(6, 230, 16):
+        for x in range(6, 310, 16):
+            raised[y : y + 12, x : x + 12] = True
+            depth[y : y + 12, x : x + 12] = generator.uniform(0.5, 0.7)
+    raised[100:160, 100:160], depth[100:160, 100:160] = True, 0.55
+    scene = Scene(CAMERA, depth, raised, np.zeros_like(raised))
+    things = things_off_table(scene, 0.25)
+    assert 1 <= len(things) <= 12
+    block = np.zeros_like(raised)
+    block[100:160, 100:160] = True
+    assert max(overlap(thing, block) for thing in things) > 0.9
 
 
 def test_colours_give_a_sleeved_fingertip_to_the_hand_and_the_object_back():
