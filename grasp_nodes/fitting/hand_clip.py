@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.doubted_depth import distance_factor
 from grasp_nodes.fitting.hand_configuration import between, configurations_of, params_of
 from grasp_nodes.fitting.hand_fit import HandFitOptions
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration
@@ -20,10 +22,22 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS, Side
 from grasp_nodes.perception.evidence import HandEvidence, ObservedFrame
 
+logger = logging.getLogger(__name__)
+
 DOUBT_COST = 25.0
 """Mean cost from which the other side is tried as well."""
 UNFOUND_COST = 100.0
-"""Cost of a frame in which a hand of the wrong side is not found, when sides are compared."""
+"""Cost of a frame in which a hand is not found, when sides are compared, and the most that a frame may cost there: a
+side that is found badly is no worse than one that is not found at all."""
+SIDE_FLOOR = 0.02
+"""Least probability of a side; a landmark network that is surer than this is mistaken as a whole, not by chance."""
+SURE_LANDMARKS = 0.9
+"""Score of landmarks of a hand that is there and in plain view."""
+EXPLAINED_ERROR = 0.02
+"""m, across the rays, about a finger's width: a hand farther from landmarks than this is not the one they are of."""
+EXPLAINED_SHARE, CLEARLY_MORE = 0.7, 0.25
+"""Share of the frames with sure landmarks in which a hand that was followed by depth has to explain them. Where it does
+not, and one that ignores depth does in so much more of them, the depth is not of the hand."""
 LANDMARK_SCALE = 0.04
 """m; landmark error at which the score has fallen to 1 / e."""
 NO_LANDMARKS_SCORE = 0.6
@@ -78,13 +92,27 @@ def initialise_hands(
         earlier = before.get(track_id)
         sides = _sides(hands) if earlier is None else [earlier.params.side]
         best: _Follower | None = None
+        doubted: list[HandView | None] | None = None
         # Without depth a hand of the wrong side explains its landmarks as well: the vote decides.
         measured = any(view is not None and view.observation.has_depth for view in views)
         for side in sides if measured else sides[:1]:
             if side in hand_models and (best is None or best.cost > DOUBT_COST):
                 follower = _Follower(hand_models[side], views, earlier, options)
-                best = follower if best is None or follower.cost < best.cost else best
+                if best is None or follower.cost + _doubt(hands, side) < best.cost + _doubt(hands, best.side):
+                    best = follower
+        if measured and best is not None and best.explained < EXPLAINED_SHARE and sides[0] in hand_models:
+            unmeasured = hand_views(frames, hands, False, options.min_score)
+            other = _Follower(hand_models[sides[0]], unmeasured, earlier, options)
+            if other.explained >= best.explained + CLEARLY_MORE:
+                logger.info(
+                    "hand %d is followed without depth, which contradicts its landmarks: with depth it explains them "
+                    "in %.0f %% of the frames, without in %.0f %%",
+                    *(track_id, 100 * best.explained, 100 * other.explained),
+                )
+                best, views, doubted = other, unmeasured, views
         followed = None if best is None else best.finished()
+        if doubted is not None and followed is not None and earlier is None:
+            followed = followed.scaled(doubted, options.fit.size_spread)
         if followed is not None and followed.found:
             tracks.append(followed.track(views, track_id, options))
     return tracks
@@ -103,6 +131,16 @@ def _sides(hands: Sequence[HandEvidence | None]) -> list[Side]:
     return ["left", "right"] if votes["left"] > votes["right"] else ["right", "left"]
 
 
+def _doubt(hands: Sequence[HandEvidence | None], side: Side) -> float:
+    """Mean cost of a side by what the landmark network believes of each frame."""
+    chances = [
+        hand.side_score if hand.side == side else 1.0 - hand.side_score
+        for hand in hands
+        if hand is not None and hand.side != "unknown"
+    ]
+    return float(-np.log(np.clip(chances, SIDE_FLOOR, 1.0)).mean()) if chances else 0.0
+
+
 @dataclass(frozen=True)
 class _Followed:
     """A hand of one side in the frames in which it was found."""
@@ -111,6 +149,20 @@ class _Followed:
     betas: np.ndarray
     size: float
     found: dict[int, FrameFit]
+
+    def scaled(self, views: Sequence[HandView | None], size_spread: float) -> _Followed:
+        """As far as depth says that was ignored; the hand grows as much, so that its image stays.
+
+        Args:
+            views: with depth. size_spread: relative, of hands.
+        """
+        places = {row: fit.configuration for row, fit in self.found.items()}
+        factor = distance_factor(self.skeleton, places, views, size_spread)
+        found = {
+            row: replace(fit, configuration=place._replace(wrist=factor * place.wrist, scale=factor * place.scale))
+            for (row, fit), place in zip(self.found.items(), places.values(), strict=True)
+        }
+        return replace(self, size=factor * self.size, found=found)
 
     def track(self, views: Sequence[HandView | None], track_id: int, options: HandClipOptions) -> HandTrack:
         """All frames: those between are interpolated."""
@@ -144,6 +196,7 @@ class _Follower:
     def __init__(
         self, model: HandModel, views: Sequence[HandView | None], before: HandTrack | None, options: HandClipOptions
     ) -> None:
+        self.side: Side = model.side
         self._views = views
         self._betas = np.zeros(NUM_BETAS) if before is None else before.params.betas[0].double().cpu().numpy()
         self._skeleton = make_hand_skeleton(model, betas=self._betas)
@@ -154,6 +207,12 @@ class _Follower:
         size = None if before is None else float(before.params.scale[0])
         measured = any(view is not None and view.observation.has_depth for view in views)
         reader = None if measured else load_landmark_reader()
+        if reader is not None and model.side == "right" and reader.hand_fingerprint not in ("", model.fingerprint):
+            logger.info(
+                "the landmark reader was trained with another hand (%s) than this one (%s): it reads as well as they "
+                "are alike",
+                *(reader.hand_fingerprint[:12], model.fingerprint[:12]),
+            )
         self._fitter = HandTrackFitter(self._skeleton, options.fit, size, reader)
         if not measured:
             self._fitter.learn_doubt(views)
@@ -164,11 +223,22 @@ class _Follower:
     def cost(self) -> float:
         """Mean over the frames that show anything."""
         costs = [
-            self._found[row].cost if row in self._found else UNFOUND_COST
+            min(self._found[row].cost, UNFOUND_COST) if row in self._found else UNFOUND_COST
             for row, view in enumerate(self._views)
             if view is not None and not view.is_blind
         ]
         return float(np.mean(costs)) if costs else 0.0
+
+    @property
+    def explained(self) -> float:
+        """Share of the frames with sure landmarks in which the hand has them; 1 where there are none."""
+        near = [
+            row in self._found
+            and landmark_error(self._skeleton, self._found[row].configuration, view.choices[0]) < EXPLAINED_ERROR
+            for row, view in enumerate(self._views)
+            if view is not None and view.choices and view.score >= SURE_LANDMARKS and row not in self._given
+        ]
+        return float(np.mean(near)) if near else 1.0
 
     def finished(self) -> _Followed:
         """The size from all frames, backward as well, and every frame between its neighbours."""

@@ -106,7 +106,8 @@ class LandmarkReader:
     """A few networks of three layers, whose answers are averaged.
 
     names: of the D angles. mean, spread: (F,), of the features. layers: of each network its matrices and offsets.
-    angle_mean, angle_spread: (D,), rad, of the angles. correlation: (D, D), of their errors.
+    angle_mean, angle_spread: (D,), rad, of the angles. correlation: (D, D), of their errors. hand_fingerprint: of the
+    right hand's model that it was trained with, "" = not known.
     """
 
     names: tuple[str, ...]
@@ -116,6 +117,7 @@ class LandmarkReader:
     angle_spread: np.ndarray
     correlation: np.ndarray
     layers: tuple[tuple[np.ndarray, ...], ...]
+    hand_fingerprint: str = ""
 
     def read(
         self, skeleton: HandSkeleton, rays: np.ndarray, relative: np.ndarray | None, score: float
@@ -124,7 +126,16 @@ class LandmarkReader:
 
         Args:
             skeleton: tells side and angles. rays, relative, score: as `canonical_landmarks`, of the hand's own side.
+
+        Raises:
+            InputError: the hand bends by other angles than those that were learned.
         """
+        if skeleton.dofs.names != self.names:
+            raise InputError(
+                f"landmark reader: its angles are {len(self.names)} ({', '.join(self.names[:3])}, ...), the hand's are "
+                f"{len(skeleton.dofs.names)} ({', '.join(skeleton.dofs.names[:3])}, ...); train one for this hand by "
+                "'grasp-nodes train landmark-reader'"
+            )
         mirrored = skeleton.side == "left"
         if mirrored:
             rays = rays * [-1.0, 1.0]
@@ -227,4 +238,5 @@ def load_landmark_reader(path: Path = READER_FILE) -> LandmarkReader:
         angle_spread=numbers["angle_spread"],
         correlation=numbers["correlation"],
         layers=layers,
+        hand_fingerprint=str(arrays.get("hand_fingerprint", "")),
     )

@@ -7,10 +7,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from grasp_nodes.fitting import hand_clip
+from grasp_nodes.fitting.doubted_depth import distance_factor
 from grasp_nodes.fitting.hand_clip import initialise_hands
 from grasp_nodes.fitting.hand_configuration import between, configurations_of, params_of
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints, pose_vertices
 from grasp_nodes.fitting.hand_skeleton import make_hand_skeleton
+from grasp_nodes.fitting.hand_views import hand_views
+from grasp_nodes.fitting.landmark_reading import load_landmark_reader
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.perception.boxes import box_of_points
@@ -175,6 +179,43 @@ def test_depth_tells_the_side_against_the_vote():
     assert errors_mm(track, truth).max() < 8.0
 
 
+def bled(frames, reach):
+    """Depth that runs off by `reach` (m) over the hand's height, more in every second frame, and is of no hand."""
+    bad = []
+    for index, frame in enumerate(frames):
+        mask = frame.evidence.hands[0].mask
+        rows = np.nonzero(mask)[0]
+        slope = (np.arange(len(mask)) - rows.mean()) / np.ptp(rows) * reach * (1 + index % 2)
+        middle = np.median(frame.depth[mask])
+        bad.append(replace(frame, depth=np.where(mask, middle + slope[:, None], 0).astype(np.float32)))
+    return bad
+
+
+def test_depth_that_is_not_of_the_hand_does_not_win_over_sure_landmarks(caplog):
+    frames, truth = clip(8)
+    with caplog.at_level("INFO", logger="grasp_nodes.fitting.hand_clip"):
+        (track,) = initialise_hands(MODELS, bled(frames, 0.25))
+    assert "followed without depth" in caplog.text
+    assert track.params.side == "right"
+    assert track.seen.all()
+    assert errors_mm(track, truth).max() < 70.0
+
+
+def test_depth_of_the_hand_is_not_doubted(caplog):
+    with caplog.at_level("INFO", logger="grasp_nodes.fitting.hand_clip"):
+        initialise_hands(MODELS, clip(6)[0])
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("farther", "spread", "expected"), [(1.08, 0.06, 1.04), (1.08, 0.0, 1.0), (1.5, 0.06, 1.0)])
+def test_doubted_depth_tells_size_as_far_as_hands_differ(farther, spread, expected):
+    frames, _ = clip(5)
+    hands = [next(iter(frame.evidence.hands)) for frame in frames]
+    views = hand_views([replace(frame, depth=farther * frame.depth) for frame in frames], hands, True, 0.5)
+    found = {row: true_hand(row * STEP * 1e-9) for row in range(5)}
+    assert distance_factor(SKELETONS["right"], found, views, spread) == pytest.approx(expected, abs=0.004)
+
+
 def test_single_frames_of_the_wrong_side_do_not_matter():
     frames, _ = clip(8, depth=False)
     frames[2] = changed(frames[2], side="left")
@@ -219,6 +260,14 @@ def test_the_next_window_keeps_size_side_and_answers():
     assert float(second.params.scale[0]) == float(first.params.scale[0])
     np.testing.assert_allclose(second.params.transl[:3], overlap.params.transl, atol=1e-5)
     assert errors_mm(second, truth[5:]).max() < 7.0
+
+
+def test_a_reader_of_another_hand_is_named(caplog, monkeypatch):
+    reader = replace(load_landmark_reader(), hand_fingerprint="f" * 64)
+    monkeypatch.setattr(hand_clip, "load_landmark_reader", lambda: reader)
+    with caplog.at_level("INFO", logger="grasp_nodes.fitting.hand_clip"):
+        initialise_hands(MODELS, clip(2, depth=False)[0])
+    assert "another hand (ffffffffffff)" in caplog.text
 
 
 def test_two_hands_are_two_tracks():

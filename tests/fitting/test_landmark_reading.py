@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,13 @@ def test_the_network_is_what_torch_computes():
     np.testing.assert_allclose(rotation, rotation_of_columns(expected[:6]), atol=1e-9)
     np.testing.assert_allclose(angles, expected[6:27] * reader.angle_spread + reader.angle_mean, atol=1e-9)
     assert log_size == pytest.approx(-3.0 + expected[-1])
+
+
+def test_a_hand_that_bends_by_other_angles_is_refused():
+    reader = load_landmark_reader()
+    _, rays, relative = seen()
+    with pytest.raises(InputError, match="angles"):
+        replace(reader, names=reader.names[1:]).read(SKELETONS["right"], rays, relative, 0.9)
 
 
 def test_other_files_are_refused(tmp_path):
