@@ -15,7 +15,7 @@ from grasp_nodes.fitting.homan import losses
 from grasp_nodes.fitting.homan.descent import Descent, descend
 from grasp_nodes.fitting.homan.joint_fit import JointFit, JointFitSettings, JointFitter
 from grasp_nodes.fitting.homan.losses import contact_zones
-from grasp_nodes.fitting.homan.objective import Objective
+from grasp_nodes.fitting.homan.objective import Objective, frame_gaps
 from grasp_nodes.fitting.homan.observation import read_images
 from grasp_nodes.fitting.homan.proxies import make_proxy
 from grasp_nodes.fitting.homan.variables import CENTER_JOINT, ClipVariables
@@ -258,6 +258,29 @@ class TestObjective:
         found = terms.terms(variables.initial, False)["smooth"]
         assert float(found) == pytest.approx(float(expected), rel=1e-3)
 
+    @pytest.mark.parametrize(("order", "per_frame"), [(1, (1 + 3 + 1 + 2 + 1) / 5 * 0.006**2), (2, 0.0)])
+    def test_constant_velocity_is_as_smooth_where_frames_are_missing(
+        self, models: dict[Side, HandModel], block: ObjectModel, order: int, per_frame: float
+    ) -> None:
+        shown = np.array([0, 1, 4, 5, 7, 8])
+        item = object_track(models, hand_track(models), block)
+        poses = np.tile(item.T_camera_object[0], (FRAMES, 1, 1))
+        poses[:, 0, 3] += 0.006 * shown
+        item = replace(item, T_camera_object=poses)
+        frames = [
+            replace(frame, evidence=replace(frame.evidence, stamp=int(row * 1e9 / 30)))
+            for frame, row in zip(observe(models, [], [item], block), shown, strict=True)
+        ]
+        variables = ClipVariables([], [item], models)
+        settings = JointFitSettings(smooth=1.0, smooth_order=order)
+        objective = Objective(variables, frames, read_images(frames, False), models, [make_proxy(block)], settings)
+        found = objective.terms(variables.initial, False)["smooth"]
+        assert float(found) == pytest.approx(per_frame, rel=1e-3, abs=1e-10)
+
+    def test_frames_without_time_are_one_step_apart(self) -> None:
+        assert frame_gaps(np.zeros(3, np.int64)).tolist() == [1.0, 1.0]
+        assert frame_gaps(np.array([0, 10**9], np.int64)).tolist() == [30.0]
+
     def test_gradient_is_that_of_finite_differences(self, models: dict[Side, HandModel], block: ObjectModel) -> None:
         hand = hand_track(models)
         item = object_track(models, hand, block, gap=-0.004)
@@ -493,6 +516,23 @@ def apart(models: dict[Side, HandModel], hands: list[HandTrack] | tuple[HandTrac
 
 
 class TestDescent:
+    def test_gradient_without_any_finite_number_is_warned_of_once(
+        self, models: dict[Side, HandModel], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        variables = ClipVariables([hand_track(models)], [], models)
+        state = Descent.start(variables, torch.zeros(FRAMES, dtype=torch.bool), False)
+        with caplog.at_level("WARNING"):
+            descend(
+                state,
+                variables,
+                lambda vector: {"sick": (vector * torch.nan).sum()},
+                lambda _: None,
+                5,
+                JointFitSettings(),
+            )
+        assert [record.message.split(":")[0] for record in caplog.records] == ["joint fit"]
+        torch.testing.assert_close(state.vector, variables.initial)
+
     def test_frame_whose_gradient_is_not_finite_goes_back_and_the_others_go_on(
         self, models: dict[Side, HandModel], block: ObjectModel
     ) -> None:

@@ -1,7 +1,12 @@
-"""Adam on the vector of a clip's unknowns, with falling rates, the best state kept, and sick frames taken out."""
+"""Adam on the vector of a clip's unknowns, with falling rates, and sick frames taken out.
+
+A pass ends at its last state, or, where that is worse, at the best one since matches were last renewed: losses with
+different matches are not comparable.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +15,8 @@ from torch import Tensor
 
 from grasp_nodes.fitting.homan.settings import JointFitSettings
 from grasp_nodes.fitting.homan.variables import SHARED, ClipVariables, Kind
+
+logger = logging.getLogger(__name__)
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 PLATEAU = 0.01
@@ -25,13 +32,14 @@ class Descent:
     """State of the descent from pass to pass.
 
     vector: (N,). frozen: (N,) bool, unknowns that are kept. diverged: (tracks, T) bool.
-    losses: course of every term and of the total, one number per step.
+    losses: course of every term and of the total, one number per step. warned: of a gradient without any finite number.
     """
 
     vector: Tensor
     frozen: Tensor
     diverged: Tensor
     losses: dict[str, list[float]]
+    warned: bool = False
 
     @classmethod
     def start(cls, variables: ClipVariables, anchored: Tensor, scale_free: bool) -> Descent:
@@ -133,7 +141,14 @@ def _take_out_sick(state: Descent, variables: ClipVariables, gradient: Tensor) -
         if not sick.any():
             return True
         if sick[~state.frozen].all():
-            return False  # no frame is to blame alone: this step moves nothing
+            # No frame is to blame alone: this step moves nothing.
+            if not state.warned:
+                logger.warning(
+                    "joint fit: the gradient is not finite in any frame; such steps move nothing, and where all are, "
+                    "the tracks stay as they began"
+                )
+                state.warned = True
+            return False
     _take_out(state, variables, sick)
     return False
 

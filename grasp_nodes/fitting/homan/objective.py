@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grasp_nodes.fitting.hand_fit import FRAME_TIME
 from grasp_nodes.fitting.homan import losses
 from grasp_nodes.fitting.homan.depth_term import (
     find_seen_through,
@@ -30,6 +31,9 @@ from grasp_nodes.fitting.homan.variables import ClipVariables, HandUnknowns, Obj
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.perception.evidence import ObservedFrame
+
+SHORTEST_STEP = 1e-3
+"""s; frames whose stamps are nearer count as having none."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class Objective:
         self._overlap: dict[tuple[int, int], Tensor] = {}
         self._hand_pairs: dict[tuple[int, int], Tensor] = {}
         self._object_pairs: dict[tuple[int, int], Tensor] = {}
+        self._gaps = frame_gaps(np.array([frame.evidence.stamp for frame in frames], np.int64))
         self._hand_units = [losses.collision_unit(local[0]) for local in posed.local]
         self.renew(variables.initial)
 
@@ -293,7 +298,20 @@ class Objective:
                     found.setdefault("collision", []).append(error)
 
     def _smoothness(self, points: Tensor) -> Tensor:
-        return losses.smoothness_loss(points if self._settings.smooth_order == 1 else points[1:] - points[:-1])
+        if self._settings.smooth_order == 1:
+            return losses.smoothness_loss(points, self._gaps)
+        velocities = (points[1:] - points[:-1]) / self._gaps[:, None, None]
+        return losses.smoothness_loss(velocities, 0.5 * (self._gaps[1:] + self._gaps[:-1]))
+
+
+def frame_gaps(stamps: np.ndarray) -> Tensor:
+    """(T - 1,) float32: time steps between T frames in units of 1/30 s, what the weights of `smooth` are for.
+
+    Args:
+        stamps: (T,) int64, ns; steps under a millisecond are no camera's, and count as 1.
+    """
+    steps = np.diff(stamps) * 1e-9 / FRAME_TIME
+    return torch.from_numpy(np.where(steps * FRAME_TIME > SHORTEST_STEP, steps, 1.0).astype(np.float32))
 
 
 def _moved(points: Tensor, initial: Tensor, weights: Tensor) -> Tensor:
