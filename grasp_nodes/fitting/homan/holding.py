@@ -3,6 +3,9 @@
 Colour tells the distance of a hand badly and that of an object of known size well. HOMan's centroid term draws the two
 together, but a palm's width apart; its local term says that they touch, but only of what is a centimetre away already.
 This term is between the two, and is not in the paper.
+
+Motion is that in the camera's frame: where the camera itself moves, everything seems held that a hand is in front of.
+For such clips set the weight ``holding`` of `JointFitSettings` to 0.
 """
 
 from __future__ import annotations
