@@ -124,10 +124,10 @@ class StreamingFitter(FrameFitter):
     def _learn_grips(self, fresh: set[tuple[int, Side] | None]) -> None:
         """Note how each hand that touches the object lies to it."""
         assert self._object is not None
-        if self._object.score < GRIP_SCORE:
-            return
         pose, before = self._object.T_camera_object, self._grips
         self._grips = {}
+        if self._object.score < GRIP_SCORE:
+            return
         for key in self._hands:
             if key in fresh and self._touches(key, pose):
                 frames = before[key].frames + 1 if key in before else 1

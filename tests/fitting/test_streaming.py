@@ -199,6 +199,16 @@ def test_object_that_cannot_be_seen_moves_with_the_hand_that_holds_it(ball, hand
     assert apart[10] < 0.008
 
 
+def test_holding_is_counted_anew_after_a_pose_that_tells_nothing(ball, hands, skeleton):
+    fitter = StreamingFitter(ball, hands)
+    for t in range(5):
+        fitter.update(*frame(skeleton, t, ball_at=ball_in_hand(skeleton, t)))
+    assert [grip.frames for grip in fitter._grips.values()] == [5]
+    fitter._object = replace(fitter._object, score=0.3)
+    fitter._learn_grips(set(fitter._hands))
+    assert not fitter._grips
+
+
 def test_object_that_is_only_near_stays_where_it_was(ball, hands, skeleton):
     fitter = StreamingFitter(ball, hands)
     resting = np.array([0.1, -0.05, 0.55])
