@@ -4,9 +4,9 @@ Three kinds. Grasps: hands of the open grasps, closed or on the way there, with 
 sides, often hidden by what they hold. Free hands: gestures, every finger on its own. Hidden hands: grasps behind
 something that leaves little of them.
 
-The benchmark's clips are rendered by other code, but out of the same set of grasps. No view shows an object, nor any
-grasp on it, that a clip of the judge (seed 0) or of the seed that constants are chosen on holds: `BENCHMARK_OBJECTS`.
-Other objects of those clips are not in the published set at all.
+The benchmark's clips have motions, cameras and looks of their own, but the same code shades them, and they hold objects
+of the same set of grasps. No view shows an object, nor any grasp on it, that a clip of the judge (seed 0) or of the
+seed that constants are chosen on holds: `BENCHMARK_OBJECTS`. Other objects of those clips are not published at all.
 """
 
 from __future__ import annotations

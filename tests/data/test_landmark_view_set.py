@@ -7,6 +7,8 @@ import pytest
 
 from grasp_nodes.cli.training_landmark_reader import ReaderData
 from grasp_nodes.data import landmark_view_set, landmark_views
+from grasp_nodes.data.benchmark_clips import clip_requests
+from grasp_nodes.data.benchmark_search import find_plan
 from grasp_nodes.data.drawn_landmarks import drawn_view
 from grasp_nodes.data.finger_postures import APART, free_posture
 from grasp_nodes.data.landmark_reading_training import ReaderTraining
@@ -79,6 +81,11 @@ def test_objects_of_the_benchmark_are_never_shown(monkeypatch):
     monkeypatch.setattr(landmark_views, "BENCHMARK_OBJECTS", frozenset(held))
     monkeypatch.setattr(landmark_views, "replace", pytest.fail)  # nothing is posed
     assert all(studio.view(number, kind) is None for number in range(3) for kind in ("grasp", "free", "hidden"))
+
+
+def test_objects_of_the_benchmark_are_those_of_its_plan():
+    """A plan takes seconds: one stands for all, and changes with whatever changes the clips' objects."""
+    assert find_plan(clip_requests(12, 1)[11]).object_name in BENCHMARK_OBJECTS
 
 
 def test_the_shipped_reader_was_made_with_the_defaults_of_the_command():
