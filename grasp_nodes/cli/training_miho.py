@@ -21,14 +21,14 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.learning.settings import TrainingSettings
 from grasp_nodes.learning.training import Report, Trained
-from grasp_nodes.learning.weights import SUFFIX, WEIGHTS_VARIABLE
+from grasp_nodes.learning.weights import SUFFIX, WEIGHTS_VARIABLE, read_weights
 from grasp_nodes.miho import honet_training, picr_training
 from grasp_nodes.miho.honet import PAPER_HONET, SMALL_HONET
 from grasp_nodes.miho.honet_training import CropData, train_honet
 from grasp_nodes.miho.judgement import mean_answer
 from grasp_nodes.miho.picr import PAPER_PICR, SMALL_PICR
 from grasp_nodes.miho.picr_training import train_picr
-from grasp_nodes.miho.samples import ObjectTable
+from grasp_nodes.miho.samples import TABLE_VERSION, ObjectTable
 from grasp_nodes.miho.trained import HONET, MEAN_ANSWER, PICR, load_honet, load_picr, save_network
 
 SMALL_SETTINGS = TrainingSettings(
@@ -43,6 +43,7 @@ SMALL_SETTINGS = TrainingSettings(
 )
 SMALL_BATCH, PAPER_BATCH = 64, 8
 FINETUNED_RATE = 5e-4
+LARGEST_ROUNDS = 1000
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
     model = load_hand_model("right")
     size = _size(method, request)
     if request.data is None:
-        data, validation, what = _rendered(options, size, request.seed, report)
+        data, validation, what = _rendered(options, size, report)
     else:
         data, validation = _recorded(request.data, options, size)
         what = f"{request.data.name}: {len(data)} crops of recorded sequences"
@@ -140,10 +141,10 @@ def _run(
     progress: Any,
 ) -> tuple[Trained, Any]:
     folder = request.output / "work" / method
-    belongs: Mapping[str, Any] = {"data": str(request.data), "batch": batch}
+    if method == HONET and (options.honet or options.start):
+        raise InputError("train honet: --set honet and --set start are PiCR's")
+    belongs = _belongs(request, options, batch)
     if method == HONET:
-        if options.honet or options.start:
-            raise InputError("train honet: --set honet and --set start are PiCR's")
         honet_config = SMALL_HONET if request.size == "small" else PAPER_HONET
         return train_honet(honet_config, *data, model, settings, batch, folder, progress, belongs), honet_config
     picr_config = SMALL_PICR if request.size == "small" else PAPER_PICR
@@ -155,6 +156,17 @@ def _run(
         train_picr(picr_config, *data, model, settings, batch, folder, honet, progress, belongs, start),
         picr_config,
     )
+
+
+def _belongs(request: TrainingRequest, options: MihoOptions, batch: int) -> Mapping[str, Any]:
+    """What a checkpoint must agree on: the data, what is worked out of them, and the networks that are begun with."""
+    drawn = {name: value for name, value in asdict(options).items() if name not in ("processes", "honet", "start")}
+    files = {name: _file_hash(text) for name, text in (("honet", options.honet), ("start", options.start))}
+    return {"data": str(request.data), "batch": batch, "tables": TABLE_VERSION, **drawn, **files}
+
+
+def _file_hash(path: str) -> str:
+    return read_weights(Path(path)).sha256 if path else ""
 
 
 def _tensors(trained: Trained) -> Mapping[str, torch.Tensor]:
@@ -177,7 +189,7 @@ def _metrics(
     return {name: round(value, 5) for name, value in values.items()}
 
 
-def _rendered(options: MihoOptions, size: int, seed: int, report: ProgressReport) -> tuple[CropData, CropData, str]:
+def _rendered(options: MihoOptions, size: int, report: ProgressReport) -> tuple[CropData, CropData, str]:
     def drawn(split: Any, rounds: Sequence[int], most: int) -> CropData:
         names = split_objects(split)[: most or None]
         parts = []
@@ -188,8 +200,10 @@ def _rendered(options: MihoOptions, size: int, seed: int, report: ProgressReport
         images = join_images(parts)
         return CropData.of(images, ObjectTable.of_names(images.objects))
 
-    if seed >= 1000:
-        raise InputError(f"seed: expected 0 to 999, got {seed}")
+    if not 1 <= options.rounds < LARGEST_ROUNDS:
+        raise InputError(
+            f"rounds: expected 1 to {LARGEST_ROUNDS - 1}, got {options.rounds}: later ones are the benchmark's crops"
+        )
     data = drawn("train", range(options.rounds), options.objects)
     validation = drawn("validation", (0,), options.objects)
     objects = len(data.table.codes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.learning.weights import read_weights
 from grasp_nodes.miho.backbones import BackboneConfig
 from grasp_nodes.miho.honet import SMALL_HONET
+from grasp_nodes.miho.honet_training import honet_errors
 from grasp_nodes.miho.hourglass import HourglassConfig
 from grasp_nodes.miho.picr import SMALL_PICR
 from grasp_nodes.miho.trained import MEAN_ANSWER, load_honet, load_picr
@@ -56,9 +58,32 @@ def test_both_networks_from_nothing_to_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_the_card_tells_of_the_weights_that_are_saved_and_other_data_are_refused(tmp_path: Path) -> None:
+    trained = request(tmp_path, evaluate_every="1", rate="0.01", average="0.001")
+    assert train_method("honet", trained, as_json=False) == 0
+    file = tmp_path / "honet.safetensors"
+    card, model = read_weights(file).card, load_hand_model("right")
+    options = training_miho.apply_options(training_miho.MihoOptions(), {**_own(trained.options)})
+    _, validation, _ = training_miho._rendered(options, 32, lambda *_: None)
+    expected = honet_errors(load_honet(file), validation, model).means()
+    assert card.metrics == pytest.approx(expected, rel=0.02)
+    for changed in ({"per_object": "1"}, {"objects": "2"}, {"rounds": "2"}):
+        with pytest.raises(InputError, match="another network, data or settings"):
+            train_method("honet", request(tmp_path, **{**dict(trained.options), **changed}), as_json=False)
+
+
+def _own(options: Mapping[str, str]) -> dict[str, str]:
+    known = {one.name for one in fields(training_miho.MihoOptions)}
+    return {name: text for name, text in options.items() if name in known}
+
+
+@pytest.mark.usefixtures("small")
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="are PiCR's"):
         train_method("honet", request(tmp_path, start="x.safetensors"), as_json=False)
+    for rounds in ("0", "1000"):
+        with pytest.raises(InputError, match="rounds: expected 1 to 999"):
+            train_method("picr", request(tmp_path, rounds=rounds), as_json=False)
     with pytest.raises(InputError, match="there is no such setting"):
         train_method("honet", request(tmp_path, nonsense="1"), as_json=False)
     with pytest.raises(InputError, match=r"clip\.json"):
