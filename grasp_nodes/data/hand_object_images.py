@@ -44,15 +44,16 @@ JUDGED_OBJECTS = frozenset(
 """Objects of the published grasps that the 20 benchmark clips of seed 0 show; the other seven have seeds or families
 that no training may see."""
 VALIDATION_EVERY = 14
-"""Of the published objects that are left, every so many is kept for validation."""
+"""Of the published objects that are left, so many to one kept, by turns to choose weights and to judge them."""
 NEW_GRASPS = 60
 """Grasps that are looked for on an object that the published set does not hold."""
 MOST_DISTURBED = 0.2
 """Level of `disturb` up to which some of the hands are disturbed: 6 mm, 7 degrees, 0.1 rad a joint."""
 JOB = "grasp_nodes.data.hand_object_images:draw_shard"
 
-Split = Literal["train", "validation", "new"]
-"""Objects to train on, others of the same families, and the objects of the set ``heldout``: half of new families."""
+Split = Literal["train", "validation", "judged", "new"]
+"""Objects to train on; others of the same families, that choose the best weights, and such that choose nothing; and the
+objects of the set ``heldout``: half of new families."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,10 @@ def split_objects(split: Split) -> list[str]:
     if split == "new":
         return [str(name) for name in heldout_names()]
     names = sorted({one.name for one in _published().objects} - JUDGED_OBJECTS, key=lambda text: (_seed(text), text))
-    kept = set(names[VALIDATION_EVERY - 1 :: VALIDATION_EVERY])
-    return [name for name in names if (name in kept) == (split == "validation")]
+    kept = names[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
+    if split != "train":
+        return kept[::2] if split == "validation" else kept[1::2]
+    return [name for name in names if name not in set(kept)]
 
 
 def make_images(
