@@ -114,7 +114,8 @@ def initialise_hands(
         if doubted is not None and followed is not None and earlier is None:
             followed = followed.scaled(doubted, options.fit.size_spread)
         if followed is not None and followed.found:
-            tracks.append(followed.track(views, track_id, options))
+            track = followed.track(views, track_id, options)
+            tracks.append(replace(track, without_depth=doubted is not None))
     return tracks
 
 

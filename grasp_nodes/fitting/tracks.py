@@ -17,7 +17,7 @@ class HandTrack:
     params: T hands of one side, float32; `betas` and `scale` are the same in all frames.
     seen: (T,) bool, frames in which the hand's own evidence (landmarks, mask or depth) was used; the others are carried
     over or interpolated. score: (T,) in [0, 1]. lost: (T,) bool, frames for which there is no usable answer at all.
-    track_id: stable while the same hand is followed.
+    track_id: stable while the same hand is followed. without_depth: the depth there contradicts it and does not count.
     """
 
     params: HandParams
@@ -25,6 +25,7 @@ class HandTrack:
     score: np.ndarray
     lost: np.ndarray
     track_id: int = 0
+    without_depth: bool = False
 
     def __len__(self) -> int:
         return len(self.params)

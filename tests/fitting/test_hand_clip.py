@@ -198,6 +198,7 @@ def test_depth_that_is_not_of_the_hand_does_not_win_over_sure_landmarks(caplog):
     assert "followed without depth" in caplog.text
     assert track.params.side == "right"
     assert track.seen.all()
+    assert track.without_depth
     assert errors_mm(track, truth).max() < 70.0
 
 

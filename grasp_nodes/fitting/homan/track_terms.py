@@ -100,7 +100,7 @@ def hand_terms(
     masks = [None if hand is None else hand.mask for hand in hand_evidence(frames, track)]
     # What lies outside of the posed hand's box is forearm.
     boxes = losses.pixel_boxes(project_pixels(vertices, camera_k)).numpy()
-    measured = _measured(images, settings, masks, active, list(boxes))
+    measured = None if track.without_depth else _measured(images, settings, masks, active, list(boxes))
     sample = vertices[:, ::SMOOTH_STEP]
     return HandTerms(
         zones=losses.contact_zones(model),
