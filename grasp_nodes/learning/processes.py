@@ -82,6 +82,8 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
+        # A process that leaves while another one still talks to it may be aborted by gloo's own threads.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
