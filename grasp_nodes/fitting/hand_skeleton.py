@@ -152,6 +152,11 @@ def _keypoints(joints: np.ndarray, vertices: np.ndarray) -> tuple[np.ndarray, np
 
 
 def sparse_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The joints that carry each vertex most, and how much, from skinning weights (V, 16).
+
+    Returns:
+        (V, SKINNING_TERMS) int64, joints; (V, SKINNING_TERMS), their weights, which sum to one.
+    """
     chosen = np.argsort(-weights, axis=1, kind="stable")[:, :SKINNING_TERMS]
     kept = np.take_along_axis(weights, chosen, axis=1)
     kept = np.where(kept < SMALLEST_WEIGHT, 0.0, kept)

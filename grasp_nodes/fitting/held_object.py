@@ -49,8 +49,7 @@ def bridge_hidden(motion: GuidedMotion, follower: GuidedFollower, palms: Sequenc
         if best is None:
             continue
         for frame in range(before + 1, after):
-            share = (frame - before) / (after - before)
-            pose = _blend(_carried(best, before, frame, start), _carried(best, after, frame, stop), share)
+            pose = _carried_between(best, (before, after), frame, (start, stop))
             seen, now = follower.look(frame, pose), sightings[frame]
             if seen is not None and (now is None or seen.evidence > now.evidence - _WORSE):
                 rotations[frame], centres[frame] = pose
@@ -82,12 +81,17 @@ def bridge_unseen(track: ObjectTrack, palms: Sequence[np.ndarray], centre: np.nd
         if best is None:
             continue
         for frame in range(before + 1, after):
-            share = (frame - before) / (after - before)
-            pose = _blend(_carried(best, before, frame, start), _carried(best, after, frame, stop), share)
-            rotations[frame], centres[frame] = pose
+            rotations[frame], centres[frame] = _carried_between(best, (before, after), frame, (start, stop))
     poses = track.T_camera_object.copy()
     poses[:, :3, :3], poses[:, :3, 3] = rotations, centres - rotations @ centre
     return replace(track, T_camera_object=poses)
+
+
+def _carried_between(palm: np.ndarray, ends: tuple[int, int], frame: int, poses: tuple[Pose, Pose]) -> Pose:
+    """The pose in a frame of a gap: carried by the hand from both ends, each the more the nearer it is."""
+    (before, after), (start, stop) = ends, poses
+    share = (frame - before) / (after - before)
+    return _blend(_carried(palm, before, frame, start), _carried(palm, after, frame, stop), share)
 
 
 def _left_over(palm: np.ndarray, centres: np.ndarray, shown: np.ndarray, end: int, side: int) -> float:

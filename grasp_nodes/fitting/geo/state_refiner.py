@@ -18,7 +18,6 @@ from grasp_nodes.contact.springs import SPRING_REACH
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.fitting.geo.result import NO_SPRINGS
 from grasp_nodes.fitting.geo.settings import GeoSettings
-from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.model import HandModel
@@ -132,17 +131,7 @@ class GeoStateRefiner:
         if scale == 1.0:
             return self._objects[object_id]
         if (object_id, scale) not in self._scaled:
-            model, grid = self._objects[object_id], self._objects[object_id].signed_distance
-            size = np.float32(scale)
-            self._scaled = {
-                (object_id, scale): replace(
-                    model,
-                    vertices=model.vertices * size,
-                    points=model.points * size,
-                    signed_distance=SignedDistanceGrid(grid.values * scale, grid.origin * scale, grid.spacing * scale),
-                    scale=model.scale * scale,
-                )
-            }
+            self._scaled = {(object_id, scale): self._objects[object_id].resized(scale)}
         return self._scaled[object_id, scale]
 
 
