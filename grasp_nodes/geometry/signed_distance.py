@@ -137,7 +137,7 @@ class SignedDistanceGrid:
             distance (N,) m and gradient (N, 3), float64; the same numbers as the torch versions. NaN for NaN.
         """
         values, origin = self._arrays
-        return _query_grid(values, origin, self.spacing, np.ascontiguousarray(points, dtype=np.float64))
+        return query_grid(values, origin, self.spacing, np.ascontiguousarray(points, dtype=np.float64))
 
 
 class _OnCpu(torch.autograd.Function):
@@ -158,9 +158,10 @@ class _OnCpu(torch.autograd.Function):
 
 
 @njit(cache=True)
-def _query_grid(
+def query_grid(
     values: np.ndarray, origin: np.ndarray, spacing: float, points: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """`SignedDistanceGrid.query` of plain arrays, for other compiled functions."""
     count = len(points)
     distance, gradient = np.empty(count), np.empty((count, 3))
     base, fraction, outside = np.empty(3, np.int64), np.empty(3), np.empty(3)
