@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import minimum_filter
 
 from grasp_nodes.fitting.homan.depth_term import (
     ROBUST_WIDTH,
@@ -19,6 +20,7 @@ from grasp_nodes.fitting.homan.depth_term import (
     posed_normals,
     see_through_loss,
 )
+from grasp_nodes.fitting.homan.observation import BLUR, read_images
 from grasp_nodes.fitting.homan.proxies import make_proxy
 from grasp_nodes.fitting.homan.variables import ObjectUnknowns
 from grasp_nodes.geometry.camera import CameraModel
@@ -29,6 +31,7 @@ from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import load_object
+from grasp_nodes.perception.evidence import Evidence, ObservedFrame
 
 CAMERA = CameraModel(np.array([[100.0, 0.0, 49.5], [0.0, 100.0, 39.5], [0.0, 0.0, 1.0]]), 100, 80)
 
@@ -115,6 +118,17 @@ def test_only_surfaces_before_a_measured_plane_contradict_it() -> None:
     assert place.grad[0, 0, 2] < 0
     inactive = find_seen_through(CAMERA, depth, np.zeros(1, bool), vertices, toward)
     assert float(inactive.weight.sum()) == 0
+
+
+def test_nearest_depth_has_holes_where_nothing_is_measured_even_at_the_border() -> None:
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(0.3, 5.0, (CAMERA.height, CAMERA.width)).astype(np.float32)
+    depth[:20, 30:60], depth[50:70, 40:65], depth[70:, :15] = 0.0, np.nan, np.inf
+    (nearest,) = read_images([ObservedFrame(Evidence(0, CAMERA), depth)], use_depth=True).nearest
+    known = np.where(np.isfinite(depth) & (depth > 0), depth, np.inf)
+    expected = minimum_filter(known, 2 * BLUR + 1, mode="constant", cval=np.inf)
+    assert np.isinf(expected[0]).any()
+    assert np.array_equal(nearest, np.where(np.isinf(expected), 0, expected))
 
 
 def test_light_mesh_is_closed_small_and_near() -> None:

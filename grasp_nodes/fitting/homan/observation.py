@@ -79,9 +79,10 @@ def read_images(frames: Sequence[ObservedFrame], use_depth: bool) -> ClipImages:
 
 def _nearest(depth: np.ndarray) -> np.ndarray:
     """Minimum of the measurements within a few pixels, so that an edge never looks farther away than it may be."""
-    known = np.where(depth > 0, depth, np.float32(np.inf))
-    least = cv2.erode(known, np.ones((2 * BLUR + 1, 2 * BLUR + 1), np.uint8))
-    return np.where(np.isfinite(least), least, np.float32(0)).astype(np.float32)
+    # Beyond the image's border OpenCV erodes with the largest finite number, not with infinity.
+    nothing = np.finfo(np.float32).max
+    least = cv2.erode(np.where(depth > 0, depth, nothing), np.ones((2 * BLUR + 1, 2 * BLUR + 1), np.uint8))
+    return np.where(least < nothing, least, np.float32(0)).astype(np.float32)
 
 
 def hand_evidence(frames: Sequence[ObservedFrame], track: HandTrack) -> list[HandEvidence | None]:
