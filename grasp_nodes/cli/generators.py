@@ -1,91 +1,37 @@
-"""The methods that make grasps, by the names that commands take: the one place where they are registered.
+"""The methods that the table of ``evaluate`` compares: registered ones, files of grasps, and the bounds.
 
 A method is ``NAME``, ``NAME+rank8`` (for each grasp the best of eight, by `GraspScorer`; a file's by its scores),
-``NAME+polish``, both, or ``file:PATH`` for a file of grasps.
+``NAME+polish``, ``NAME+geo``, both, or ``file:PATH`` for a file of grasps.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from grasp_nodes.cli.grasp_file_methods import FileGrasps
 from grasp_nodes.data.synthetic_grasps import SYNTHESIS_VERSION, SyntheticGrasps
 from grasp_nodes.errors import InputError
-from grasp_nodes.evaluation.harness.bounds import (
-    BOUNDS,
-    DERIVED,
-    POLISHED,
-    RANDOM,
-    SYNTHETIC,
-    BestOfMany,
-    PolishedGenerator,
-    RandomHands,
-)
+from grasp_nodes.evaluation.harness.bounds import BOUNDS, DERIVED, POLISHED, RANDOM, SYNTHETIC, RandomHands
 from grasp_nodes.evaluation.harness.object_set import EvaluatedObject
-from grasp_nodes.evaluation.harness.protocols import FeatureNetwork, Method, Parts, Polisher
+from grasp_nodes.evaluation.harness.protocols import FeatureNetwork, Method, Parts
 from grasp_nodes.evaluation.view_features import find_view_features
-from grasp_nodes.fitting.geo.generation import METHOD as GEO_GENERATION
-from grasp_nodes.fitting.geo.generation import GeoGenerator
-from grasp_nodes.fitting.geo.refiner import GeoRefiner
-from grasp_nodes.fitting.geo.settings import GeoSettings
-from grasp_nodes.fitting.grasp_refine import GraspPolisher, RefineSettings
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import HandParams, Side
-from grasp_nodes.objects.model import ObjectModel
-from grasp_nodes.synthesis.ranking import GraspScorer, ScoredGenerator
+from grasp_nodes.hand.parameters import Side
+from grasp_nodes.synthesis.registry import GENERATORS
+from grasp_nodes.synthesis.suffixes import (
+    GEO,
+    POLISH_VERSION,
+    HandModels,
+    MethodName,
+    compose,
+    make_polisher,
+    parse_method,
+)
 
 FILE_PREFIX = "file:"
-HandModels = Mapping[Side, HandModel]
-
-POLISH_VERSION = f"polish {hashlib.sha256(repr(RefineSettings()).encode()).hexdigest()[:8]}"
-_METHOD = re.compile(r"(?P<base>.+?)(?:\+rank(?P<rank>[1-9][0-9]*))?(?P<refine>\+polish|\+geo)?")
-GEO = "+geo"
-GEO_VERSION = f"geo {hashlib.sha256(repr(GeoSettings()).encode()).hexdigest()[:8]}"
-GENERATORS: Mapping[str, Callable[[HandModels], Method]] = {
-    GEO_GENERATION: lambda models: Method(GEO_GENERATION, GeoGenerator(models["right"]), version=GEO_VERSION),
-}
-"""Generators that are installed, by name; each is made with the hand models of both sides."""
-
-
-@dataclass(frozen=True)
-class MethodName:
-    """A method as it is named.
-
-    rank: of how many candidates the best is kept, 1 = none is chosen. polish, geo: refined so or not, at most one.
-    """
-
-    base: str
-    rank: int = 1
-    polish: bool = False
-    geo: bool = False
-
-    def __str__(self) -> str:
-        return (
-            self.base
-            + (f"+rank{self.rank}" if self.rank > 1 else "")
-            + (POLISHED if self.polish else GEO if self.geo else "")
-        )
-
-
-def parse_method(text: str) -> MethodName:
-    """``jhod+rank8+polish`` and the like; whether there is such a method is not asked.
-
-    Raises:
-        InputError: nothing before the suffixes, or suffixes in another order.
-    """
-    found = _METHOD.fullmatch(text)
-    if found is None or re.search(r"\+(polish|geo|rank[0-9]*)$", found["base"]) or found["base"].startswith("+"):
-        raise InputError(
-            f"method {text!r}: expected NAME, NAME+rank8, NAME{POLISHED}, NAME{GEO}, NAME+rank8{POLISHED} or "
-            f"NAME+rank8{GEO}"
-        )
-    refine = found["refine"]
-    return MethodName(found["base"], int(found["rank"] or 1), refine == POLISHED, refine == GEO)
 
 
 def parse_methods(text: str) -> list[MethodName]:
@@ -114,26 +60,6 @@ def load_hand_models() -> dict[Side, HandModel]:
     return {"right": load_hand_model("right"), "left": load_hand_model("left")}
 
 
-def make_polisher(models: HandModels) -> Polisher:
-    """The polish of hands of either side."""
-    polishers = {side: GraspPolisher(model) for side, model in models.items()}
-
-    def polish(hands: HandParams, object_model: ObjectModel) -> HandParams:
-        return polishers[hands.side](hands, object_model)
-
-    return polish
-
-
-def make_geo(models: HandModels) -> Polisher:
-    """GeO for hands of either side, with contact guessed from where hands are."""
-    refiners = {side: GeoRefiner(model) for side, model in models.items()}
-
-    def refine(hands: HandParams, object_model: ObjectModel) -> HandParams:
-        return refiners[hands.side](hands, object_model)
-
-    return refine
-
-
 def make_synthetic(models: HandModels) -> Method:
     """The bound of synthetic grasps."""
     version = f"synthesis {SYNTHESIS_VERSION}"
@@ -154,8 +80,12 @@ def make_parts(names: Sequence[MethodName], objects: Sequence[EvaluatedObject], 
     models = load_hand_models()
     polisher = make_polisher(models)
     chance = Method(RANDOM, RandomHands(models["right"]), version="1")
-    methods = [make_synthetic(models), chance, _composed(MethodName(RANDOM, polish=True), chance, polisher, models)]
-    methods += [_composed(name, _base(name.base, objects, models), polisher, models) for name in names]
+    polished_chance = compose(MethodName(RANDOM, polish=True), chance, models, polisher, recorded=True)
+    methods = [make_synthetic(models), chance, polished_chance]
+    for name in names:
+        recorded = name.base.startswith(FILE_PREFIX)
+        base = _of_file(name.base, objects, models) if recorded else GENERATORS[name.base](models)
+        methods.append(compose(name, base, models, polisher, recorded))
     return Parts(
         methods={method.name: method for method in methods},
         hand_models=models,
@@ -173,32 +103,8 @@ def table_methods(names: Sequence[MethodName], parts: Parts) -> list[Method]:
     return [{**derived, **parts.methods}[name] for name in (*map(str, names), *BOUNDS)]
 
 
-def _base(name: str, objects: Sequence[EvaluatedObject], models: HandModels) -> Method:
-    if not name.startswith(FILE_PREFIX):
-        return GENERATORS[name](models)
+def _of_file(name: str, objects: Sequence[EvaluatedObject], models: HandModels) -> Method:
     path = Path(name.removeprefix(FILE_PREFIX))
     grasps = FileGrasps(path, objects, models)
     version = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return Method(name, grasps, labelled=True, timed=False, device="-", version=version)
-
-
-def _composed(name: MethodName, base: Method, polisher: Polisher, models: HandModels) -> Method:
-    generator, labelled, version = base.generator, base.labelled, base.version
-    if generator is None:
-        return replace(base, name=str(name))
-    scorers = {side: GraspScorer(model) for side, model in models.items()}
-    if name.base in GENERATORS:
-        generator = ScoredGenerator(generator, scorers)
-    if name.rank > 1:
-        generator = BestOfMany(generator, name.rank)
-    if name.polish:
-        generator = PolishedGenerator(generator, polisher, models)
-        if name.base in GENERATORS:
-            generator = ScoredGenerator(generator, scorers)  # what was true of the hands before is not any more
-        labelled, version = False, f"{version} {POLISH_VERSION}"
-    if name.geo:
-        generator = PolishedGenerator(generator, make_geo(models), models, GEO)
-        if name.base in GENERATORS:
-            generator = ScoredGenerator(generator, scorers)
-        labelled, version = False, f"{version} {GEO_VERSION}"
-    return Method(str(name), generator, labelled, base.timed or name.polish or name.geo, base.device, version)

@@ -1,0 +1,56 @@
+"""The methods that make grasps of an object, by the names that commands, services and tables take.
+
+This is the one place where they are registered. Each name may be followed by the suffixes of `suffixes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.evaluation.harness.protocols import Method
+from grasp_nodes.fitting.geo.generation import METHOD as GEO_GENERATION
+from grasp_nodes.fitting.geo.generation import GeoGenerator
+from grasp_nodes.synthesis.suffixes import GEO_VERSION, HandModels, MethodName, compose, parse_method
+
+Maker: TypeAlias = Callable[[HandModels], Method]
+"""Of the hand models of both sides, on the device that the method is to run on; heavy imports belong inside.
+
+Raises MissingFileError where the method's weights are not there, with the command that trains them."""
+
+
+def _geo_generation(models: HandModels) -> Method:
+    return Method(GEO_GENERATION, GeoGenerator(models["right"]), version=GEO_VERSION)
+
+
+GENERATORS: Mapping[str, Maker] = {
+    GEO_GENERATION: _geo_generation,
+}
+
+
+def make_method(name: MethodName | str, models: HandModels) -> Method:
+    """A method with its suffixes, ready to generate; its grasps are scored and measured.
+
+    Args:
+        name: such as ``fastgrasp-flow+rank8+polish``. models: of both sides.
+
+    Raises:
+        InputError: no such method; the message lists those that there are. MissingFileError: its weights are not there.
+    """
+    parsed = parse_method(name) if isinstance(name, str) else name
+    return compose(parsed, make_base(parsed.base, models), models)
+
+
+def make_base(name: str, models: HandModels) -> Method:
+    """A method as it is registered, without suffixes.
+
+    Raises:
+        InputError, MissingFileError: as `make_method`.
+    """
+    if name not in GENERATORS:
+        raise InputError(
+            f"method {name!r}: not known; expected some of {', '.join(GENERATORS)}, each also with +rank8, +polish or "
+            "+geo"
+        )
+    return GENERATORS[name](models)
