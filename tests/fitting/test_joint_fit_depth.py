@@ -124,11 +124,12 @@ def test_nearest_depth_has_holes_where_nothing_is_measured_even_at_the_border() 
     rng = np.random.default_rng(0)
     depth = rng.uniform(0.3, 5.0, (CAMERA.height, CAMERA.width)).astype(np.float32)
     depth[:20, 30:60], depth[50:70, 40:65], depth[70:, :15] = 0.0, np.nan, np.inf
-    (nearest,) = read_images([ObservedFrame(Evidence(0, CAMERA), depth)], use_depth=True).nearest
+    images = read_images([ObservedFrame(Evidence(0, CAMERA), depth)], use_depth=True)
+    assert images.nearest is not None
     known = np.where(np.isfinite(depth) & (depth > 0), depth, np.inf)
     expected = minimum_filter(known, 2 * BLUR + 1, mode="constant", cval=np.inf)
     assert np.isinf(expected[0]).any()
-    assert np.array_equal(nearest, np.where(np.isinf(expected), 0, expected))
+    assert np.array_equal(images.nearest[0], np.where(np.isinf(expected), 0, expected))
 
 
 def test_light_mesh_is_closed_small_and_near() -> None:

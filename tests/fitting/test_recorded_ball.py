@@ -11,9 +11,12 @@ from scipy.optimize import least_squares
 
 from grasp_nodes.data.sources import open_source
 from grasp_nodes.fitting.frame_fitter import FrameFitter
+from grasp_nodes.fitting.reconstruction import ClipReconstructor, ReconstructionSettings
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.objects.loading import load_object
+from grasp_nodes.perception.clip_perceiver import ClipPerceiver
+from grasp_nodes.perception.clip_segmenter import ClipObjectSegmenter
 from grasp_nodes.perception.depth_segmenter import DepthObjectSegmenter
 from grasp_nodes.perception.foreground import ForegroundFinder
 from grasp_nodes.perception.hand_landmarks import LandmarkerOptions, LitertHandLandmarker
@@ -84,3 +87,24 @@ def test_ball_and_hand_are_followed() -> None:
     assert len(frames) == 40
     assert hands >= 20
     assert np.sqrt(np.mean(np.square(errors))) < 0.015
+
+
+def test_ball_and_hand_are_reconstructed_by_windows() -> None:
+    ball = load_object(f"sphere:{RADIUS}", object_id="ball")
+    foreground = ForegroundFinder()
+    segmenter = ClipObjectSegmenter("ball", diameter=2 * RADIUS, foreground=foreground)
+    landmarker = LitertHandLandmarker(LandmarkerOptions(max_hands=1), find_hand_models())
+    hands = {"right": load_hand_model("right"), "left": load_hand_model("left")}
+    perceiver = ClipPerceiver(landmarker, segmenter, foreground=foreground)
+    reconstructor = ClipReconstructor(perceiver, hands, {"ball": ball}, ReconstructionSettings())
+    frames = list(open_source(str(CLIP), f"sphere:{RADIUS}"))
+    states = [state for window in reconstructor.reconstruct(frames) for state in window.states]
+    generator = np.random.default_rng(0)
+    errors = []
+    for frame, state in zip(frames, states, strict=True):
+        for item in state.objects:
+            center = item.T_camera_object[:3, 3]
+            errors.append(np.linalg.norm(center - sphere_center(frame, center, generator)))
+    assert len(errors) >= 36, "the ball was lost"
+    assert np.sqrt(np.mean(np.square(errors))) < 0.015
+    assert sum(bool(state.hands) for state in states) >= 36
