@@ -179,6 +179,19 @@ class HandCoder:
             self.model.side,
         )
 
+    def points(self, parts: HandParts, model: HandModel | None = None) -> Tensor:
+        """Vertices (B, V, 3), m, of hands as parts: no rotation becomes an axis and an angle on the way.
+
+        Args:
+            parts: of B hands. model: whose vertices, such as a subset of the coder's model; None = the coder's.
+        """
+        zero, betas = torch.zeros_like(parts.position), parts.betas
+        scale = torch.ones_like(betas[:, 0])
+        local = HandParams(zero, self._hand_pose(parts.pose), betas, zero, scale, self.model.side)
+        vertices = (model or self.model)(local).vertices
+        point = self._point if self.layout.point == "palm" else self._wrist(betas)[:, None]
+        return parts.position[:, None] + (vertices - point) @ parts.orient.mT
+
     def vectors(self, parts: HandParts) -> Tensor:
         """(B, size) of parts."""
         return (self._joined(parts) - self.mean) / self.deviation

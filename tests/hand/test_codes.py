@@ -156,3 +156,15 @@ def test_other_poses_come_as_near_as_angles_can(model):
     left = bent.hand_pose - back
     matrix = torch.from_numpy(DegreesOfFreedom.of_anatomy(HandAnatomy.of_model(model)).matrix)
     torch.testing.assert_close(left @ matrix.T, torch.zeros(12, 21, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("point", ["palm", "wrist"])
+def test_points_are_the_models_vertices(point):
+    model = load_hand_model("right")
+    generator = torch.Generator().manual_seed(4)
+    coder = HandCoder(model, HandLayout(point=point))
+    hands = coder.decode(0.3 * torch.randn(5, coder.size, generator=generator), torch.randn(5, 10, generator=generator))
+    ids = [3, 700, 45]
+    found = coder.points(coder.parts(hands), model.vertex_subset(ids))
+    torch.testing.assert_close(found, model(hands).vertices[:, ids], rtol=0, atol=2e-6)
+    torch.testing.assert_close(coder.points(coder.parts(hands)), model(hands).vertices, rtol=0, atol=2e-6)
