@@ -180,5 +180,7 @@ def mask_signed_distance(mask: np.ndarray) -> np.ndarray:
     inside = np.ascontiguousarray(mask, np.uint8)
     to_outside = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     to_inside = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # OpenCV's last digit depends on where the image lies in memory; squared distances of pixels are integers.
+    distance = np.sqrt(np.rint(np.square(np.maximum(to_outside, to_inside))))
     # The outline runs half a pixel beside the nearest centre of the other kind.
-    return np.where(inside > 0, 0.5 - to_outside, to_inside - 0.5).astype(np.float32)
+    return np.where(inside > 0, 0.5 - distance, distance - 0.5).astype(np.float32)

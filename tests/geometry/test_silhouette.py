@@ -109,3 +109,13 @@ def test_what_hides_the_object_draws_no_outline():
     assert len(mask_contour(mask)) == len(contour) + 20
     # A mask that the image cuts off has no outline there.
     assert len(mask_contour(np.ones((5, 5), bool))) == 0
+
+
+def test_mask_distance_is_the_same_wherever_the_mask_lies_in_memory() -> None:
+    mask = np.hypot(*(np.mgrid[:73, :101] - np.array([30.0, 40.0])[:, None, None])) < 22
+    answers = set()
+    kept = []
+    for shift in range(40):
+        kept.append(np.zeros(1000 + 37 * shift, np.uint8))  # what OpenCV allocates next lies elsewhere each time
+        answers.add(mask_signed_distance(mask).tobytes())
+    assert len(answers) == 1
