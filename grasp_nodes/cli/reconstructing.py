@@ -37,6 +37,7 @@ LINE_SECONDS = 30.0
 """Where the output is no terminal, how often a line says how it goes."""
 DOUBTFUL_IOU = 0.5
 """Below it, more of silhouette and mask lies apart than on each other: that it is this object is doubtful."""
+REPORTED = ("frames_in", "frames_out", "found_share", "object_answered_share", "is_metric", "seed", "device")
 HEADLINE = ("hand_mpjpe_mm", "object_add_s_mm", "penetration_mm", "contact_accuracy")
 
 
@@ -214,27 +215,31 @@ def _tell(console: Console, request: Request, inputs: Inputs, written: Written) 
                 f"{name}: found in no frame. Nothing in the clip looks enough like its mesh (see sheet.png); if it is "
                 "there, give --object-box.",
             )
-    nothing = not report["found_share"] and not report["object_share"]
+    if (moves := report["camera_moves_share"]) is not None and moves > 0:
+        _say(
+            console,
+            f"The camera moves in {moves:.0%} of the frames: poses are in its frame, and there motion does not tell "
+            "what a hand holds.",
+        )
+    nothing = not report["found_share"] and not report["object_answered_share"]
     if nothing:
         _say(console, "Neither a hand nor an object was found in any frame; see report.json and sheet.png.")
     if report["frames_out"] < report["frames_in"]:
         _say(console, f"The clip announces {report['frames_in']} frames; {report['frames_out']} could be read.")
     accuracy = report["accuracy"] or {}
     if request.as_json:
-        row = {
-            name: report[name]
-            for name in ("frames_in", "frames_out", "found_share", "object_share", "is_metric", "seed", "device")
-        }
+        row = {name: report[name] for name in REPORTED}
         row |= {"output": str(request.output), "seconds": report["seconds"], "video_codec": written.codec}
         row |= {name: accuracy[name] for name in HEADLINE if name in accuracy}
         typer.echo(json.dumps(row))
     else:
         scale = "" if inputs.source.camera.is_metric else ", up to scale (is_metric: false)"
         numbers = ", ".join(f"{name} {accuracy[name]:.3g}" for name in HEADLINE if accuracy.get(name) is not None)
+        placed = report["object_answered_share"]
+        told = "" if placed is None else f", {'the object' if len(inputs.objects) == 1 else 'objects'} in {placed:.0%}"
         typer.echo(
-            f"{request.output}: {report['frames_out']} frames, a hand in {report['found_share']:.0%}, an object in "
-            f"{report['object_share']:.0%}{scale}{'; ' + numbers if numbers else ''}; see trajectory.npz, sheet.png, "
-            "overlay.mp4, report.json"
+            f"{request.output}: {report['frames_out']} frames, a hand in {report['found_share']:.0%}{told}{scale}"
+            f"{'; ' + numbers if numbers else ''}; see trajectory.npz, sheet.png, overlay.mp4, report.json"
         )
     return FAILED if nothing else 0
 

@@ -92,6 +92,9 @@ def initialise_guided_object(
         previous=previous,
         hands=hand_paths(hands, hand_models or {}),
     )
+    if any(frame.camera_moves for frame in frames):
+        # Hand and object that rest move alike before such a camera: that says nothing of one carrying the other.
+        return track, list(frames)
     return bridge_unseen(track, palms, object_model.points.astype(np.float64).mean(axis=0)), list(frames)
 
 

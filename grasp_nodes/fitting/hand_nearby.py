@@ -70,16 +70,23 @@ def hand_paths(hands: Sequence[HandTrack], hand_models: Mapping[Side, HandModel]
 
 
 def believed_distance(
-    paths: Sequence[HandPath], camera: CameraModel, masks: Sequence[np.ndarray | None], times: np.ndarray
+    paths: Sequence[HandPath],
+    camera: CameraModel,
+    masks: Sequence[np.ndarray | None],
+    times: np.ndarray,
+    camera_moves: np.ndarray | None = None,
 ) -> DistanceBelief:
     """What the hands say of the distance of what has these masks.
 
     Args:
         paths: of T frames. camera: that took the images. masks: T of (H, W) bool, None where nothing is seen.
-        times: (T,), s, increasing.
+        times: (T,), s, increasing. camera_moves: (T,) bool, frames in which masks that move do not show that the object
+            does; None = in none.
     """
     count = len(masks)
     moves = moving_frames(masks, times)
+    if camera_moves is not None:
+        moves &= ~camera_moves
     distance, spread = np.full(count, np.nan), np.full(count, np.inf)
     for path in paths:
         near = _touch_distances(path, camera, masks)

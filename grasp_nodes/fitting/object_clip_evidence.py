@@ -103,7 +103,8 @@ def observe_clip(
     _check_apparent_size(object_model, reach, fine)
     stamps = np.array([frame.evidence.stamp for frame in frames], np.int64)
     masks = [None if found is None else found.mask for found in chosen]
-    belief = believed_distance(hands, frames[0].evidence.camera, masks, _times(stamps))
+    camera_moves = np.array([frame.camera_moves for frame in frames], bool)
+    belief = believed_distance(hands, frames[0].evidence.camera, masks, _times(stamps), camera_moves)
     # Measured depth knows better.
     measured = np.array([one is not None and len(one.image.points) > 0 for one in fine], bool)
     belief = replace(belief, spread=np.where(measured, np.inf, belief.spread))

@@ -180,6 +180,9 @@ class ClipReconstructor:
                     "joint_fit_s": fitted - initialised,
                     "contact_s": time.perf_counter() - fitted,
                     "losses": losses,
+                    "camera_moves_share": float(
+                        np.mean([frame.camera_moves for frame in observed[carried.kept : done]])
+                    ),
                     "rotation_ambiguity_rad": {track.object_id: track.rotation_ambiguity for track in objects},
                 },
             )

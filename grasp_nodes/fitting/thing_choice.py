@@ -105,10 +105,13 @@ def _rate(
     )
     overlap = float(np.nanmean(track.iou)) if track.seen.any() else 0.0
     at_hand = np.array([one is not None and _is_at_hand(frame, one) for frame, one in zip(frames, found, strict=True)])
+    masks = [one.mask for one in found if one is not None and one.mask is not None]
+    # Before a moving camera all things leave their places.
+    moves = 0.0 if any(frame.camera_moves for frame in frames) else min(left_place(masks) / _MOVED, 1.0)
     return RatedThing(
         track_id,
         overlap * (len(with_mask) / len(frames)) ** 0.5,
-        MOVES * min(left_place([one.mask for one in found if one is not None and one.mask is not None]) / _MOVED, 1.0),
+        MOVES * moves,
         AT_HAND * float(at_hand.mean()),
         DISTANCE_LOSS * _distance_mismatch(track, picks, at_hand, palms),
         FIRST if place == 0 else 0.0,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.perception.camera_motion import CameraWatch
 from grasp_nodes.perception.evidence import (
     ClipSegmenter,
     Evidence,
@@ -47,12 +48,13 @@ class ClipPerceiver:
         """
         self._hands, self._segmenter = ClipHands(landmarker, options), segmenter
         self._foreground = foreground or ForegroundFinder()
-        self._masker = HandMasker()
+        self._masker, self._watch = HandMasker(), CameraWatch()
 
     def reset(self) -> None:
         """Forget the clip."""
         self._hands.reset()
         self._masker.reset()
+        self._watch.reset()
         self._foreground.reset()
         if self._segmenter is not None:
             self._segmenter.reset()
@@ -65,6 +67,7 @@ class ClipPerceiver:
         """
         hands = self._hands.follow(frames)
         masked = self._masked(frames, hands)
+        camera_moves = self._watch.moves([frame.color for frame in frames])
         objects: list[Sequence[ObjectEvidence]] = [() for _ in frames]
         if self._segmenter is not None:
             objects = self._segmenter.segment_clip(frames, masked)
@@ -78,8 +81,9 @@ class ClipPerceiver:
                 ),
                 frame.depth,
                 frame.color,
+                bool(moves),
             )
-            for frame, seen, found in zip(frames, masked, objects, strict=True)
+            for frame, seen, found, moves in zip(frames, masked, objects, camera_moves, strict=True)
         ]
 
     def _masked(self, frames: Sequence[Frame], hands: Sequence[Sequence[HandEvidence]]) -> list[list[HandEvidence]]:

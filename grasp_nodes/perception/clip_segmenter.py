@@ -17,6 +17,7 @@ import numpy as np
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.perception.boxes import box_of_mask
+from grasp_nodes.perception.camera_motion import CameraWatch
 from grasp_nodes.perception.clip_sights import Sight, resized, sight_of, spread, spread_indices, view_of
 from grasp_nodes.perception.depth_background import VIEWS, DepthBackground, continued, free_parts
 from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence, ObjectSegmenter
@@ -102,7 +103,8 @@ class ClipObjectSegmenter:
     def reset(self) -> None:
         """Forget the clip."""
         self._foreground.reset()
-        self._behind = DepthBackground()
+        self._behind, self._watch = DepthBackground(), CameraWatch()
+        self._camera_moves = False
         self._things: list[ThingTracker] = []
         self._started = 0
         self._size: tuple[int, ...] | None = None
@@ -134,12 +136,13 @@ class ClipObjectSegmenter:
         self._size = size
         sights = [self._sight(frame, seen) for frame, seen in zip(frames, hands, strict=True)]
         still = _is_still(sights)
+        self._camera_moves = bool(self._watch.moves([frame.color for frame in frames]).any())
         sights = self._see_motion(sights, still)
         self._things = [thing for thing in self._things if not thing.is_lost]
         found: list[tuple[ThingTracker, list[Sight]]] = []
         for thing in self._things:
             found.append((thing, _suited(sights, thing.mask, 0)))
-            thing.follow(found[-1][1], still)
+            thing.follow(found[-1][1], still, camera_moves=self._camera_moves)
         # Things that rest all the time may not be what is manipulated now.
         idle = max((thing.window_merit for thing, _ in found), default=0.0) < IDLE
         if not found or (idle and self._source is None):
@@ -170,7 +173,7 @@ class ClipObjectSegmenter:
             self._started += 1
             suited = _suited(sights, mask, start)
             thing = ThingTracker(self._started, mask, _knows_motion(suited))
-            thing.follow(suited, still, start)
+            thing.follow(suited, still, start, self._camera_moves)
             fresh.append((thing, suited))
         return fresh
 

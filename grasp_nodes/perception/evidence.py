@@ -66,11 +66,13 @@ class ObservedFrame:
 
     depth: (H, W) float32, m, along the optical axis, registered to the evidence's camera, 0 or NaN = no measurement;
     None = colour camera. color: (H, W, 3) uint8, RGB, or None where it is no longer at hand.
+    camera_moves: the camera itself moves about this frame, so that motion in its images is not motion of things.
     """
 
     evidence: Evidence
     depth: np.ndarray | None = None
     color: np.ndarray | None = None
+    camera_moves: bool = False
 
 
 class HandLandmarker(Protocol):

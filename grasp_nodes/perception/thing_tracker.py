@@ -30,6 +30,8 @@ KEPT_MERIT = 0.9
 """Share of an earlier window's merit that a thing keeps."""
 RESTING = 0.15
 """Merit of what stays where it is, against 1 more for what moves by its own size."""
+UNKNOWN_MOTION = 0.5
+"""What counts as the move of every thing, in its sizes, while the camera moves: all change their places then."""
 AT_BORDER = 0.1
 """Factor for what the image's border always cuts: arms, tables."""
 REACH = 0.6
@@ -83,12 +85,16 @@ class ThingTracker:
         """Whether it was not seen for long."""
         return self._seen.missed > MAX_MISSED
 
-    def follow(self, sights: Sequence[Sight], still: bool, start: int | None = None) -> None:
+    def follow(
+        self, sights: Sequence[Sight], still: bool, start: int | None = None, camera_moves: bool = False
+    ) -> None:
         """Put the masks into the sights.
 
         Args:
             sights: of a window; their masks are replaced. still: whether the camera is at rest.
             start: the image that the first mask belongs to; None = go on from the last window.
+            camera_moves: what changes its place does not move for that. Without it a camera may be at rest and one
+                picture may still not describe what is behind: shadows pass.
         """
         if not still:
             self._divider.background.reset()
@@ -105,7 +111,7 @@ class ThingTracker:
                 self._divider.learn_background(sights)
         self._look_again(sights)
         self._remember(sights)
-        self.window_merit = _merit(sights)
+        self.window_merit = _merit(sights, camera_moves)
         self.merit = max(KEPT_MERIT * self.merit, self.window_merit)
 
     def _follow(self, sights: Sequence[Sight], start: int) -> None:
@@ -165,7 +171,7 @@ class ThingTracker:
         self._seen = _Seen(last, area, extent, np.zeros(2), len(sights) - 1 - seen[-1])
 
 
-def _merit(sights: Sequence[Sight]) -> float:
+def _merit(sights: Sequence[Sight], camera_moves: bool) -> float:
     """How much the track of a thing says that a hand moves it: it changes place, near a hand, clear of the border."""
     seen = [sight for sight in sights if sight.mask is not None]
     if not seen:
@@ -174,6 +180,8 @@ def _merit(sights: Sequence[Sight]) -> float:
     size = float(np.sqrt(np.median([np.count_nonzero(sight.found) for sight in seen])))
     # Single images may be wrong: the change from the median place that a tenth of the images exceeds.
     moved = float(np.percentile(np.linalg.norm(centers - np.median(centers, axis=0), axis=1), 90)) / size
+    if camera_moves:
+        moved = UNKNOWN_MOTION
     cut = np.mean([bool(_rim(sight.found).any()) for sight in seen])
     merit = (RESTING + min(moved, 1.0)) * (1.0 - (1.0 - AT_BORDER) * float(cut)) * len(seen) / len(sights)
     near, large = [], []

@@ -20,6 +20,7 @@ from rosbags.highlevel import AnyReader
 
 from grasp_nodes.cli import app as app_module
 from grasp_nodes.cli.reconstruction import outputs, setup
+from grasp_nodes.cli.reconstruction.report import StateSummary
 from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, ObjectState
 from grasp_nodes.data.clip_files import ClipInfo, ClipTruth, write_clip_info, write_image, write_truth
@@ -111,12 +112,14 @@ class Stand:
     """Takes the reconstructor's place: says what `change` makes of a hand and a ball that move evenly.
 
     change: state and row to the state that is answered. stop_after: Ctrl-C comes after so many windows.
+    moves: share of the frames of the first window about which the camera moves.
     """
 
     def __init__(self, hand_model: Any, ball: Any) -> None:
         self.hand_model, self.ball = hand_model, ball
         self.change: Callable[[HandObjectState, int], HandObjectState] = lambda state, _: state
         self.stop_after: int | None = None
+        self.moves = 0.0
         self.calls: list[dict[str, Any]] = []
 
     def make(self, request: Any, inputs: Any, boxes: Any) -> Stand:
@@ -133,7 +136,7 @@ class Stand:
             self.calls[-1]["depth"] = window[0].depth is not None
             states = [self.change(self.state(frame, start + row), start + row) for row, frame in enumerate(window)]
             report = {"joint_fit_s": 0.5, "losses": {"obj": [1.0, float("nan")]}, "rotation_ambiguity_rad": {}}
-            yield WindowResult(start, states, report)
+            yield WindowResult(start, states, {**report, "camera_moves_share": 0.0 if windows else self.moves})
             start, windows = start + len(window), windows + 1
 
     def state(self, frame: Frame, row: int) -> HandObjectState:
@@ -188,7 +191,8 @@ def test_everything_is_written(call: Call, stand: Stand, clip: Path, tmp_path: P
     code, printed, said = call(clip, "--object", BALL, "-o", out, "--json", "--images")
     assert code == 0, said
     row = json.loads(printed.splitlines()[-1])
-    assert (row["frames_in"], row["frames_out"], row["found_share"], row["object_share"]) == (FRAMES, FRAMES, 1.0, 1.0)
+    assert (row["frames_in"], row["frames_out"]) == (FRAMES, FRAMES)
+    assert (row["found_share"], row["object_answered_share"]) == (1.0, 1.0)
     assert row["is_metric"] is True
 
     back = read_trajectory(out / "trajectory.npz")
@@ -445,6 +449,23 @@ def test_a_mesh_that_does_not_fit_what_is_seen_is_said(
     assert report_of(tmp_path / "out")["object_iou"] == {"sphere": pytest.approx(overlap)}
 
 
+@pytest.mark.parametrize("moves", [0.0, 1.0])
+def test_a_camera_that_moves_is_told_of(call: Call, stand: Stand, clip: Path, tmp_path: Path, moves: float) -> None:
+    stand.moves = moves
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 0
+    assert ("The camera moves in 43% of the frames" in said) == bool(moves)
+    # Windows are of 3, 3 and 1 frames.
+    assert report_of(tmp_path / "out")["camera_moves_share"] == pytest.approx(moves * 3 / 7)
+
+
+def test_of_several_objects_the_share_is_their_mean() -> None:
+    summary = StateSummary(stamps=[0, 1, 2, 3], objects={"mug": [0, 1, 2], "box": [3]})
+    assert summary.object_answered_share(["mug", "box"]) == pytest.approx(0.5)
+    assert summary.object_answered_share(["mug", "box", "lid", "pan"]) == pytest.approx(0.25)
+    assert summary.object_answered_share([]) is None
+
+
 def test_two_runs_do_not_work_in_one_folder(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
     with working_alone(tmp_path / "out"):
         code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
@@ -503,14 +524,14 @@ def test_a_clip_without_an_object_gives_hands(call: Call, stand: Stand, clip: Pa
     assert code == 0
     assert "hands only" in said
     assert stand.calls[0]["objects"] == []
-    assert report_of(tmp_path / "out")["object_share"] == 0.0
+    assert report_of(tmp_path / "out")["object_answered_share"] is None
 
 
 def test_an_object_that_is_never_visible_is_no_failure(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
     stand.change = lambda state, _: replace(state, objects=(), contact_maps=(), status_text="sphere not found")
     code, printed, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
     assert code == 0
-    assert "an object in 0%" in printed
+    assert "the object in 0%" in printed
     assert "sphere: found in no frame" in said
     assert {frame["status_text"] for frame in report_of(tmp_path / "out")["frames"]} == {"sphere not found"}
 
@@ -534,7 +555,7 @@ def test_a_hand_that_leaves_counts_where_it_is_seen(call: Call, stand: Stand, cl
     assert call(clip, "--object", BALL, "-o", tmp_path / "out")[0] == 0
     report = report_of(tmp_path / "out")
     assert report["found_share"] == pytest.approx(4 / 7)
-    assert report["object_share"] == 1.0
+    assert report["object_answered_share"] == 1.0
     assert [len(state.hands) for state in states_of(tmp_path / "out")] == [1, 1, 1, 1, 0, 0, 0]
 
 
@@ -768,7 +789,7 @@ def test_the_real_reconstructor_follows_an_object_alone(
     monkeypatch.setattr(setup, "make_segmenter", lambda *_: MaskOf(96, 72))
     code, printed, said = call(make_clip(tmp_path / "one", 1), "--object", BALL, "-o", tmp_path / "out", "--json")
     assert code == 0, said
-    assert json.loads(printed.splitlines()[-1])["object_share"] == 1.0
+    assert json.loads(printed.splitlines()[-1])["object_answered_share"] == 1.0
     found = states_of(tmp_path / "out")[0].objects[0].T_camera_object[:3, 3]
     # A ball of radius r seen as a disc of radius s: at f r / s, a little more as its outline is nearer than its middle.
     np.testing.assert_allclose(found, [0.002, 0.002, 100 * RADIUS / 8], atol=0.03)

@@ -44,6 +44,15 @@ def test_surer_the_closer_and_if_it_moves() -> None:
     np.testing.assert_allclose(away, np.hypot(REACH, SIZE_SPREAD * 0.6), rtol=0.02)
 
 
+def test_motion_before_a_moving_camera_makes_the_hand_no_surer() -> None:
+    masks, times, moves = [square(130 + 5 * t) for t in range(6)], np.arange(6) / 30, np.arange(6) >= 4
+    hand = [hand_at((160, 120), 0.6, 6)]
+    at_rest = believed(hand, [square(140)] * 6).spread
+    spread = believed_distance(hand, CAMERA, masks, times, moves).spread
+    assert (spread[:4] < at_rest[:4]).all()
+    np.testing.assert_allclose(spread[4:], at_rest[4:], rtol=1e-6)
+
+
 def test_cover_makes_the_hand_no_surer() -> None:
     """A hand that comes over a thing at rest has not moved it."""
     masks: list[np.ndarray | None] = []

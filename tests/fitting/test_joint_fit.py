@@ -399,6 +399,18 @@ class TestJointFit:
         gone = {"depth", "start"} if name == "depth" else {name}  # without depth no start is believed
         assert set(without.losses) == {*TERMS, "total"} - gone
 
+    def test_motion_before_a_moving_camera_says_nothing_of_holding(
+        self, models: dict[Side, HandModel], block: ObjectModel, fitter: JointFitter
+    ) -> None:
+        """Hand and block rest, two centimetres apart, and the camera moves past them."""
+        hand = hand_track(models)
+        item = object_track(models, hand, block, gap=0.02)
+        frames = observe(models, [hand], [item], block)
+        held = fitter.fit(frames, [hand], [item], use_depth=False)
+        free = fitter.fit([replace(frame, camera_moves=True) for frame in frames], [hand], [item], use_depth=False)
+        assert max(held.losses["holding"]) > 0.01
+        assert max(free.losses["holding"]) == 0
+
     def test_frame_with_nan_is_lost_and_the_rest_kept(
         self,
         models: dict[Side, HandModel],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,3 +38,22 @@ def test_a_thing_whose_mask_is_empty_in_some_frames_is_rated_and_one_that_is_alw
     assert all(np.isfinite(one.score) for one in rated)
     assert rated[0].track_id == 1
     assert [len(frame.evidence.objects) for frame in chosen] == [1] * 4
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_leaves_its_place_is_the_object_unless_the_camera_moves() -> None:
+    """Two rectangles alike of which only one moves."""
+    frames = []
+    for t in range(5):
+        masks = [rectangle(60, 70), rectangle(10 + 5 * t, 20 + 5 * t)]
+        objects = tuple(
+            ObjectEvidence("", 0.9, np.array([10, 10, 20, 20], np.float32), mask, track_id)
+            for track_id, mask in enumerate(masks)
+        )
+        frames.append(ObservedFrame(Evidence(t * 33_000_000, CAMERA, (), objects)))
+    box = load_object("box:0.05,0.05,0.05")
+    _, rated = choose_thing(box, frames)
+    assert rated[0].track_id == 1
+    assert rated[0].moves > 0
+    _, rated = choose_thing(box, [replace(frame, camera_moves=True) for frame in frames])
+    assert [one.moves for one in rated] == [0.0, 0.0]

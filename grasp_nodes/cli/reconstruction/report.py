@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,6 @@ class StateSummary:
     overlaps: dict[str, list[float]] = field(default_factory=dict)
     status: dict[FitStatus, int] = field(default_factory=lambda: dict.fromkeys(FitStatus, 0))
     with_hand: int = 0
-    with_object: int = 0
 
     def add(self, states: Iterable[HandObjectState]) -> None:
         """Take in the states of the next frames."""
@@ -47,7 +46,6 @@ class StateSummary:
             self.stamps.append(state.stamp)
             self.status[state.status] += 1
             self.with_hand += bool(state.hands) and state.status == FitStatus.OK
-            self.with_object += bool(state.objects)
             for hand in state.hands:
                 self.hands.setdefault((hand.params.side, hand.track_id), {})[row] = hand.keypoints
             for found in state.objects:
@@ -74,6 +72,16 @@ class StateSummary:
                     "residuals": dict(state.residuals),
                 }
             )
+
+    def found_share(self) -> float:
+        """Frames with a hand that their own evidence supports; of all, as nobody knows which show one."""
+        return self.with_hand / len(self.stamps) if self.stamps else 0.0
+
+    def object_answered_share(self, names: Collection[str]) -> float | None:
+        """Frames with a pose of the object, seen, followed or carried on; mean over these objects, None without any."""
+        if not names or not self.stamps:
+            return None
+        return sum(len(set(self.objects.get(name, ()))) for name in names) / (len(names) * len(self.stamps))
 
     def usable_parts(self) -> list[dict[str, Any]]:
         """The parts that HOMan's rule for recordings keeps: hand and object together, long enough, without a break.
@@ -131,8 +139,8 @@ def make_report(
             "clip": settings.get("clip", ""),
             "frames_in": len(inputs.source),
             "frames_out": count,
-            "found_share": summary.with_hand / count if count else 0.0,
-            "object_share": summary.with_object / count if count else 0.0,
+            "found_share": summary.found_share(),
+            "object_answered_share": summary.object_answered_share(inputs.objects),
             "status": {status.name: number for status, number in summary.status.items()},
             "is_metric": inputs.source.camera.is_metric,
             "has_depth": inputs.has_depth and not settings.get("rgb_only", False),
@@ -150,6 +158,7 @@ def make_report(
             "seconds_per_frame": total / count if count and total else None,
             "object_iou": {name: float(np.median(values)) for name, values in sorted(summary.overlaps.items())},
             "usable_parts": summary.usable_parts(),
+            "camera_moves_share": _camera_moves_share(windows, count),
             "jitter": summary.jitter(),
             "rotation_ambiguity_rad": ambiguity,
             "accuracy": accuracy,
@@ -158,6 +167,16 @@ def make_report(
             "frames": summary.frames,
         }
     )
+
+
+def _camera_moves_share(windows: Sequence[Mapping[str, Any]], count: int) -> float | None:
+    """Frames about which the camera moves; None where the windows do not say."""
+    known = [window for window in windows if "camera_moves_share" in window]
+    if not known:
+        return None
+    starts = [int(window["start"]) for window in known]
+    lengths = np.diff([*starts, count])
+    return float(np.average([window["camera_moves_share"] for window in known], weights=lengths))
 
 
 def measure_accuracy(inputs: Inputs, states: Sequence[HandObjectState]) -> dict[str, Any] | None:

@@ -4,8 +4,8 @@ Colour tells the distance of a hand badly and that of an object of known size we
 together, but a palm's width apart; its local term says that they touch, but only of what is a centimetre away already.
 This term is between the two, and is not in the paper.
 
-Motion is that in the camera's frame: where the camera itself moves, everything seems held that a hand is in front of.
-For such clips set the weight ``holding`` of `JointFitSettings` to 0.
+Motion is that in the camera's frame, so that it says nothing where the camera itself moves: frames in which
+perception saw it move (`ObservedFrame.camera_moves`) do not count.
 """
 
 from __future__ import annotations

@@ -63,8 +63,9 @@ class HandTerms:
 class ObjectTerms:
     """Constants of one object track; what was looked through is renewed.
 
-    rows: frames whose mask is compared. moving: (T,) bool, frames in which the object moves. spread: (4, 4), see
-    `spread_points`; initial: (T, 4, 3), m, its points at the start. with_depth: (T,), 1 where depth was measured.
+    rows: frames whose mask is compared. moving: (T,) bool, frames in which the object moves before a camera at rest.
+    spread: (4, 4), see `spread_points`; initial: (T, 4, 3), m, its points at the start.
+    with_depth: (T,), 1 where depth was measured.
     """
 
     proxy: ObjectProxy
@@ -150,13 +151,14 @@ def object_terms(
     spread = spread_points(proxy.vertices)
     corners = proxy.vertices[[int(k) for k in (*proxy.vertices.argmin(0), *proxy.vertices.argmax(0))]]
     moving = moving_frames(np.asarray(track.T_camera_object, np.float64), corners.double().numpy() * track.scale)
+    at_rest = np.array([not frame.camera_moves for frame in frames], bool)
     return ObjectTerms(
         proxy=proxy,
         silhouette=silhouette,
         rows=rows,
         intrinsics=windows.intrinsics[rows],
         measured=measured,
-        moving=torch.from_numpy(moving & ~np.asarray(track.lost, bool)),
+        moving=torch.from_numpy(moving & at_rest & ~np.asarray(track.lost, bool)),
         spread=spread,
         initial=move_spread(spread, initial),
         with_depth=_with_depth(measured, len(frames)),
