@@ -169,7 +169,8 @@ def find_weights(method: str, hand_fingerprint: str | None = None) -> Weights:
     """The weights of a method: of the folder that GRASP_NODES_WEIGHTS names if they are there, else the shipped ones.
 
     Raises:
-        MissingFileError: in neither place, or there is no such folder. InputError: as `read_weights`.
+        MissingFileError: in neither place, or the folder is not there or holds no weights at all. InputError: as
+            `read_weights`.
     """
     named = os.environ.get(WEIGHTS_VARIABLE)
     if named:
@@ -178,7 +179,12 @@ def find_weights(method: str, hand_fingerprint: str | None = None) -> Weights:
             raise MissingFileError(f"{WEIGHTS_VARIABLE}={named}: there is no such folder of weight files")
         if own.is_file():
             return read_weights(own, method, hand_fingerprint)
-        _log.info("%s=%s holds no %s; the shipped one is taken", WEIGHTS_VARIABLE, named, own.name)
+        if not any(own.parent.glob(f"*{SUFFIX}")):
+            raise MissingFileError(
+                f"{WEIGHTS_VARIABLE}={named}: the folder holds no weight file (*{SUFFIX}); name the one that a "
+                "training wrote to (-o), or take the variable away to use the shipped weights"
+            )
+        _log.warning("%s=%s holds no %s; the shipped one is taken", WEIGHTS_VARIABLE, named, own.name)
     shipped = shipped_hashes()
     name = f"{method}{SUFFIX}"
     if name not in shipped:

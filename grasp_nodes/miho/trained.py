@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.learning.weights import WeightCard, Weights, find_weights, read_weights, save_weights
+from grasp_nodes.learning.weights import WeightCard, find_weights, read_weights, save_weights
 from grasp_nodes.miho.backbones import BackboneConfig
 from grasp_nodes.miho.honet import HoNet, HoNetConfig
 from grasp_nodes.miho.hourglass import HourglassConfig
 from grasp_nodes.miho.picr import PiCR, PiCRConfig
 
 HONET, PICR = "honet", "picr"
+Network = TypeVar("Network", bound=nn.Module)
 MEAN_ANSWER = "mean_answer"
 """In the card's `normalization`: what one would say without an image, see `judgement.mean_answer`."""
 
@@ -27,28 +28,31 @@ def load_honet(path: Path | None = None, hand_fingerprint: str | None = None) ->
     Raises:
         MissingFileError: there is no such file. InputError: it is damaged, or of another hand or network.
     """
-    weights = _weights(path, HONET, hand_fingerprint)
-    values = dict(weights.card.config)
-    try:
-        backbone = BackboneConfig(**_tuples(values.pop("backbone")))
-        config = HoNetConfig(backbone=backbone, **_tuples(values))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{weights.path}: its card does not describe a HoNet ({error})") from error
-    network = HoNet(config)
-    weights.load_into(network)
-    return network.eval()
+
+    def build(values: dict[str, Any]) -> HoNet:
+        return HoNet(HoNetConfig(backbone=BackboneConfig(**_tuples(values.pop("backbone"))), **_tuples(values)))
+
+    return _load(build, HONET, path, hand_fingerprint)
 
 
 def load_picr(path: Path | None = None, hand_fingerprint: str | None = None) -> PiCR:
     """As `load_honet`."""
-    weights = _weights(path, PICR, hand_fingerprint)
-    values = dict(weights.card.config)
+
+    def build(values: dict[str, Any]) -> PiCR:
+        return PiCR(PiCRConfig(hourglass=HourglassConfig(**_tuples(values.pop("hourglass"))), **_tuples(values)))
+
+    return _load(build, PICR, path, hand_fingerprint)
+
+
+def _load(
+    build: Callable[[dict[str, Any]], Network], method: str, path: Path | None, hand_fingerprint: str | None
+) -> Network:
+    """A network as its card describes it; `build` may raise KeyError or TypeError."""
+    weights = find_weights(method, hand_fingerprint) if path is None else read_weights(path, method, hand_fingerprint)
     try:
-        hourglass = HourglassConfig(**_tuples(values.pop("hourglass")))
-        config = PiCRConfig(hourglass=hourglass, **_tuples(values))
+        network = build(dict(weights.card.config))
     except (KeyError, TypeError) as error:
-        raise InputError(f"{weights.path}: its card does not describe a PiCR ({error})") from error
-    network = PiCR(config)
+        raise InputError(f"{weights.path}: its card does not describe a network of {method} ({error})") from error
     weights.load_into(network)
     return network.eval()
 
@@ -69,10 +73,6 @@ def save_network(
     card = WeightCard(method=method, config=asdict(config), hand_fingerprint=hand_fingerprint, **about)
     save_weights(path, tensors, card)
     return card
-
-
-def _weights(path: Path | None, method: str, hand_fingerprint: str | None) -> Weights:
-    return find_weights(method, hand_fingerprint) if path is None else read_weights(path, method, hand_fingerprint)
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

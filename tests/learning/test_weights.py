@@ -213,8 +213,12 @@ def test_own_weights_come_before_shipped_ones(tmp_path, monkeypatch, file):
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(shipped.parent / "nowhere"))
     with pytest.raises(MissingFileError, match="nowhere: there is no such folder"):
         find_weights("toy")
-    (shipped.parent / "nothing").mkdir()
-    monkeypatch.setenv(WEIGHTS_VARIABLE, str(shipped.parent / "nothing"))
+    place = shipped.parent / "nothing"
+    place.mkdir()
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(place))
+    with pytest.raises(MissingFileError, match=r"nothing: the folder holds no weight file"):
+        find_weights("toy")
+    save_weights(place / "another.safetensors", make_network().state_dict(), WeightCard("another"))
     assert find_weights("toy").card.seed == 99
     with pytest.raises(MissingFileError, match=r"'unknown'.*toy\.safetensors.*grasp-nodes train unknown"):
         find_weights("unknown")
