@@ -115,7 +115,8 @@ def initialise_hands(
             followed = followed.scaled(doubted, options.fit.size_spread)
         if followed is not None and followed.found:
             track = followed.track(views, track_id, options)
-            tracks.append(replace(track, without_depth=doubted is not None))
+            doubt = 0.0 if best is None else best.reader_doubt
+            tracks.append(replace(track, without_depth=doubted is not None, reader_doubt=doubt))
     return tracks
 
 
@@ -216,9 +217,14 @@ class _Follower:
             )
         self._fitter = HandTrackFitter(self._skeleton, options.fit, size, reader)
         if not measured:
-            self._fitter.learn_doubt(views)
+            self._fitter.learn_doubt(views, 0.0 if before is None else before.reader_doubt)
             self._fitter.learn_distance(views, self._given)
         self._found = self._fitter.follow(views, self._given)
+
+    @property
+    def reader_doubt(self) -> float:
+        """Of this window, to be told to the next."""
+        return self._fitter.doubt
 
     @property
     def cost(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_vertices
+from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints, pose_vertices
 from grasp_nodes.fitting.hand_skeleton import HandSkeleton
 from grasp_nodes.fitting.hand_solver import LandmarkTerms, PlaneTerms, no_planes
 from grasp_nodes.geometry.camera import CameraModel
@@ -31,6 +31,11 @@ LANDMARK_DEPTH_ERROR = 0.006
 PALM_DEPTH_ERROR_BESIDE_SKIN = 0.012
 """m; the same for the palm's landmarks where the skin was measured; those of fingers may lie far behind."""
 PALM = (0, 1, 2, 5, 9, 13, 17)
+BEFORE = (0, *(0 if k % 4 == 1 else k - 1 for k in range(1, NUM_KEYPOINTS)))
+"""The landmark at the other end of each one's bone."""
+RELIEF_ERROR = 0.015
+"""m; of a landmark's depth beside the others', as the network guesses it (half of them are within 10 mm, in rendered
+views)."""
 SKIN_POINTS = 320
 SKIN_ERROR = 0.003
 """m; of a measured skin point to the model's skin, along its normal."""
@@ -160,7 +165,28 @@ def landmark_terms(
         observation.depth + skeleton.skin_depth,
         front,
         behind,
+        np.zeros(NUM_KEYPOINTS),
+        np.zeros(NUM_KEYPOINTS),
     )
+
+
+def with_relief(
+    skeleton: HandSkeleton, terms: LandmarkTerms, relative: np.ndarray, scale: float, share: float
+) -> LandmarkTerms:
+    """The landmarks' depths relative to each other, as their network guesses them, beside the terms of their rays.
+
+    Args:
+        skeleton: the hand. terms: of its landmarks.
+        relative: (21, 3), m, camera axes, made as large as the hand by the length of all bones. scale: of the hand.
+        share: 0 to 1, factor on the inverse standard deviation.
+    """
+    rest = pose_keypoints(
+        skeleton, HandConfiguration(np.eye(3), np.zeros(3), np.zeros(skeleton.num_dofs)), landmarks=True
+    )
+    bones = np.linalg.norm(rest - rest[list(BEFORE)], axis=1).sum()
+    guessed = np.linalg.norm(relative - relative[list(BEFORE)], axis=1).sum()
+    depth = scale * bones / max(float(guessed), 1e-6) * relative[:, 2]
+    return terms._replace(relief=depth - depth.mean(), relief_weights=np.full(NUM_KEYPOINTS, share / RELIEF_ERROR))
 
 
 class SkinMatch(NamedTuple):

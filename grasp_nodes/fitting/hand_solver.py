@@ -41,6 +41,7 @@ class LandmarkTerms(NamedTuple):
     rays: (21, 2), x / z and y / z. ray_weights: (21,), inverse standard deviation of these. depth: (21,), m along the
     optical axis. front_weights, behind_weights: (21,), 1 / m, for a landmark before and behind that depth; 0 = none.
     A landmark may well lie behind the surface that is seen at its pixel, but never before it.
+    relief: (21,), m along the optical axis, less their mean, and relief_weights: (21,), 1 / m; 0 = none.
     """
 
     rays: np.ndarray
@@ -48,6 +49,8 @@ class LandmarkTerms(NamedTuple):
     depth: np.ndarray
     front_weights: np.ndarray
     behind_weights: np.ndarray
+    relief: np.ndarray
+    relief_weights: np.ndarray
 
 
 class PlaneTerms(NamedTuple):
@@ -163,7 +166,7 @@ def _add_landmarks(
     terms: LandmarkTerms,
     with_derivatives: bool,
 ) -> float:
-    cost = 0.0
+    cost = _add_relief(hessian, gradient, posed, bones, marks, terms, with_derivatives)
     jacobian = np.zeros((3, len(gradient)))
     for k in range(len(marks.carrier)):
         j = marks.carrier[k]
@@ -184,6 +187,44 @@ def _add_landmarks(
                 _add_row(hessian, gradient, (jacobian[1] - v * jacobian[2]) * (weight / z), down, 1.0 / robust)
             if depth_weight > 0.0:
                 _add_row(hessian, gradient, jacobian[2] * depth_weight, away, 1.0 / (1.0 + away * away))
+    return cost
+
+
+@njit(cache=True)
+def _add_relief(
+    hessian: np.ndarray,
+    gradient: np.ndarray,
+    posed: PosedBones,
+    bones: Bones,
+    marks: _Marks,
+    terms: LandmarkTerms,
+    with_derivatives: bool,
+) -> float:
+    """How the landmarks' depths differ from each other: their mean is free."""
+    total = terms.relief_weights.sum()
+    if total == 0.0:
+        return 0.0
+    count = len(marks.carrier)
+    depth, middle = np.zeros(count), 0.0
+    slopes, common = np.zeros((count, len(gradient))), np.zeros(len(gradient))
+    jacobian = np.zeros((3, len(gradient)))
+    for k in range(count):
+        j = marks.carrier[k]
+        point = posed.placed[j] + posed.scale * (posed.turned[j] @ marks.local[k])
+        depth[k] = point[2] - terms.relief[k]
+        middle += terms.relief_weights[k] / total * depth[k]
+        if with_derivatives:
+            jacobian[:] = 0.0
+            add_point_jacobian(jacobian, 1.0, j, point, posed, bones)
+            slopes[k] = jacobian[2]
+            common += terms.relief_weights[k] / total * jacobian[2]
+    cost = 0.0
+    for k in range(count):
+        weight = terms.relief_weights[k]
+        away = (depth[k] - middle) * weight
+        cost += 0.5 * math.log1p(away * away)
+        if with_derivatives and weight > 0.0:
+            _add_row(hessian, gradient, (slopes[k] - common) * weight, away, 1.0 / (1.0 + away * away))
     return cost
 
 

@@ -22,14 +22,27 @@ from grasp_nodes.fitting.hand_fit import (
     HandFitOptions,
 )
 from grasp_nodes.fitting.hand_kinematics import HandConfiguration, pose_keypoints
-from grasp_nodes.fitting.hand_observation import LANDMARK_ERROR, HandObservation, landmark_terms, match_skin
+from grasp_nodes.fitting.hand_observation import HandObservation, landmark_terms, match_skin, with_relief
 from grasp_nodes.fitting.hand_outline import match_outline
 from grasp_nodes.fitting.hand_search import hand_starts
 from grasp_nodes.fitting.hand_skeleton import HandSkeleton
-from grasp_nodes.fitting.hand_solver import HandSolution, PriorTerms, joined_planes, no_planes, solve_hand
+from grasp_nodes.fitting.hand_solver import (
+    HandSolution,
+    LandmarkTerms,
+    PriorTerms,
+    joined_planes,
+    no_planes,
+    solve_hand,
+)
 from grasp_nodes.fitting.hand_views import HandView
-from grasp_nodes.fitting.landmark_reading import LandmarkReader, LandmarkReading, disagreement, nearest_rotation
-from grasp_nodes.fitting.posture_prior import grasping_postures
+from grasp_nodes.fitting.landmark_reading import LandmarkReader, LandmarkReading
+from grasp_nodes.fitting.posture_prior import grasping_postures, unforced_postures
+from grasp_nodes.fitting.reader_doubt import (
+    doubt_of_window,
+    prior_with_reading,
+    read_landmark_error,
+    unfamiliarity,
+)
 
 NO_LANDMARKS_COST = 12.0
 """Cost of a frame whose landmarks are not believed; landmarks that cost more are wrong."""
@@ -51,17 +64,6 @@ NEAREST, FARTHEST = 0.1, 3.0
 """m; where hands are looked for."""
 DISTANCE_RANGE = 1.5
 """Factor by which a hand without depth may be nearer or farther than it usually is."""
-LANDMARK_REACH = 0.1
-"""m; half a hand: landmarks that turn it wrongly by so many rad are themselves wrong by so much at its ends."""
-SURE_SCORE = 0.985
-"""Of landmarks that are as good as those of a hand in plain view; in half of the frames, where readers are doubted."""
-FAMILIAR, FOREIGN = 0.62, 0.7
-"""Root mean square distance between sure landmarks and the hand that is read from them, over the landmarks' expected
-error, in a clip's median frame. Below the first the hand is like those of the training (0.4 to 0.6 in rendered clips).
-Above the second it does what the reader does not know, frame after frame: then the landmarks are believed as if nobody
-read them."""
-FOREIGN_ERRORS = 3.0
-"""Factor on the errors that a reader states of angles it does not know."""
 TURN_CHANGE, BEND_CHANGE = 0.08, 0.06
 """rad; unforeseen within 1/30 s where landmarks are read. Readings of successive images err alike, so that neighbours
 tell less than as many independent ones: half of what is expected where each image is measured."""
@@ -73,8 +75,6 @@ BLIND_FIRMNESS = 3.0
 """Factor on the motion's firmness where an outline is all there is: it tells little about distance and fingers."""
 SAME_TURN, SAME_PLACE = 0.05, 0.003
 """rad, m; solutions nearer than this are one."""
-USUAL_LOG_VOLUME = -40.0
-"""Of the readings of well-seen hands: surer readings are preferred, less sure ones cost."""
 VISIBLE_SKIN = 0.5
 """Least share of the measured skin (of the mask, without depth) that a followed hand explains."""
 
@@ -115,8 +115,9 @@ class HandTrackFitter:
         self.skeleton, self.options, self.size = skeleton, options, size
         self._reader = reader
         self._readings: dict[int, LandmarkReading] = {}
-        self._doubt = 0.0
+        self.doubt = 0.0
         self._postures = grasping_postures(skeleton)
+        self._unforced = unforced_postures(skeleton)
         self._distances = (NEAREST, FARTHEST)
         self._usual: float | None = None
 
@@ -142,28 +143,18 @@ class HandTrackFitter:
             self._usual = _weighted_median(found, errors**-2)
             self._distances = (self._usual / DISTANCE_RANGE, self._usual * DISTANCE_RANGE)
 
-    def learn_doubt(self, views: Sequence[HandView | None]) -> None:
+    def learn_doubt(self, views: Sequence[HandView | None], before: float = 0.0) -> None:
         """Whether the clip shows what the reader knows: where it does not, landmarks that are sure win.
 
         Args:
-            views: of T frames.
+            views: of T frames. before: the doubt of the window before, 0 to 1.
         """
         apart = []
         for view in views:
             reading = None if view is None or not view.choices else self._reading(view, 0)
             if view is not None and reading is not None:
-                off = disagreement(self.skeleton, reading, view.choices[0].rays)
-                sure = view.score >= SURE_SCORE
-                apart.append(off / (LANDMARK_REACH * reading.rotation_error) if sure else 0.0)
-        if apart:
-            self._doubt = float(np.clip((np.median(apart) - FAMILIAR) / (FOREIGN - FAMILIAR), 0.0, 1.0))
-
-    def _landmark_error(self, reading: LandmarkReading | None) -> float | None:
-        """m, across the rays; None = as landmarks err that nobody reads."""
-        if reading is None:
-            return None
-        expected = LANDMARK_REACH * reading.rotation_error
-        return float(expected ** (1.0 - self._doubt) * min(LANDMARK_ERROR, expected) ** self._doubt)
+                apart.append(unfamiliarity(self.skeleton, reading, view.choices[0].rays, view.score))
+        self.doubt = doubt_of_window(apart, before)
 
     def _is_near(self, configuration: HandConfiguration) -> bool:
         return self._distances[0] < configuration.wrist[2] < self._distances[1]
@@ -318,6 +309,16 @@ class HandTrackFitter:
             self._readings[id(seen)] = self._reader.read(self.skeleton, seen.rays, seen.relative, view.score)
         return self._readings[id(seen)]
 
+    def _landmark_terms(
+        self, observation: HandObservation, distance: float, reading: LandmarkReading | None
+    ) -> LandmarkTerms:
+        error = None if reading is None else read_landmark_error(reading, self.doubt)
+        terms = landmark_terms(self.skeleton, observation, distance, error)
+        if self.doubt > 0 and reading is not None and observation.relative is not None:
+            size = 1.0 if self.size is None else self.size
+            terms = with_relief(self.skeleton, terms, observation.relative, size, self.doubt)
+        return terms
+
     def _search(self, view: HandView, choice: int) -> FrameFit | None:
         """From the landmarks alone, wherever the hand was before."""
         observation = view.choices[choice]
@@ -333,8 +334,8 @@ class HandTrackFitter:
         for start in starts:
             prior = self._no_motion(start, is_open)
             if reading is not None:
-                prior, _ = _with_reading(prior, reading, self._doubt)
-            terms = landmark_terms(self.skeleton, observation, float(start.wrist[2]), self._landmark_error(reading))
+                prior, _ = prior_with_reading(prior, reading, self.doubt, self._unforced)
+            terms = self._landmark_terms(observation, float(start.wrist[2]), reading)
             candidates.append(solve_hand(self.skeleton, start, terms, no_planes(), prior, 12))
         candidates.sort(key=lambda found: found.cost)
         candidates = [found for found in candidates if self._is_near(found.configuration)]
@@ -361,10 +362,9 @@ class HandTrackFitter:
         """Match skin and outline, solve, and again; choice -1 leaves the landmarks out."""
         observation = view.choices[choice] if choice >= 0 else view.observation
         reading, contradiction = self._reading(view, choice), 0.0
-        error = self._landmark_error(reading)
-        terms = landmark_terms(self.skeleton, observation, float(max(start.wrist[2], 0.05)), error)
+        terms = self._landmark_terms(observation, float(max(start.wrist[2], 0.05)), reading)
         if reading is not None:
-            prior, contradiction = _with_reading(prior, reading, self._doubt)
+            prior, contradiction = prior_with_reading(prior, reading, self.doubt, self._unforced)
         if not observation.has_depth:
             expected, firmness = self._with_distance(prior.expected, prior.wrist[2])
             prior = prior._replace(expected=expected, wrist=np.array([*prior.wrist[:2], firmness]))
@@ -404,33 +404,6 @@ class HandTrackFitter:
             if not observation.has_depth:
                 supported = outline.uncovered < 1.0 - VISIBLE_SKIN and outline.outside < VISIBLE_SKIN
         return FrameFit(configuration, cost, choice >= 0, supported, choice)
-
-
-def _with_reading(prior: PriorTerms, reading: LandmarkReading, doubt: float) -> tuple[PriorTerms, float]:
-    """The prior with what landmarks say of turn and bends, and the cost of what they say apart from each other.
-
-    Args:
-        prior: without it. reading: of the landmarks. doubt: 0 to 1, see `HandTrackFitter.learn_doubt`.
-    """
-    read = reading.rotation_error**-2
-    moved = prior.rotation**2
-    rotation = nearest_rotation(moved * prior.expected.rotation + read * reading.rotation)
-    firm = np.trace(rotation.T @ (moved * prior.expected.rotation + read * reading.rotation)) / 3.0
-    # Both squares are 3 - trace: what is left when they are joined does not depend on the pose.
-    apart = 1.5 * (moved + read - firm)
-    wrist, firmness = prior.expected.wrist.copy(), prior.wrist.copy()
-    far = max(prior.expected.scale * float(reading.wrist[2]), 0.05)
-    near, seen = firmness[2] ** 2, (reading.distance_error * far) ** -2
-    apart += 0.5 * near * seen / (near + seen) * (wrist[2] - far) ** 2 + np.log(reading.distance_error)
-    wrist[2], firmness[2] = (near * wrist[2] + seen * far) / (near + seen), np.sqrt(near + seen)
-    joined = prior._replace(
-        expected=prior.expected._replace(rotation=rotation, wrist=wrist),
-        rotation=float(np.sqrt(max(firm, 1e-9))),
-        wrist=firmness,
-        posture=reading.postures.mean,
-        posture_precision=reading.postures.precision * FOREIGN_ERRORS ** (-2.0 * doubt),
-    )
-    return joined, float(apart) + reading.log_volume - USUAL_LOG_VOLUME
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:

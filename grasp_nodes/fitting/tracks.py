@@ -18,6 +18,7 @@ class HandTrack:
     seen: (T,) bool, frames in which the hand's own evidence (landmarks, mask or depth) was used; the others are carried
     over or interpolated. score: (T,) in [0, 1]. lost: (T,) bool, frames for which there is no usable answer at all.
     track_id: stable while the same hand is followed. without_depth: the depth there contradicts it and does not count.
+    reader_doubt: 0 to 1, how little the reader of landmarks is believed of this hand, see `reader_doubt`.
     """
 
     params: HandParams
@@ -26,6 +27,7 @@ class HandTrack:
     lost: np.ndarray
     track_id: int = 0
     without_depth: bool = False
+    reader_doubt: float = 0.0
 
     def __len__(self) -> int:
         return len(self.params)
