@@ -59,7 +59,7 @@ def sample_surfaces(
     nameless = [one.name for one in objects if not one.mesh]
     if nameless:
         raise InputError(f"surfaces: {len(nameless)} objects have no mesh ({', '.join(nameless[:3])}, ...)")
-    path = cache_dir("surfaces") / f"{_key(objects, count, seed)}.npz"
+    path = cache_dir("surfaces") / f"{objects_key(objects, _CACHE_VERSION, count, seed)}.npz"
     found = _cached(path, (len(objects), count, 3))
     if found is None:
         rows = []
@@ -88,7 +88,8 @@ def _sampled(one: GraspedObject, count: int, seed: int) -> tuple[np.ndarray, np.
     return points, normals
 
 
-def _key(objects: Sequence[GraspedObject], count: int, seed: int) -> str:
+def objects_key(objects: Sequence[GraspedObject], version: int, *settings: int) -> str:
+    """A name for what is worked out of the meshes of objects: it changes with them, and with the settings."""
     rows = []
     for one in objects:
         content: list[object] = [one.mesh, one.scale, one.mesh_sha256]
@@ -96,7 +97,7 @@ def _key(objects: Sequence[GraspedObject], count: int, seed: int) -> str:
             status = Path(one.mesh).stat()
             content += [status.st_size, status.st_mtime_ns]
         rows.append(content)
-    text = json.dumps([_CACHE_VERSION, REGISTRY_VERSION, count, seed, rows])
+    text = json.dumps([version, REGISTRY_VERSION, *settings, rows])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

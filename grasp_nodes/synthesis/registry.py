@@ -24,7 +24,21 @@ def _geo_generation(models: HandModels) -> Method:
     return Method(GEO_GENERATION, GeoGenerator(models["right"]), version=GEO_VERSION)
 
 
+def _fastgrasp_flow(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.flow.generator import make_flow
+
+    return make_flow(models)
+
+
+def _fastgrasp_flow_guided(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.flow.generator import make_flow
+
+    return make_flow(models, guided=True)
+
+
 GENERATORS: Mapping[str, Maker] = {
+    "fastgrasp-flow": _fastgrasp_flow,
+    "fastgrasp-flow-guided": _fastgrasp_flow_guided,
     GEO_GENERATION: _geo_generation,
 }
 

@@ -1,0 +1,72 @@
+"""Signed distance to objects in the frames that the network sees them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
+from grasp_nodes.geometry.stacked_distance import StackedDistances
+
+
+class DistanceField(Protocol):
+    """Objects of B hands, each in the frame of its hand."""
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """Signed distances (B, P), m, of points (B, P, 3), m; differentiable."""
+        ...
+
+    def rows(self, chosen: Tensor | slice) -> DistanceField:
+        """The objects of some of the hands."""
+        ...
+
+
+@dataclass(frozen=True)
+class OneObject:
+    """All hands are at one object.
+
+    grid: of the object, in its frame. turn: (B, 3, 3) and shift: (B, 3), m: a point x of a hand's frame is at
+    ``turn x + shift`` of the object's; turns may reflect.
+    """
+
+    grid: SignedDistanceGrid
+    turn: Tensor
+    shift: Tensor
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """As `DistanceField`."""
+        return self.grid(points @ self.turn.mT + self.shift[:, None])
+
+    def rows(self, chosen: Tensor | slice) -> OneObject:
+        """As `DistanceField`."""
+        return replace(self, turn=self.turn[chosen], shift=self.shift[chosen])
+
+
+@dataclass(frozen=True)
+class ManyObjects:
+    """Each hand is at an object of its own; fields as of `OneObject`. stack: of all objects. index: (B,) into them."""
+
+    stack: StackedDistances
+    index: Tensor
+    turn: Tensor
+    shift: Tensor
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """As `DistanceField`."""
+        return self.stack(points @ self.turn.mT + self.shift[:, None], self.index)
+
+    def rows(self, chosen: Tensor | slice) -> ManyObjects:
+        """As `DistanceField`."""
+        return replace(self, index=self.index[chosen], turn=self.turn[chosen], shift=self.shift[chosen])
+
+
+def with_slope(field: DistanceField, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances (B, P), m, and their gradients (B, P, 3) at points (B, P, 3), both without a graph."""
+    with torch.enable_grad():
+        leaf = points.detach().requires_grad_(True)
+        distance = field(leaf)
+        (slope,) = torch.autograd.grad(distance.sum(), leaf)
+    return distance.detach(), slope

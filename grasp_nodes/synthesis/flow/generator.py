@@ -1,0 +1,206 @@
+"""`fastgrasp-flow`: grasps of an object out of noise in a few steps; the object is encoded once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grasp_nodes.contact.hand_states import make_grasps, stack_params
+from grasp_nodes.contact.interaction import GraspSet
+from grasp_nodes.errors import InputError
+from grasp_nodes.evaluation.harness.protocols import Method
+from grasp_nodes.hand.anatomy import mirror_pose
+from grasp_nodes.hand.kinds import KINDS, GraspKind
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import NUM_BETAS, HandParams, Side
+from grasp_nodes.objects.model import ObjectModel
+from grasp_nodes.synthesis.chunks import check_request, chunk_seed
+from grasp_nodes.synthesis.flow.fields import OneObject
+from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
+from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
+from grasp_nodes.synthesis.flow.network import FlowNetwork, Wishes, kind_numbers
+from grasp_nodes.synthesis.flow.sampling import sample_vectors
+from grasp_nodes.synthesis.flow.trained import METHOD, load_flow
+from grasp_nodes.synthesis.samplers import FlowSampler
+
+AT_ONCE = 256
+"""Hands that are sampled together; a multiple of the frames' four half turns."""
+_BLOCK = 64
+"""Rows of noise that are drawn together, whether all are needed or not."""
+_KEPT = 64
+"""Objects whose codes are remembered."""
+_REFLECTION = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
+
+
+@dataclass(frozen=True)
+class FlowGenerationSettings:
+    """How grasps are drawn.
+
+    sampler: steps. kinds: that are asked for, in turn. side: of the hands. betas: (10,), their shape; None = the mean.
+    guidance: None = without.
+    """
+
+    sampler: FlowSampler = field(default_factory=FlowSampler)
+    kinds: tuple[GraspKind, ...] = ("power", "precision")
+    side: Side = "right"
+    betas: tuple[float, ...] | None = None
+    guidance: GuidanceSettings | None = None
+
+    def __post_init__(self) -> None:
+        kind_numbers(self.kinds)
+        if not self.kinds:
+            raise InputError(f"kinds of grasps: expected some of {', '.join(KINDS)}, got none")
+        if self.betas is not None and len(self.betas) != NUM_BETAS:
+            raise InputError(f"betas: expected {NUM_BETAS} numbers, got {len(self.betas)}")
+
+
+@dataclass(frozen=True)
+class _SeenObject:
+    """turns: (4, 3, 3), into the frames it is seen in. center: (3,), m. codes: (4, condition)."""
+
+    turns: Tensor
+    center: Tensor
+    codes: Tensor
+
+
+class FlowGenerator:
+    """Proposes grasps, in no order: whoever wants scores ranks them.
+
+    Args:
+        network: trained, in evaluation mode. models: hands of the sides wanted, of the network's model, on its device.
+        settings: how grasps are drawn. method: name of the sets of grasps.
+    """
+
+    def __init__(
+        self,
+        network: FlowNetwork,
+        models: Mapping[Side, HandModel],
+        settings: FlowGenerationSettings | None = None,
+        method: str = METHOD,
+    ) -> None:
+        self._network, self._models, self._method = network, models, method
+        self.settings = settings or FlowGenerationSettings()
+        self._seen: OrderedDict[bytes, _SeenObject] = OrderedDict()
+
+    def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
+        """`count` grasps.
+
+        Raises:
+            InputError: a count below 1, or a negative seed.
+        """
+        start = time.perf_counter()
+        hands = self.hands(object_model, count, seed)
+        grasps = make_grasps(hands, self._models[hands.side])
+        kinds = self.settings.kinds
+        grasps = [replace(grasp, kind=kinds[k // len(FLIPS) % len(kinds)]) for k, grasp in enumerate(grasps)]
+        return GraspSet(
+            *(object_model.object_id, self._method, seed, time.perf_counter() - start, grasps),
+            mesh_resource=object_model.mesh_resource,
+        )
+
+    @torch.no_grad()
+    def hands(self, object_model: ObjectModel, count: int, seed: int) -> HandParams:
+        """`count` hands, object frame; the first ten of a hundred are the ten.
+
+        Raises:
+            InputError: as `generate`.
+        """
+        check_request(count, seed)
+        seen = self._encoded(object_model)
+        parts = []
+        for first in range(0, count, AT_ONCE):
+            noise = draw_noise(first, min(AT_ONCE, count - first), self._network.coder.size, seed)
+            parts.append(self._sampled(object_model, seen, noise.to(seen.center), first))
+        return stack_params(parts)
+
+    def _sampled(self, object_model: ObjectModel, seen: _SeenObject, noise: Tensor, first: int) -> HandParams:
+        network, s, count = self._network, self.settings, len(noise)
+        numbers = torch.arange(first, first + count, device=noise.device)
+        frame = numbers % len(FLIPS)
+        kinds = torch.from_numpy(kind_numbers(s.kinds)).to(noise.device)
+        betas = noise.new_tensor(s.betas or [0.0] * NUM_BETAS).expand(count, -1)
+        wishes = Wishes(kinds[numbers // len(FLIPS) % len(kinds)], betas)
+        grid = object_model.signed_distance.to(noise.device)
+        distances = OneObject(grid, seen.turns.mT[frame], seen.center.expand(count, -1))
+        guide = Guidance(network, distances, betas, s.guidance) if s.guidance is not None else None
+        vectors = sample_vectors(network, distances, seen.codes[frame], wishes, noise, s.sampler, guide)
+        parts = network.coder.parts_of(vectors, betas)
+        if s.side == "right":
+            return network.coder.hands(parts.turned(seen.turns.mT[frame]).shifted(seen.center))
+        # The network knows right hands: it saw the mirrored object, and what it drew is mirrored back.
+        mirror = _REFLECTION.to(noise)
+        back = mirror @ seen.turns.mT[frame]
+        return _mirrored(network.coder.hands(parts.turned(back).shifted(mirror @ seen.center)))
+
+    def _encoded(self, object_model: ObjectModel) -> _SeenObject:
+        key = _digest(object_model) + self.settings.side.encode()
+        if key not in self._seen:
+            self._seen[key] = self._encode(object_model)
+        self._seen.move_to_end(key)
+        while len(self._seen) > _KEPT:
+            self._seen.popitem(last=False)
+        return self._seen[key]
+
+    def _encode(self, object_model: ObjectModel) -> _SeenObject:
+        like = self._network.coder.mean
+        points = torch.from_numpy(object_model.points).to(like)
+        mirror = _REFLECTION.to(like) if self.settings.side == "left" else torch.eye(3).to(like)
+        turns = FLIPS.to(like) @ principal_turns((points @ mirror)[None]) @ mirror
+        center = points.mean(dim=0)
+        grid = object_model.signed_distance.to(like.device)
+        distances = OneObject(grid, turns.mT, center.expand(len(turns), -1))
+        return _SeenObject(turns, center, self._network.encode(distances, len(turns)))
+
+
+def make_flow(models: Mapping[Side, HandModel], guided: bool = False) -> Method:
+    """The method as it is registered.
+
+    Raises:
+        MissingFileError: its weights are not there. InputError: they are damaged, or of another hand.
+    """
+    network, weights = load_flow(models["right"])
+    settings = FlowGenerationSettings(guidance=GuidanceSettings() if guided else None)
+    name = METHOD + ("-guided" if guided else "")
+    generator = FlowGenerator(network, models, settings, name)
+    version = f"{weights.sha256[:16]} {hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"
+    return Method(name, generator, device=str(models["right"].device), version=version)
+
+
+def draw_noise(first: int, count: int, size: int, seed: int) -> Tensor:
+    """Standard normal noise (count, size) of the grasps number `first` and following; float32 on the CPU.
+
+    That of a grasp follows from the seed and its number alone.
+    """
+    blocks = range(first // _BLOCK, -(-(first + count) // _BLOCK))
+    drawn = [torch.randn(_BLOCK, size, generator=torch.Generator().manual_seed(chunk_seed(seed, k))) for k in blocks]
+    skipped = first - blocks.start * _BLOCK
+    return torch.cat(drawn)[skipped : skipped + count]
+
+
+def _mirrored(hands: HandParams) -> HandParams:
+    """Right hands as left ones, reflected along x."""
+
+    def turned(pose: Tensor) -> Tensor:
+        return torch.from_numpy(mirror_pose(pose.cpu().numpy())).to(pose)
+
+    return replace(
+        hands,
+        global_orient=turned(hands.global_orient),
+        hand_pose=turned(hands.hand_pose),
+        transl=hands.transl * torch.diag(_REFLECTION).to(hands.transl),
+        side="left",
+    )
+
+
+def _digest(object_model: ObjectModel) -> bytes:
+    grid = object_model.signed_distance
+    content = np.ascontiguousarray(object_model.points).tobytes() + grid.origin.cpu().numpy().tobytes()
+    described = f"{tuple(grid.values.shape)} {grid.spacing}".encode()
+    return hashlib.blake2b(content + described, digest_size=16).digest()

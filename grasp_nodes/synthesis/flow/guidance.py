@@ -1,0 +1,75 @@
+"""Guidance: predictions on the way are moved out of the object, and fingers that are near onto it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.synthesis.flow.fields import DistanceField
+from grasp_nodes.synthesis.flow.network import FlowNetwork
+
+_UNIT = 0.005
+"""m, that costs 1."""
+_LEAST_SLOPE = 1e-6
+
+
+@dataclass(frozen=True)
+class GuidanceSettings:
+    """Of the guidance.
+
+    since: time of the flow from which predictions are moved: before, they are no hands yet. rounds: at each step.
+    tolerated: m, of depth. near: m, from the object to a finger that ought to touch. touch: weight of that.
+    pace: share of Polyak's step (energy over the slope's square) that is made.
+    """
+
+    since: float = 0.5
+    rounds: int = 2
+    tolerated: float = 0.001
+    near: float = 0.015
+    touch: float = 0.3
+    pace: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.since < 1.0 or self.rounds < 1 or not 0.0 < self.pace <= 2.0:
+            raise InputError(
+                f"guidance: expected since in 0..1, at least one round and a pace above 0 up to 2, got {self}"
+            )
+
+
+class Guidance:
+    """A `samplers.Guide` for B hands.
+
+    Args:
+        network: of the vectors. field: distance to the objects. betas: (B, 10). settings: see there.
+    """
+
+    def __init__(
+        self, network: FlowNetwork, field: DistanceField, betas: Tensor, settings: GuidanceSettings | None = None
+    ) -> None:
+        self._network, self._field, self._betas = network, field, betas
+        self._settings = settings or GuidanceSettings()
+
+    def __call__(self, clean: Tensor, time: Tensor) -> Tensor:
+        """Better vectors (B, D) than those predicted at times (B,)."""
+        if float(time[0]) < self._settings.since:
+            return clean
+        for _ in range(self._settings.rounds):
+            with torch.enable_grad():
+                leaf = clean.detach().requires_grad_(True)
+                energy = self.energy(leaf)
+                (slope,) = torch.autograd.grad(energy.sum(), leaf)
+            steepness = slope.square().sum(dim=1).clamp(min=_LEAST_SLOPE)
+            clean = clean - (self._settings.pace * energy.detach() / steepness)[:, None] * slope
+        return clean
+
+    def energy(self, vectors: Tensor) -> Tensor:
+        """(B,): squared depths and distances of the points felt with, in units of 5 mm."""
+        s, points = self._settings, self._network.hand_points
+        distance = self._field(points(self._network.coder.parts_of(vectors, self._betas)))
+        deep = (-distance - s.tolerated).clamp(min=0) / _UNIT
+        gap = points.pads(distance).amin(dim=2).clamp(min=0)
+        touching = torch.where(gap < s.near, gap / _UNIT, 0.0)
+        return deep.square().sum(dim=1) + s.touch * touching.square().sum(dim=1)

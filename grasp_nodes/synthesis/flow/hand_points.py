@@ -1,0 +1,88 @@
+"""Points of the hand at which the network feels the object: many on the pads, some on the palm, a few all over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grasp_nodes.hand.codes import HandCoder, HandParts
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.pads import PALM, contact_patches
+from grasp_nodes.synthesis.flow.fields import DistanceField, with_slope
+
+_FINGERS = 5
+_NEAR = 0.02
+"""m, that is 1 to the network."""
+_RANGE = (-2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class PointCounts:
+    """How many points are felt with.
+
+    pad: of each finger. palmar: on the palm and the other phalanges. rest: elsewhere.
+    """
+
+    pad: int = 8
+    palmar: int = 44
+    rest: int = 20
+
+    @property
+    def total(self) -> int:
+        """Of all of them."""
+        return _FINGERS * self.pad + self.palmar + self.rest
+
+
+class HandPoints(nn.Module):
+    """The chosen points of one hand model; pads come first, finger after finger.
+
+    Args:
+        coder: of the hands. counts: of the points.
+    """
+
+    def __init__(self, coder: HandCoder, counts: PointCounts) -> None:
+        super().__init__()
+        self.coder, self.counts = coder, counts
+        self.ids = _chosen(coder.model, counts)
+        self.hand = coder.model.vertex_subset(self.ids)
+
+    def forward(self, parts: HandParts) -> Tensor:
+        """Places (B, `counts.total`, 3), m, of hands."""
+        return self.coder.points(parts, self.hand)
+
+    def pads(self, values: Tensor) -> Tensor:
+        """(B, 5, pad) of values at the points (B, total)."""
+        return values[:, : _FINGERS * self.counts.pad].unflatten(1, (_FINGERS, self.counts.pad))
+
+    def felt(self, parts: HandParts, field: DistanceField) -> Tensor:
+        """(B, 4 * total): distance at every point, and its slope in the hand's own frame; without gradient."""
+        with torch.no_grad():
+            points = self(parts)
+        distance, slope = with_slope(field, points)
+        return torch.cat([(distance / _NEAR).clamp(*_RANGE), (slope @ parts.orient.detach()).flatten(1)], dim=1)
+
+
+def _chosen(model: HandModel, counts: PointCounts) -> list[int]:
+    places, patches = model.arrays.v_template, contact_patches(model)
+    pads = [name for name in patches if name.endswith("_pad")]
+    chosen = [k for name in pads for k in _spread(places, patches[name], counts.pad)]
+    palmar = np.unique(np.concatenate([ids for name, ids in patches.items() if name not in pads or name == PALM]))
+    chosen += _spread(places, np.setdiff1d(palmar, chosen), counts.palmar)
+    return chosen + _spread(places, np.setdiff1d(np.arange(len(places)), chosen), counts.rest)
+
+
+def _spread(places: np.ndarray, ids: np.ndarray, count: int) -> list[int]:
+    """`count` of the ids, each as far from those before it as can be; some repeatedly if there are too few."""
+    if not count:
+        return []
+    own = places[ids]
+    distance = np.linalg.norm(own - own.mean(axis=0), axis=1)
+    order: list[int] = []
+    while len(order) < min(count, len(ids)):
+        order.append(int(distance.argmax()))
+        nearest = np.linalg.norm(own - own[order[-1]], axis=1)
+        distance = nearest if len(order) == 1 else np.minimum(distance, nearest)
+    return [int(ids[order[k % len(order)]]) for k in range(count)]

@@ -1,0 +1,78 @@
+"""Weights of the flow: written with all that builds the network again, and found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.hand.codes import HandCoder
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.learning.weights import WeightCard, Weights, find_weights, read_weights, save_weights
+from grasp_nodes.synthesis.flow.hand_points import PointCounts
+from grasp_nodes.synthesis.flow.network import FlowConfig, FlowNetwork
+
+METHOD = "fastgrasp-flow"
+_CODE = "code"
+"""In a card's `normalization`: the description of the coder."""
+
+
+def save_flow(path: Path, network: nn.Module, **card: Any) -> WeightCard:
+    """Write a network's weights with its card.
+
+    Args:
+        path: of the file. network: a `FlowNetwork`. card: fields of `WeightCard` that are not the network's own.
+
+    Raises:
+        InputError: it is another network, a weight is not finite, or the card is no JSON. OSError: it cannot be
+        written.
+    """
+    if not isinstance(network, FlowNetwork):
+        raise InputError(f"expected a FlowNetwork, got {type(network).__name__}")
+    described = WeightCard(
+        METHOD,
+        config=asdict(network.config),
+        normalization={_CODE: network.coder.description()},
+        hand_fingerprint=network.coder.model.fingerprint,
+        **card,
+    )
+    save_weights(path, network.state_dict(), described)
+    return described
+
+
+def load_flow(model: HandModel, path: Path | None = None) -> tuple[FlowNetwork, Weights]:
+    """A trained network in evaluation mode, on the hand model's device, and the file that it came from.
+
+    Args:
+        model: a full right hand. path: of the weight file, None = the installed one (`find_weights`).
+
+    Raises:
+        MissingFileError: there is no such file. InputError: it is damaged, or of another hand, method or version.
+    """
+    if path is None:
+        weights = find_weights(METHOD, model.fingerprint)
+    else:
+        weights = read_weights(path, METHOD, model.fingerprint)
+    network = FlowNetwork(_coder(model, weights), _config(weights))
+    weights.load_into(network)
+    return network.to(model.device).eval().requires_grad_(False), weights
+
+
+def _coder(model: HandModel, weights: Weights) -> HandCoder:
+    described: Any = weights.card.normalization.get(_CODE)
+    if not isinstance(described, Mapping):
+        raise InputError(f"{weights.path}: its card does not tell of the hand's vectors ({_CODE!r} is missing)")
+    return HandCoder.of_description(model, described)
+
+
+def _config(weights: Weights) -> FlowConfig:
+    values: dict[str, Any] = dict(weights.card.config)
+    try:
+        points = PointCounts(**values.pop("points"))
+        return FlowConfig(points=points, **{**values, "encoder": tuple(values["encoder"])})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{weights.path}: its card does not describe a network of {METHOD} ({error})") from error
