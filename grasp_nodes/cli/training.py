@@ -76,6 +76,12 @@ def _view_features(request: TrainingRequest, report: ProgressReport) -> Outcome:
     return train(request, report)
 
 
+def _fastgrasp_flow(request: TrainingRequest, report: ProgressReport) -> Outcome:
+    from grasp_nodes.cli.training_flow import train
+
+    return train(request, report)
+
+
 def _honet(request: TrainingRequest, report: ProgressReport) -> Outcome:
     from grasp_nodes.cli.training_miho import train
 
@@ -95,6 +101,7 @@ def _landmark_reader(request: TrainingRequest, report: ProgressReport) -> Outcom
 
 
 METHODS: Mapping[str, TrainedMethod] = {
+    "fastgrasp-flow": TrainedMethod("grasps of any object in milliseconds", _fastgrasp_flow),
     "honet": TrainedMethod("hand and object poses from an image", _honet),
     "landmark-reader": TrainedMethod("what landmarks say of a hand's pose", _landmark_reader),
     "picr": TrainedMethod("where a hand touches an object, from an image", _picr),

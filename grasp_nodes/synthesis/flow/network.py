@@ -39,9 +39,9 @@ class FlowConfig:
     encoder: widths of the object's encoder. points: that are felt with; `local`: whether anything is felt at all.
     """
 
-    width: int = 256
+    width: int = 320
     blocks: int = 6
-    condition: int = 192
+    condition: int = 256
     basis: int = 640
     basis_radius: float = 0.14
     encoder: tuple[int, ...] = (384, 256)
