@@ -55,6 +55,8 @@ _TOLERANCE = 1e-4
 _WELL_PLACED = 0.85
 """Score from which pixels that are far from the prediction are none of the object's."""
 _EVIDENCE_NOISE = 0.01
+_REMEMBERED = 16
+"""Looks that are not repeated: refining begins with what was compared before."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,19 @@ class GuidedFollower:
     ) -> None:
         self._mesh, self._scenes, self._palms = mesh, scenes, palms
         self._known = known
+        self._looks: dict[tuple[int, float, bytes, bytes], Sighting | None] = {}
         self._reach = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
 
     def look(self, frame: int, pose: Pose, tolerance: float = FINE) -> Sighting | None:
         """What a frame says about a pose; None where it is out of sight or the frame has no depth."""
+        key = (frame, tolerance, pose[0].tobytes(), pose[1].tobytes())
+        if key not in self._looks:
+            while len(self._looks) >= _REMEMBERED:
+                self._looks.pop(next(iter(self._looks)))
+            self._looks[key] = self._looked(frame, pose, tolerance)
+        return self._looks[key]
+
+    def _looked(self, frame: int, pose: Pose, tolerance: float) -> Sighting | None:
         scene = self._scenes[frame]
         prediction = None if scene is None else predict(self._mesh, scene.camera, *pose)
         if prediction is None or scene is None or not prediction.whole:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
+from numba import njit
 
 from grasp_nodes.fitting.pose_residuals import SolverMesh
 from grasp_nodes.geometry.camera import CameraModel
@@ -31,6 +33,8 @@ HAND_SHARE, HAND_LOSS = 0.25, 0.35
 """What a pixel counts for and against a pose that agrees but was taken for a hand's: arms have surfaces, too."""
 MORE_SHARE = 0.5
 """What a pixel counts against a pose that continues the object beyond its silhouette."""
+HAND_REACH = 0.04
+"""Share of the image's width around a hand's mask that may be the hand's, too."""
 LEAST_VISIBLE, LEAST_PIXELS = 0.06, 60
 """Share of the silhouette, and pixels, below which an image says nothing of the pose."""
 _NEAREST_DEPTH = 0.02
@@ -49,6 +53,18 @@ class Scene:
     raised: np.ndarray
     hand: np.ndarray
     cells: np.ndarray | None = None
+
+    @cached_property
+    def near_hand(self) -> tuple[tuple[slice, slice], np.ndarray]:
+        """Rows and columns around the hands' pixels, of which there are some, and which of these may be a hand's, too.
+
+        The window is one pixel wider than what may be.
+        """
+        radius = max(3, round(HAND_REACH * self.hand.shape[1]))
+        sides = (np.flatnonzero(self.hand.any(axis=1)), np.flatnonzero(self.hand.any(axis=0)))
+        rows, columns = (slice(max(int(s[0]) - radius - 1, 0), int(s[-1]) + radius + 2) for s in sides)
+        brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        return (rows, columns), cv2.dilate(self.hand[rows, columns].astype(np.uint8), brush) > 0
 
 
 def read_scenes(frames: Sequence[ObservedFrame]) -> list[Scene | None]:
@@ -157,51 +173,114 @@ def sight_by_depth(prediction: Prediction, scene: Scene, tolerance: float) -> Si
         tolerance: m; how far off the pose may be.
     """
     expected = prediction.depth
-    measured, hand = scene.depth[prediction.window], scene.hand[prediction.window]
-    inside, known = expected > 0, measured > 0
-    nearest = _nearest_values(expected, inside)
-    apart = measured - nearest
-    hand_step = np.minimum(HAND_STEP * np.maximum(nearest / 0.6, 0.6) ** 2, tolerance)
-    alike = known & (np.abs(apart) < np.where(hand, hand_step, np.float32(tolerance)))
-    agree = inside & alike
-    agreeing = np.count_nonzero(agree & ~hand) + HAND_SHARE * np.count_nonzero(agree & hand)
-    beyond = ~inside & alike & ~hand & scene.raised[prediction.window]
-    more = _connected(agree, beyond)
-    nearer = known & (apart < 0) & ~alike
-    hiding = (inside & (nearer | ~known | (hand & ~alike & (apart < tolerance)))) | (
-        ~inside & scene.raised[prediction.window] & nearer
+    measured = np.ascontiguousarray(scene.depth[prediction.window], np.float32)
+    hand, raised = (np.ascontiguousarray(image[prediction.window]) for image in (scene.hand, scene.raised))
+    agree, more, hiding = (np.zeros(expected.shape, np.bool_) for _ in range(3))
+    own, of_hand, through, hidden, beyond = _compare(
+        expected, _nearest_values(expected), measured, hand, raised, np.float32(tolerance), agree, more, hiding
     )
-    through = inside & known & (apart > 0) & ~alike & ~hiding
-    unlabelled = inside & known & nearer & ~hand
+    more_pixels = _keep_connected(agree, more) if beyond else 0
+    visible = agree | more
     return Sighting(
         prediction,
-        agree | more,
-        hiding | (hand & ~(agree | more)),
-        float(agreeing),
-        float(
-            np.count_nonzero(through) + MORE_SHARE * np.count_nonzero(more) + HAND_LOSS * np.count_nonzero(agree & hand)
-        ),
-        float(np.count_nonzero(unlabelled)),
+        visible,
+        hiding | (hand & ~visible),
+        own + HAND_SHARE * of_hand,
+        through + MORE_SHARE * more_pixels + HAND_LOSS * of_hand,
+        float(hidden),
     )
 
 
-def _nearest_values(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Values (h, w) continued from where they are known to everywhere else."""
+@njit(cache=True)
+def _compare(
+    expected: np.ndarray,
+    nearest: np.ndarray,
+    measured: np.ndarray,
+    hand: np.ndarray,
+    raised: np.ndarray,
+    tolerance: np.float32,
+    agree: np.ndarray,
+    more: np.ndarray,
+    hiding: np.ndarray,
+) -> tuple[int, int, int, int, int]:
+    """Expected and measured depth, pixel by pixel; the last three images are filled.
+
+    Args:
+        nearest: `expected` continued beyond the silhouette. agree: pixels of the silhouette at the expected depth.
+        more: those that would continue it. hiding: what is in front, or may be. All (h, w), m float32 or bool.
+
+    Returns:
+        Pixels that agree and are no hand's, and a hand's; that are seen through; hidden without a label; of `more`.
+    """
+    own, of_hand, through, hidden, beyond = 0, 0, 0, 0, 0
+    unit, least, step = np.float32(0.6), np.float32(0.6), np.float32(HAND_STEP)
+    for y in range(expected.shape[0]):
+        for x in range(expected.shape[1]):
+            inside, known, is_hand = expected[y, x] > 0, measured[y, x] > 0, hand[y, x]
+            apart = measured[y, x] - nearest[y, x]
+            limit = tolerance
+            if is_hand:
+                far = max(nearest[y, x] / unit, least)
+                limit = min(step * (far * far), tolerance)
+            alike = known and abs(apart) < limit
+            nearer = known and apart < 0 and not alike
+            if not inside:
+                hiding[y, x] = raised[y, x] and nearer
+                if alike and not is_hand and raised[y, x]:
+                    more[y, x] = True
+                    beyond += 1
+            elif alike:
+                agree[y, x] = True
+                of_hand += is_hand
+                own += not is_hand
+            elif nearer or not known or (is_hand and apart < tolerance):
+                hiding[y, x] = True
+                hidden += nearer and not is_hand
+            else:
+                through += 1
+    return own, of_hand, through, hidden, beyond
+
+
+def _nearest_values(values: np.ndarray) -> np.ndarray:
+    """Values (h, w), 0 where they are not known, continued from the nearest one that is."""
+    inside = values > 0
     if not inside.any():
         return values
-    outside = (~inside).astype(np.uint8)
-    _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
-    table = np.zeros(int(labels.max()) + 1, values.dtype)
-    table[labels[inside]] = values[inside]
-    continued: np.ndarray = table[labels]
+    _, labels = cv2.distanceTransformWithLabels(
+        (~inside).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    continued = np.empty_like(values)
+    _spread_values(values, labels, np.zeros(int(labels.max()) + 1, values.dtype), continued)
     return continued
 
 
-def _connected(seed: np.ndarray, more: np.ndarray) -> np.ndarray:
-    """The part of `more` that hangs together with `seed`."""
+@njit(cache=True)
+def _spread_values(values: np.ndarray, labels: np.ndarray, table: np.ndarray, continued: np.ndarray) -> None:
+    """Give every pixel the value of the known one with its label."""
+    for y in range(values.shape[0]):
+        for x in range(values.shape[1]):
+            if values[y, x] > 0:
+                table[labels[y, x]] = values[y, x]
+    for y in range(values.shape[0]):
+        for x in range(values.shape[1]):
+            continued[y, x] = table[labels[y, x]]
+
+
+def _keep_connected(seed: np.ndarray, more: np.ndarray) -> int:
+    """Take out of `more` what does not hang together with `seed`; pixels that stay."""
     count, labels = cv2.connectedComponents((seed | more).astype(np.uint8), connectivity=4)
-    kept = np.zeros(count, bool)
-    kept[np.unique(labels[seed])] = True
-    kept[0] = False
-    connected: np.ndarray = kept[labels] & more
-    return connected
+    return int(_keep_labels(seed, more, labels, np.zeros(count, np.bool_)))
+
+
+@njit(cache=True)
+def _keep_labels(seed: np.ndarray, more: np.ndarray, labels: np.ndarray, kept: np.ndarray) -> int:
+    for y in range(seed.shape[0]):
+        for x in range(seed.shape[1]):
+            if seed[y, x]:
+                kept[labels[y, x]] = True
+    count = 0
+    for y in range(seed.shape[0]):
+        for x in range(seed.shape[1]):
+            more[y, x] = more[y, x] and kept[labels[y, x]]
+            count += more[y, x]
+    return count

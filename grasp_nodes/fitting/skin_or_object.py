@@ -19,8 +19,6 @@ SURE_SCORE, LEAST_PIXELS = 0.9, 150
 """Score and pixels from which a sighting teaches the object's colours."""
 ODDS = 1.5
 """Log odds from which a pixel is the one or the other's."""
-REACH = 0.04
-"""Share of the image's width around a hand's mask that may be the hand's, too."""
 VIEWS = 12
 
 
@@ -71,14 +69,15 @@ def relabelled(scene: Scene, colors: HandObjectColors) -> Scene:
     """The scene with its hand pixels decided by colour: more of them near the mask, fewer within."""
     if scene.cells is None or not (colors.hand.is_known and colors.thing.is_known) or not scene.hand.any():
         return scene
-    radius = max(3, round(REACH * scene.hand.shape[1]))
-    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    near = cv2.dilate(scene.hand.astype(np.uint8), brush) > 0
-    odds: np.ndarray = np.zeros(scene.hand.shape, np.float32)
-    cells = scene.cells[near]
+    window, near = scene.near_hand
+    own, raised = scene.hand[window], scene.raised[window]
+    odds: np.ndarray = np.zeros(own.shape, np.float32)
+    cells = scene.cells[window][near]
     odds[near] = colors.hand.log_likelihood(cells) - colors.thing.log_likelihood(cells)
     odds = cv2.blur(odds, (3, 3))
-    return replace(scene, hand=(scene.hand & (odds > -ODDS)) | (near & scene.raised & (odds > ODDS)))
+    hand = scene.hand.copy()
+    hand[window] = (own & (odds > -ODDS)) | (near & raised & (odds > ODDS))
+    return replace(scene, hand=hand)
 
 
 def _core(mask: np.ndarray, size: int) -> np.ndarray:

@@ -17,7 +17,16 @@ from grasp_nodes.fitting.guided_following import GuidedFollower
 from grasp_nodes.fitting.guided_object import initialise_guided_object, palm_poses
 from grasp_nodes.fitting.object_choice import SameSurface, things_off_table
 from grasp_nodes.fitting.object_fit import make_solver_mesh
-from grasp_nodes.fitting.predicted_object import Scene, predict, read_scenes, sight_by_depth
+from grasp_nodes.fitting.predicted_object import (
+    HAND_LOSS,
+    HAND_SHARE,
+    MORE_SHARE,
+    Prediction,
+    Scene,
+    predict,
+    read_scenes,
+    sight_by_depth,
+)
 from grasp_nodes.fitting.skin_or_object import HandObjectColors, relabelled
 from grasp_nodes.fitting.thing_choice import choose_thing
 from grasp_nodes.fitting.tracks import HandTrack
@@ -208,6 +217,35 @@ def test_what_agrees_hides_and_contradicts_is_told_apart_by_depth(bracket):
         for name, count in expected.items():
             assert abs(getattr(sighting, name) - count) < 0.06 * np.count_nonzero(covered)
         assert (sighting.score > 0.9) == (kind != "against")
+
+
+def test_pixels_of_hands_and_beyond_the_silhouette_count_less():
+    expected = np.zeros((60, 80), np.float32)
+    expected[10:40, 20:60] = 0.6
+    measured = np.full_like(expected, 1.0)
+    measured[10:40, 20:60] = 0.6
+    measured[40:50, 20:60] = 0.605  # hangs together with it
+    measured[52:58, 20:60] = 0.605  # does not
+    measured[10:20, 20:30] = 0.5  # in front
+    measured[10:20, 30:40] = 0.0
+    hand = np.zeros_like(expected, bool)
+    hand[20:30, 20:30] = True  # at the object's depth
+    hand[30:40, 20:30] = True
+    measured[30:40, 20:30] = 0.59  # as far in front as a finger
+    hand[40:50, 50:60] = True
+    measured[:10] = np.nan
+    raised = (measured > 0) & (measured < 1)
+    scene = Scene(CAMERA, np.nan_to_num(measured), raised, hand)
+    sighting = sight_by_depth(Prediction((slice(0, 60), slice(0, 80)), expected, 1200), scene, 0.014)
+    assert sighting.agreeing == 800 + HAND_SHARE * 100
+    assert sighting.against == MORE_SHARE * 300 + HAND_LOSS * 100
+    assert sighting.hidden == 100
+    shown = measured == np.float32(0.6)
+    shown[40:50, 20:50] = True
+    assert np.array_equal(sighting.visible, shown)
+    hiding = hand & ~shown
+    hiding[10:20, 20:40] = True
+    assert np.array_equal(sighting.hiding, hiding)
 
 
 def test_a_pose_that_is_off_is_settled_by_one_frame(bracket):
