@@ -107,7 +107,7 @@ class GraspBatches:
         if grasps.hand_fingerprint and grasps.hand_fingerprint != coder.model.fingerprint:
             raise InputError(f"{grasps.source}: its poses belong to another hand model than {coder.model.model_id}")
         self.coder = coder
-        self._count, self._turned = points, turned
+        self._count, self.turned = points, turned
         self._object = torch.from_numpy(grasps.object_index)
         self._centers = torch.from_numpy(surfaces.centers)
         # Shuffled once and continued by its own beginning: each run of neighbours is a random choice of points, and is
@@ -123,6 +123,11 @@ class GraspBatches:
     def __len__(self) -> int:
         return len(self._object)
 
+    @property
+    def object_points(self) -> Tensor:
+        """(K, P, 3), m: all points of each object, their mean at the origin, not turned."""
+        return self._points[:, : self._points.shape[1] - self._count + 1]
+
     def fitted(self, rows: np.ndarray) -> HandCoder:
         """The coder with the mean and the deviations of some rows; give it to new batches."""
         return self.coder.fitted(self.parts[torch.from_numpy(rows)])
@@ -132,7 +137,7 @@ class GraspBatches:
         index = torch.from_numpy(np.asarray(rows, np.int64))
         objects = self._object[index]
         parts = self.parts[index]
-        if self._turned:
+        if self.turned:
             turn = random_rotations(len(index), step.generator(stream=2), dtype=parts.position.dtype)
         else:
             turn = torch.eye(3, dtype=parts.position.dtype).expand(len(index), 3, 3)

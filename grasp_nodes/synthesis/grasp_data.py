@@ -16,8 +16,10 @@ from grasp_nodes.hand.codes import HandCoder, HandLayout
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.learning.batches import Batches, ShuffledRows
 from grasp_nodes.learning.steps import Step
+from grasp_nodes.objects.registry import SPEC_PREFIX, check_not_held_out, parse_name
 
-SURFACE_POINTS = 2048
+SURFACE_SHARE = 2
+"""So many points are sampled on an object for each one in a batch: other ones can be taken at each step."""
 VALIDATION_RANK = 1_000_003
 """Of the process whose rotations and points the validation has: no training has so many processes."""
 
@@ -56,12 +58,14 @@ class GraspData:
             coder: of the vectors, instead of one that is fitted. report: is told surfaces sampled, and in all.
 
         Raises:
-            InputError: grasps of another hand, or nothing to train on. MissingFileError: a mesh that is not there.
+            InputError: grasps of another hand, of objects that are held out, or none. MissingFileError: a mesh that is
+                not there.
         """
+        check_not_held_out([parse_name(one.mesh) for one in grasps.objects if one.mesh.startswith(SPEC_PREFIX)])
         split = split_by_object(grasps, validation, seed, leave_out)
         if not len(split.training):
             raise InputError(f"{grasps.source}: no grasps are left to train on")
-        surfaces = sample_surfaces(grasps.objects, max(SURFACE_POINTS, 2 * points), progress=report)
+        surfaces = sample_surfaces(grasps.objects, SURFACE_SHARE * points, progress=report)
         if coder is None:
             whole = GraspBatches(grasps, surfaces, HandCoder(model, layout), points, turned)
             coder = whole.fitted(split.training)
@@ -69,6 +73,11 @@ class GraspData:
         objects = len(np.unique(grasps.object_index[split.training]))
         out = f", without {', '.join(leave_out)}" if leave_out else ""
         return GraspData(batches, split, f"{grasps.source}: {len(split.training)} grasps of {objects} objects{out}")
+
+    @property
+    def validation_step(self) -> Step:
+        """Whose rotations and points the validation has."""
+        return Step(0, VALIDATION_RANK)
 
     @property
     def coder(self) -> HandCoder:
@@ -90,4 +99,4 @@ class GraspData:
         if not len(rows):
             return None
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64))]
-        return self.batches.of_rows(chosen, Step(0, VALIDATION_RANK))
+        return self.batches.of_rows(chosen, self.validation_step)

@@ -38,7 +38,7 @@ class PosedVectors:
         coder = self.on(vectors.device)
         with torch.autocast(vectors.device.type, enabled=False):
             vectors = vectors.to(coder.model.dtype)
-            return coder.model(coder.decode(vectors, None if betas is None else betas.to(vectors))).vertices
+            return coder.points(coder.parts_of(vectors, None if betas is None else betas.to(vectors)))
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:

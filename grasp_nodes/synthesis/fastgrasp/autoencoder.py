@@ -1,0 +1,79 @@
+"""The asymmetric auto-encoder of FastGrasp (section 3.2): hand vertices in, hand parameters out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.hand.codes import HandLayout
+from grasp_nodes.learning.object_encoders import Norm, PointNet
+from grasp_nodes.synthesis.fastgrasp.layers import LENGTH, perceptron
+
+HandInput = Literal["vertices", "parameters"]
+
+PAPER_LAYOUT = HandLayout(point="wrist", orient="axis_angle", pose="axis_angle", shape=True)
+"""The paper's 61 parameters: 48 of the pose, 10 of the shape, 3 of the place."""
+SMALL_LAYOUT = HandLayout(point="palm", orient="rotation_6d", pose="axis_angle", shape=True)
+"""64: the whole hand's turn has six numbers, since objects of any turn are grasped here and axis-angle jumps at pi."""
+
+
+@dataclass(frozen=True)
+class AutoEncoderConfig:
+    """Sizes.
+
+    latent: N_z. widths: of the hand's PointNet. transform: whether it has a T-Net. norm: of its layers.
+    encoder, decoder: layers between.
+    input: ``vertices``; ``parameters`` is the ablation "hand param" of Table 4.
+    """
+
+    latent: int = 768
+    widths: tuple[int, ...] = (64, 128, 1024)
+    transform: bool = True
+    norm: Norm = "batch"
+    encoder: tuple[int, ...] = (2048, 1024)
+    decoder: tuple[int, ...] = (2048, 1024, 256)
+    input: HandInput = "vertices"
+
+    def __post_init__(self) -> None:
+        if self.input not in get_args(HandInput):
+            raise InputError(f"input: expected one of {', '.join(get_args(HandInput))}, got {self.input!r}")
+
+
+PAPER_AUTOENCODER = AutoEncoderConfig()
+SMALL_AUTOENCODER = AutoEncoderConfig(192, (32, 64, 256), False, "layer", (512, 256), (512, 256))
+
+
+class HandAutoEncoder(nn.Module):
+    """Latents of hands, and hands of latents.
+
+    Args:
+        config: sizes. size: of a hand's vector, which is what is decoded.
+    """
+
+    def __init__(self, config: AutoEncoderConfig, size: int) -> None:
+        super().__init__()
+        self.config, self.size = config, size
+        wide = config.widths[-1]
+        self.reader: nn.Module = (
+            PointNet(3, config.widths, config.transform, config.norm)
+            if config.input == "vertices"
+            else perceptron((size, *config.widths))
+        )
+        self.encoder = perceptron((wide, *config.encoder, config.latent))
+        self.decoder = perceptron((config.latent, *config.decoder, size))
+
+    def encode(self, vertices: Tensor, vectors: Tensor) -> Tensor:
+        """Latents (B, N_z) of hands: vertices (B, V, 3), m, and vectors (B, D); the config says which is read."""
+        seen = vertices / LENGTH if self.config.input == "vertices" else vectors
+        return self.encoder(self.reader(seen).relu())
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Vectors (B, D) of latents (B, N_z)."""
+        return self.decoder(latents)
+
+    def forward(self, vertices: Tensor, vectors: Tensor) -> Tensor:
+        """Vectors (B, D), encoded and decoded."""
+        return self.decode(self.encode(vertices, vectors))
