@@ -202,6 +202,9 @@ def reconstruct(
         str,
         typer.Option(metavar="NAME", help="homan: fitted over time; honet, miho: a network in every frame, see docs."),
     ] = "homan",
+    initialise: Annotated[
+        str, typer.Option(metavar="NAME", help="Where the joint fit begins: fit, or honet: a network's word.")
+    ] = "fit",
     json: Json = False,
 ) -> None:
     """Turn a clip into a trajectory of hands, objects and contact; Ctrl-C stops it, the same command goes on."""
@@ -229,6 +232,7 @@ def reconstruct(
         sequence,
         refine,
         method,
+        initialise,
     )
     raise typer.Exit(work(request))
 
@@ -365,6 +369,9 @@ def evaluate_clips(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the tables as a page there.")
     ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Copy the sheets of rgbd and rgb there, for that page.")
+    ] = None,
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="--clips is the folder of ho3d or dexycb; see --sequence.")
     ] = "",
@@ -382,7 +389,9 @@ def evaluate_clips(
         from grasp_nodes.cli.clip_evaluation.sequences import sequence_clips
 
         named = sequence_clips(dataset, named, tuple(sequence or ()), frames)
-    raise typer.Exit(judge(Request(variants, named, output, count, frames, seed, processes, worst, markdown, json)))
+    raise typer.Exit(
+        judge(Request(variants, named, output, count, frames, seed, processes, worst, markdown, json, pictures))
+    )
 
 
 @app.command(name="evaluate-geo")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ from grasp_nodes.cli.clip_evaluation import work
 from grasp_nodes.cli.clip_evaluation.results import ClipResult, code_fingerprint, read_result, result_path
 from grasp_nodes.cli.clip_evaluation.rows import Row, group_rows, variant_row
 from grasp_nodes.cli.clip_evaluation.tables import Table, all_tables, markdown_page
-from grasp_nodes.cli.clip_evaluation.variants import VARIANTS, Variant, parse_variants
+from grasp_nodes.cli.clip_evaluation.variants import DEFAULT, VARIANTS, Variant, parse_variants
 from grasp_nodes.cli.clip_evaluation.worst import write_worst_sheet
 from grasp_nodes.cli.long_work import INTERRUPTED, alone_in, progress_bar
 from grasp_nodes.data import workers
@@ -34,8 +35,6 @@ from grasp_nodes.evaluation.clip_score import MISSING_ERROR
 JSON_FILE, MARKDOWN_FILE = "evaluation.json", "evaluation.md"
 PACKAGES = ("numpy", "torch", "numba", "opencv-python-headless", "ai-edge-litert")
 WORST_FRAMES = 8
-SHOWN_TABLES = 7
-"""Of the printed ones: the breakdowns by family and clip are in the files."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Request:
 
     variants: names separated by commas, or all. clips: folders; none = the benchmark of so many clips.
     frames: of each clip, at most. processes: that share the clips. markdown: a further copy of the page.
+    pictures: folder of copies of the worst frames of rgbd and rgb, which that page then shows.
     """
 
     variants: str
@@ -56,6 +56,7 @@ class Request:
     worst: int = WORST_FRAMES
     markdown: Path | None = None
     as_json: bool = False
+    pictures: Path | None = None
 
 
 def evaluate_clips(request: Request) -> int:
@@ -171,7 +172,7 @@ def _report(
     for variant in variants:
         own = [result for result in results if result.variant == variant.name]
         if request.worst and any(result.worst for result in own):
-            sheet = request.output / f"worst_{variant.name}.png"
+            sheet = request.output / f"worst_{variant.name}.jpg"
             shown = write_worst_sheet(sheet, request.output, own, request.worst)
             sheets.append(sheet.name)
             worst[variant.name] = [frame.caption for frame in shown]
@@ -179,8 +180,10 @@ def _report(
     content = {"rows": rows, "groups": groups, "worst": worst, "failures": failures, "settings": settings}
     files = {request.output / JSON_FILE: json.dumps(content, indent=1, allow_nan=False) + "\n"}
     files[request.output / MARKDOWN_FILE] = page
+    copies = [] if request.pictures is None else _copied(request.output, sheets, request.pictures)
     if request.markdown is not None:
-        files[request.markdown] = markdown_page(tables, settings, failures, [])
+        names = [Path(os.path.relpath(copy, request.markdown.resolve().parent)).as_posix() for copy in copies]
+        files[request.markdown] = markdown_page(tables, settings, failures, names)
     for path, text in files.items():
         try:
             path.write_text(text, encoding="utf-8")
@@ -190,6 +193,24 @@ def _report(
     typer.echo(f"{request.output}: {', '.join([MARKDOWN_FILE, JSON_FILE, *sheets])}")
     if request.as_json:
         typer.echo(json.dumps({"rows": rows}, allow_nan=False))
+
+
+def _copied(folder: Path, sheets: Sequence[str], pictures: Path) -> list[Path]:
+    """Copy the sheets of the variants that are no ablations.
+
+    Raises:
+        InputError: a copy cannot be written.
+    """
+    copies = []
+    for name in sheets:
+        if Path(name).stem.removeprefix("worst_") in DEFAULT:
+            copies.append(pictures.resolve() / f"clips_{name}")
+            try:
+                copies[-1].parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / name, copies[-1])
+            except OSError as error:
+                raise InputError(f"--pictures {pictures}: cannot be written ({error})") from error
+    return copies
 
 
 def _settings(request: Request, clips: Sequence[Path]) -> dict[str, Any]:
@@ -215,7 +236,9 @@ def _settings(request: Request, clips: Sequence[Path]) -> dict[str, Any]:
 
 def _print(tables: Sequence[Table], worst: dict[str, list[str]], failures: Sequence[str]) -> None:
     console = Console()
-    for table in tables[:SHOWN_TABLES]:
+    for table in tables:
+        if table.long:
+            continue
         drawn = RichTable(title=table.title, caption=table.note or None, caption_justify="left", pad_edge=False)
         for index, name in enumerate(table.header):
             drawn.add_column(name, justify="left" if index == 0 else "right")

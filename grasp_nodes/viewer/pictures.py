@@ -29,6 +29,7 @@ FADE = 0.001
 """m over which one colour becomes the next."""
 _CAPTION_HEIGHT = 0.09
 """Of a caption's strip, as a share of a view's edge."""
+_JPEG_QUALITIES = (92, 85, 75, 65, 50, 35)
 
 
 def contact_tints(signed_distance: np.ndarray) -> np.ndarray:
@@ -151,6 +152,26 @@ def write_png(path: Path, picture: np.ndarray) -> None:
         raise InputError(f"picture {path}: expected a name that ends in .png")
     try:
         path.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    except OSError as error:
+        raise InputError(f"picture {path}: could not be written ({error})") from error
+
+
+def write_jpeg(path: Path, picture: np.ndarray, most_bytes: int) -> None:
+    """Write (H, W, 3) uint8, RGB, in the best quality that fits; where none does, in the least.
+
+    Raises:
+        InputError: the name does not end in .jpg, or the file cannot be written.
+    """
+    if path.suffix.lower() != ".jpg":
+        raise InputError(f"picture {path}: expected a name that ends in .jpg")
+    content = b""
+    for quality in _JPEG_QUALITIES:
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+        content = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), options)[1].tobytes()
+        if len(content) <= most_bytes:
+            break
+    try:
+        path.write_bytes(content)
     except OSError as error:
         raise InputError(f"picture {path}: could not be written ({error})") from error
 

@@ -35,22 +35,27 @@ class StatePainter:
         """The state drawn into the frame's picture: (H, W, 3) uint8, RGB."""
         return draw_overlay(frame.color, frame.camera, state, self._posed(state), self._objects)
 
-    def side_view(self, state: HandObjectState, size: int) -> np.ndarray:
+    def points(self, state: HandObjectState) -> np.ndarray:
+        """(N, 3), m, camera frame: vertices of all hands and objects of the state."""
+        parts = [hand.vertices for hand in self._posed(state)] + [self._corners(state)]
+        return np.concatenate([part.reshape(-1, 3) for part in parts])
+
+    def side_view(self, state: HandObjectState, size: int, beside: Sequence[HandObjectState] = ()) -> np.ndarray:
         """Hands and objects as seen from the camera's right, where the camera looks to the right, or from its left.
 
         The side is that on which the hand is in the first state with a hand and an object; it stays for the clip.
 
         Args:
             state: in the camera's frame. size: px, edge of the picture.
+            beside: others that the picture has room for, too, so that their pictures can be compared with this one.
 
         Returns:
             (size, size, 3) uint8, RGB; white where the state is empty.
         """
         picture = np.full((size, size, 3), 255, np.uint8)
         hands = self._posed(state)
-        points = [hand.vertices for hand in hands] + [self._corners(state)]
-        cloud = np.concatenate([part.reshape(-1, 3) for part in points])
-        if not len(cloud):
+        cloud = np.concatenate([self.points(each) for each in (state, *beside)])
+        if not (state.hands or state.objects) or not len(cloud):
             return picture
         center = (cloud.max(axis=0) + cloud.min(axis=0)) / 2
         radius = max(float(np.linalg.norm(cloud - center, axis=1).max()), 1e-3)

@@ -19,6 +19,7 @@ from grasp_nodes.cli.clip_evaluation import work
 from grasp_nodes.cli.clip_evaluation.results import read_result
 from grasp_nodes.cli.clip_evaluation.rows import MAIN_KEYS, hidden_group
 from grasp_nodes.cli.clip_evaluation.variants import VARIANTS, parse_variants
+from grasp_nodes.cli.clip_evaluation.worst import HEIGHT, MOST_BYTES, WIDTH
 from grasp_nodes.cli.evaluating_clips import Request, evaluate_clips
 from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState
@@ -237,9 +238,31 @@ class TestRun:
             assert title in page
         assert "6.00 (26.2)" in page
         assert "2.00 (8.6)" in page
-        sheet = cv2.imread(str(output / "worst_rgb.png"))
+        sheet = cv2.imread(str(output / "worst_rgb.jpg"))
         assert sheet is not None
-        assert sheet.shape[1] > 2 * 400
+        # Answer and truth as the camera sees them, and from the side.
+        assert sheet.shape[1] == 2 * WIDTH + 2 * HEIGHT
+        assert (output / "worst_rgb.jpg").stat().st_size <= MOST_BYTES
+
+    def test_the_page_shows_copies_of_the_worst_frames(self, clip, tmp_path, fake, capsys) -> None:
+        page, pictures = tmp_path / "docs" / "results" / "clips.md", tmp_path / "docs" / "pictures"
+        page.parent.mkdir(parents=True)
+        wanted = request(clip, tmp_path / "out", "rgb,rgbd,independent", markdown=page, pictures=pictures)
+        evaluate_clips(wanted)
+        printed = capsys.readouterr().out
+        assert "By the side of the hand that is seen" in printed
+        assert "By clip" not in printed
+        text = page.read_text()
+        assert "By clip" in text
+        assert sorted(path.name for path in pictures.iterdir()) == ["clips_worst_rgb.jpg", "clips_worst_rgbd.jpg"]
+        for name in ("rgb", "rgbd"):
+            assert f"(../pictures/clips_worst_{name}.jpg)" in text
+            assert (pictures / f"clips_worst_{name}.jpg").read_bytes() == (
+                tmp_path / "out" / f"worst_{name}.jpg"
+            ).read_bytes()
+        assert "independent.jpg" not in text
+        evaluate_clips(replace(wanted, pictures=None))
+        assert "jpg" not in page.read_text()
 
     def test_variants_share_what_they_see(self, clip, tmp_path, fake) -> None:
         evaluate_clips(request(clip, tmp_path / "out", "rgb,independent,no_local,no_smooth"))
@@ -369,11 +392,13 @@ def test_the_command_line_passes_everything_on(monkeypatch, tmp_path) -> None:
     seen: list[Request] = []
     monkeypatch.setattr(evaluating_clips, "evaluate_clips", lambda wanted: seen.append(wanted) or 0)
     line = f"grasp-nodes evaluate-clips -o {tmp_path} --variants all --clips a --clips b --count 3 --frames 7"
-    monkeypatch.setattr(sys, "argv", f"{line} --seed 5 --processes 1 --worst 2 --markdown m.md --json".split())
+    monkeypatch.setattr(
+        sys, "argv", f"{line} --seed 5 --processes 1 --worst 2 --markdown m.md --pictures p --json".split()
+    )
     with pytest.raises(SystemExit) as end:
         app.main()
     assert end.value.code == 0
-    assert seen == [Request("all", (Path("a"), Path("b")), tmp_path, 3, 7, 5, 1, 2, Path("m.md"), True)]
+    assert seen == [Request("all", (Path("a"), Path("b")), tmp_path, 3, 7, 5, 1, 2, Path("m.md"), True, Path("p"))]
 
 
 def test_bad_variants_end_with_exit_code_2(monkeypatch, tmp_path, capsys) -> None:

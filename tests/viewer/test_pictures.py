@@ -27,6 +27,7 @@ from grasp_nodes.viewer.pictures import (
     grasp_pictures,
     grasp_sheet,
     write_grasp_sheet,
+    write_jpeg,
 )
 
 SIZE = 96
@@ -126,6 +127,26 @@ def test_a_caption_is_written_and_cut() -> None:
     assert short.shape == long.shape
     assert (short[100:] < 128).any()
     assert (long[100:, -4:] == 255).all()
+
+
+def test_a_jpeg_is_as_good_as_its_size_allows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    grey = cv2.GaussianBlur(rng.integers(0, 256, (200, 300), np.uint8), (9, 9), 0)
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    errors = []
+    for most in (10**6, 12_000):
+        path = tmp_path / f"{most}.jpg"
+        write_jpeg(path, picture, most)
+        assert path.stat().st_size <= most
+        back = cv2.imread(str(path))[..., ::-1]
+        errors.append(np.abs(back.astype(int) - picture).mean())
+    assert errors[0] < 0.7 * errors[1]
+    write_jpeg(tmp_path / "least.jpg", picture, 1)
+    assert (tmp_path / "least.jpg").stat().st_size > 1
+    with pytest.raises(InputError, match=r"ends in \.jpg"):
+        write_jpeg(tmp_path / "picture.png", picture, 100)
+    with pytest.raises(InputError, match="could not be written"):
+        write_jpeg(tmp_path / "missing" / "picture.jpg", picture, 10**6)
 
 
 def test_a_sheet_has_all_cells_in_rows(tmp_path: Path) -> None:

@@ -70,6 +70,18 @@ def test_far_is_right_when_seen_from_the_right_and_left_when_seen_from_the_left(
         assert (blue.mean() > red.mean()) == (place == "right")
 
 
+def test_pictures_beside_each_other_have_one_scale(rod: ObjectModel) -> None:
+    painter, near, far = StatePainter([rod]), at((0.0, 0.0, 0.5)), at((0.0, 0.0, 0.7))
+    alone = extent(painter.side_view(near, SIZE))
+    pictures = [painter.side_view(near, SIZE, (far,)), painter.side_view(far, SIZE, (near,))]
+    assert extent(pictures[0]) == pytest.approx(extent(pictures[1]), abs=1)
+    assert extent(pictures[0])[1] < 0.7 * alone[1]
+    # 0.2 m farther away, ten times their thickness: ten of them lie between.
+    columns = [np.flatnonzero((picture < 250).any(axis=2).any(axis=0)).mean() for picture in pictures]
+    assert columns[1] - columns[0] == pytest.approx(10 * extent(pictures[0])[1], rel=0.2)
+    assert (painter.side_view(HandObjectState(0, "cam"), SIZE, (near,)) == 255).all()
+
+
 def test_an_empty_state_is_white(rod: ObjectModel) -> None:
     assert (StatePainter([rod]).side_view(HandObjectState(0, "cam"), SIZE) == 255).all()
 

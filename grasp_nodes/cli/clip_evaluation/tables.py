@@ -11,17 +11,22 @@ from grasp_nodes.cli.clip_evaluation.rows import Row
 from grasp_nodes.cli.clip_evaluation.variants import VARIANTS
 
 NONE = "-"
+WORST_FRAMES = (
+    "Worst first, at most two of a clip. From left to right: the answer and the truth in the same part of the image, "
+    "and both from the side. Hand: 21 keypoints, absolute (with the wrists put together); object: ADD-S."
+)
 PAPER = "paper's number in brackets: other data, for the order of things only"
 
 
 @dataclass(frozen=True)
 class Table:
-    """note: what the columns mean, or "". header: of the columns. rows: of cells."""
+    """note: what the columns mean, or "". header: of the columns. rows: of cells. long: for files, not terminals."""
 
     title: str
     note: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    long: bool = False
 
 
 def all_tables(rows: Sequence[Row], groups: Sequence[Row]) -> list[Table]:
@@ -218,7 +223,7 @@ def breakdown(groups: Sequence[Row], kind: str, title: str) -> Table:
             keys = ("hand_mpjpe_mm", "hand_root_aligned_mpjpe_mm", "object_add_s_mm", "penetration_mm")
             shares = [_text(row["contact_accuracy"], 2), _text(row["found_share"], 2), str(row["frames"])]
             lines.append([row["variant"], row["group"], *(_text(row[key], 1) for key in keys), *shares])
-    return Table(title, "", header, lines)
+    return Table(title, "", header, lines, long=kind in ("family", "clip"))
 
 
 def markdown_table(table: Table) -> list[str]:
@@ -237,7 +242,7 @@ def markdown_table(table: Table) -> list[str]:
 def markdown_page(
     tables: Sequence[Table], settings: Mapping[str, Any], failures: Sequence[str], pictures: Sequence[str]
 ) -> str:
-    """The whole report; pictures: names of PNG files beside the page."""
+    """The whole report; pictures: names of files beside the page."""
     lines = ["# Reconstructed clips", "", "Written by `grasp-nodes evaluate-clips --markdown FILE`."]
     lines += ["", *(f"- {name}: {value}" for name, value in settings.items()), ""]
     for table in tables:
@@ -248,7 +253,7 @@ def markdown_page(
         lines += [
             "## Worst frames",
             "",
-            "The answer left, the truth right; worst first. Hand: 21 keypoints, absolute / with the wrists together.",
+            WORST_FRAMES,
         ]
         for name in pictures:
             lines += ["", f"![{name}]({name})"]
