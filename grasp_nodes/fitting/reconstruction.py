@@ -46,6 +46,16 @@ class ClipObserver(Protocol):
         ...
 
 
+class ClipInitialiser(Protocol):
+    """Tells where hands and objects are in the frames of a window, as the joint fit's beginning."""
+
+    def initialise(
+        self, frames: Sequence[ObservedFrame], hands: Sequence[HandTrack], objects: Sequence[ObjectTrack]
+    ) -> tuple[list[HandTrack], list[ObjectTrack]]:
+        """Tracks of all frames; `hands` and `objects` are those of the first ones, from the window before."""
+        ...
+
+
 @dataclass(frozen=True)
 class ReconstructionSettings:
     """How clips are reconstructed."""
@@ -121,6 +131,7 @@ class ClipReconstructor:
         hand_models: Mapping[Side, HandModel],
         object_models: Mapping[str, ObjectModel],
         settings: ReconstructionSettings | None = None,
+        initialiser: ClipInitialiser | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -129,6 +140,7 @@ class ClipReconstructor:
             hand_models: by side; hands of a side without a model are left out.
             object_models: by object id; empty = hands alone.
             settings: how it is done.
+            initialiser: tells the beginning of the joint fit; None = hands and objects are fitted each by themselves.
 
         Raises:
             InputError: no hand model.
@@ -136,7 +148,7 @@ class ClipReconstructor:
         if not hand_models:
             raise InputError("hand_models: expected a model for 'right', 'left' or both, got none")
         self.settings = settings or ReconstructionSettings()
-        self._perceiver = perceiver
+        self._perceiver, self._initialiser = perceiver, initialiser
         self._hand_models, self._object_models = dict(hand_models), dict(object_models)
         self._fitter = JointFitter(self._hand_models, self._object_models, self.settings.joint)
 
@@ -197,6 +209,10 @@ class ClipReconstructor:
         """
         before = carried or _Carried()
         settings = self.settings
+        if self._initialiser is not None:
+            return InitialWindow(
+                frames, *self._initialiser.initialise(frames, before.hands, before.objects), before.kept
+            )
         hands = initialise_hands(self._hand_models, frames, use_depth=settings.use_depth, previous=tuple(before.hands))
         objects = []
         beside = [] if settings.independent else hands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 
 from grasp_nodes.cli.reconstruction import setup
 from grasp_nodes.errors import InputError, MissingFileError
+from grasp_nodes.fitting.reconstruction import ClipReconstructor
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.learning.weights import WEIGHTS_VARIABLE, shipped_hashes
 from grasp_nodes.miho.honet import SMALL_HONET, HoNet
@@ -35,6 +37,26 @@ def request(method: str) -> setup.Request:
 def test_another_method_is_refused() -> None:
     with pytest.raises(InputError, match="--method: expected one of homan, honet, miho, got 'nosuch'"):
         setup.check_refinement(request("nosuch"))
+
+
+def test_a_beginning_is_for_the_joint_fit_alone() -> None:
+    with pytest.raises(InputError, match="--initialise: expected one of fit, honet, got 'nosuch'"):
+        setup.check_refinement(replace(request("homan"), initialise="nosuch"))
+    with pytest.raises(InputError, match="--initialise honet: --method miho has no joint fit to begin"):
+        setup.check_refinement(replace(request("miho"), initialise="honet"))
+
+
+def test_the_joint_fit_begins_with_honet_where_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fingerprint = load_hand_model("right").fingerprint
+    save_network(tmp_path / "honet.safetensors", HoNet(SMALL_HONET).state_dict(), SMALL_HONET, fingerprint)
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    asked = replace(request("homan"), clip=str(images(tmp_path)), output=tmp_path, initialise="honet")
+    inputs = setup.open_inputs(asked)
+    assert isinstance(setup.make_reconstructor(asked, inputs, {}), ClipReconstructor)
+    assert setup.settings_of(asked, inputs)["initialise"] == "honet"
+    (tmp_path / "honet.safetensors").unlink()
+    with pytest.raises(MissingFileError, match="holds no weight file"):
+        setup.make_reconstructor(asked, inputs, {})
 
 
 @pytest.mark.parametrize("method", ["honet", "miho"])

@@ -21,10 +21,11 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
 from grasp_nodes.hand.placement import move_hands
+from grasp_nodes.miho.frame_views import crop_box
 from grasp_nodes.miho.honet import SMALL_HONET, HoNet, HoNetOutput
 from grasp_nodes.miho.picr import SMALL_PICR, PiCR, PiCROutput
 from grasp_nodes.miho.pipeline import GraspInView, MihoPipeline, mirrored
-from grasp_nodes.miho.reconstruction import MihoReconstructor, crop_box
+from grasp_nodes.miho.reconstruction import MihoReconstructor
 from grasp_nodes.miho.samples import ObjectTable
 from grasp_nodes.objects.loading import load_object, make_object
 from grasp_nodes.objects.model import ObjectModel

@@ -28,13 +28,14 @@ from grasp_nodes.objects.loading import load_object
 from grasp_nodes.objects.model import ObjectModel
 
 if TYPE_CHECKING:
-    from grasp_nodes.fitting.reconstruction import ClipObserver, ReconstructionSettings, WindowResult
+    from grasp_nodes.fitting.reconstruction import ClipInitialiser, ClipObserver, ReconstructionSettings, WindowResult
     from grasp_nodes.perception.evidence import ClipSegmenter
     from grasp_nodes.perception.foreground import ForegroundFinder
 
 SIDES: tuple[Side, ...] = ("right", "left")
 REFINEMENTS = ("none", "geo")
 METHODS = ("homan", "honet", "miho")
+INITIALISERS = ("fit", "honet")
 BOX_MARGIN = 0.05
 """Share of its size by which the box of an object that was followed so far is enlarged."""
 
@@ -46,6 +47,7 @@ class Request:
     boxes: of the objects in the first frame, px, in the objects' order. segmenter: encoder and decoder.
     field_of_view: deg; None = what is usual. dataset: the clip is the folder of this one. sequence: of it.
     refine: what is done to hands after the fit, one of `REFINEMENTS`. method: one of `METHODS`.
+    initialise: where the joint fit begins, one of `INITIALISERS`.
     """
 
     clip: str
@@ -68,6 +70,7 @@ class Request:
     sequence: str = ""
     refine: str = "none"
     method: str = "homan"
+    initialise: str = "fit"
 
 
 class StateRefiner(Protocol):
@@ -82,12 +85,17 @@ def check_refinement(request: Request) -> None:
     """Refuse a refinement or a method that there is not.
 
     Raises:
-        InputError: another one than those of `REFINEMENTS` and `METHODS`.
+        InputError: another one than those of `REFINEMENTS`, `METHODS` and `INITIALISERS`, or a beginning for a method
+            that fits nothing.
     """
     if request.method not in METHODS:
         raise InputError(f"--method: expected one of {', '.join(METHODS)}, got {request.method!r}")
     if request.refine not in REFINEMENTS:
         raise InputError(f"--refine: expected one of {', '.join(REFINEMENTS)}, got {request.refine!r}")
+    if request.initialise not in INITIALISERS:
+        raise InputError(f"--initialise: expected one of {', '.join(INITIALISERS)}, got {request.initialise!r}")
+    if request.initialise != "fit" and request.method != "homan":
+        raise InputError(f"--initialise {request.initialise}: --method {request.method} has no joint fit to begin")
 
 
 def make_state_refiner(request: Request, inputs: Inputs) -> StateRefiner | None:
@@ -201,6 +209,7 @@ def settings_of(request: Request, inputs: Inputs) -> dict[str, Any]:
         **({"dataset": request.dataset, "sequence": request.sequence} if request.dataset else {}),
         **({"refine": request.refine} if request.refine != "none" else {}),
         **({"method": request.method} if request.method != "homan" else {}),
+        **({"initialise": request.initialise} if request.initialise != "fit" else {}),
         **_flat("fit", asdict(reconstruction_settings(request))),
     }
 
@@ -243,7 +252,19 @@ def make_reconstructor(request: Request, inputs: Inputs, boxes: Mapping[str, np.
     perceiver = ClipPerceiver(landmarker, segmenter, foreground=foreground)
     if request.method != "homan":
         return _miho(request, inputs, perceiver)
-    return ClipReconstructor(perceiver, inputs.hands, inputs.objects, reconstruction_settings(request))
+    initialiser = _honet_initialiser(inputs) if request.initialise == "honet" else None
+    return ClipReconstructor(
+        perceiver, inputs.hands, inputs.objects, reconstruction_settings(request), initialiser=initialiser
+    )
+
+
+def _honet_initialiser(inputs: Inputs) -> ClipInitialiser:
+    from grasp_nodes.miho.initialiser import HoNetInitialiser
+    from grasp_nodes.miho.pipeline import MihoPipeline
+    from grasp_nodes.miho.trained import load_honet
+
+    honet = load_honet(None, inputs.hands["right"].fingerprint)
+    return HoNetInitialiser(inputs.hands, inputs.objects, MihoPipeline(inputs.hands, honet))
 
 
 def _miho(request: Request, inputs: Inputs, perceiver: ClipObserver) -> Reconstructor:
