@@ -21,7 +21,7 @@ from grasp_nodes.synthesis.flow.generator import FlowGenerationSettings, FlowGen
 from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
 from grasp_nodes.synthesis.flow.hand_points import PointCounts
 from grasp_nodes.synthesis.flow.network import FlowConfig, FlowNetwork, Wishes
-from grasp_nodes.synthesis.flow.sampling import sample_vectors
+from grasp_nodes.synthesis.flow.sampling import Conditions, sample_vectors
 from grasp_nodes.synthesis.flow.trained import load_flow, save_flow
 from grasp_nodes.synthesis.samplers import FlowSampler
 
@@ -99,8 +99,12 @@ class Spy:
     def __init__(self, target) -> None:
         self.target, self.times, self.thoughts = target, [], []
 
-    def __call__(self, noisy, time, code, field, wishes, thought):
-        self.times.append(time.clone())
+    def told(self, time, code, wishes):
+        return time[:, None] + code + wishes.kind[:, None]
+
+    def __call__(self, noisy, told, betas, field, thought):
+        time = told[:, 0] - torch.tensor([10.0, 20.0, 10.0]) - torch.tensor([1.0, 2.0, 1.0])
+        self.times.append(time)
         self.thoughts.append(None if thought is None else thought.clone())
         return (self.target - noisy) / (1.0 - time[:, None])
 
@@ -109,14 +113,18 @@ def test_steps_have_their_times_and_know_the_prediction_before():
     generator = torch.Generator().manual_seed(2)
     target, noise = torch.randn(3, 30, generator=generator), torch.randn(3, 30, generator=generator)
     spy = Spy(target)
-    found = sample_vectors(spy, None, None, None, noise, FlowSampler(4))
+    groups = Conditions(
+        torch.tensor([[10.0], [20.0]]), Wishes(torch.tensor([1, 2]), torch.zeros(2, 10)), torch.tensor([0, 1, 0])
+    )
+    found = sample_vectors(spy, None, groups, noise, FlowSampler(4))
     torch.testing.assert_close(found, target)
+    # The times are those of each hand's own group, exactly.
     assert [time.tolist() for time in spy.times] == [[k / 4] * 3 for k in range(4)]
     assert spy.thoughts[0] is None
     for thought in spy.thoughts[1:]:
         torch.testing.assert_close(thought, target, atol=1e-5, rtol=0)
     guided = Spy(target)
-    better = sample_vectors(guided, None, None, None, noise, FlowSampler(4), lambda clean, _time: clean + 1.0)
+    better = sample_vectors(guided, None, groups, noise, FlowSampler(4), lambda clean, _time: clean + 1.0)
     torch.testing.assert_close(better, target + 1.0, atol=1e-5, rtol=0)
     torch.testing.assert_close(guided.thoughts[-1], target + 1.0, atol=1e-5, rtol=0)
 
@@ -127,9 +135,9 @@ def test_rows_without_a_thought_are_as_without_any(network, hammer):
     thought = torch.randn(4, 30, generator=generator)
     thought[1:3] = torch.nan
     field, wishes = _field(hammer, 4), _wishes(4)
-    code = network.encode(field, 4)
-    mixed = network(noisy, time, code, field, wishes, thought)
-    without = network(noisy, time, code, field, wishes, None)
+    told = network.told(time, network.encode(field, 4), wishes)
+    mixed = network(noisy, told, wishes.betas, field, thought)
+    without = network(noisy, told, wishes.betas, field, None)
     torch.testing.assert_close(mixed[1:3], without[1:3])
     assert float((mixed[[0, 3]] - without[[0, 3]]).abs().max()) > 1e-3
 
@@ -230,7 +238,7 @@ def test_a_turned_object_gets_the_turned_grasps(models, network, hammer):
     # The same grid, asked in the turned frame: all that a turn changes is where the object is.
     turned = replace(seen, turns=seen.turns @ turn.mT, center=turn @ seen.center)
     field = OneObject(hammer.signed_distance, seen.turns.mT, seen.center.expand(4, -1))
-    vectors = sample_vectors(network, field, seen.codes, _wishes(4), noise, FlowSampler(2))
+    vectors = sample_vectors(network, field, Conditions.of_each(seen.codes, _wishes(4)), noise, FlowSampler(2))
     parts = network.coder.parts_of(vectors).turned(turned.turns.mT).shifted(turned.center)
     there = models["right"](network.coder.hands(parts)).vertices
     torch.testing.assert_close(there, models["right"](here).vertices @ turn.mT, atol=1e-5, rtol=0)

@@ -26,7 +26,7 @@ from grasp_nodes.synthesis.flow.fields import OneObject
 from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
 from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
 from grasp_nodes.synthesis.flow.network import FlowNetwork, Wishes, kind_numbers
-from grasp_nodes.synthesis.flow.sampling import sample_vectors
+from grasp_nodes.synthesis.flow.sampling import Conditions, sample_vectors
 from grasp_nodes.synthesis.flow.trained import METHOD, load_flow
 from grasp_nodes.synthesis.samplers import FlowSampler
 
@@ -122,15 +122,17 @@ class FlowGenerator:
 
     def _sampled(self, object_model: ObjectModel, seen: _SeenObject, noise: Tensor, first: int) -> HandParams:
         network, s, count = self._network, self.settings, len(noise)
-        numbers = torch.arange(first, first + count, device=noise.device)
-        frame = numbers % len(FLIPS)
         kinds = torch.from_numpy(kind_numbers(s.kinds)).to(noise.device)
-        betas = noise.new_tensor(s.betas or [0.0] * NUM_BETAS).expand(count, -1)
-        wishes = Wishes(kinds[numbers // len(FLIPS) % len(kinds)], betas)
+        betas = noise.new_tensor(s.betas or [0.0] * NUM_BETAS)
+        groups = torch.arange(len(FLIPS) * len(kinds), device=noise.device)
+        wishes = Wishes(kinds[groups // len(FLIPS)], betas.expand(len(groups), -1))
+        group = torch.arange(first, first + count, device=noise.device) % len(groups)
+        conditions = Conditions(seen.codes[groups % len(FLIPS)], wishes, group)
+        frame, betas = group % len(FLIPS), betas.expand(count, -1)
         grid = object_model.signed_distance.to(noise.device)
         distances = OneObject(grid, seen.turns.mT[frame], seen.center.expand(count, -1))
         guide = Guidance(network, distances, betas, s.guidance) if s.guidance is not None else None
-        vectors = sample_vectors(network, distances, seen.codes[frame], wishes, noise, s.sampler, guide)
+        vectors = sample_vectors(network, distances, conditions, noise, s.sampler, guide)
         parts = network.coder.parts_of(vectors, betas)
         if s.side == "right":
             return network.coder.hands(parts.turned(seen.turns.mT[frame]).shifted(seen.center))

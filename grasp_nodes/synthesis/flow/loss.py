@@ -61,14 +61,14 @@ class FlowLoss:
         time = flow.draw_times(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         noisy = flow.noised(clean, noise, time)
-        code = network.encode(field, len(clean))
+        told = network.told(time, network.encode(field, len(clean)), wishes)
         thought = torch.full_like(clean, torch.nan)
-        told = slice(round(s.known * len(clean)))
-        if thought[told].numel():
+        knowing = slice(round(s.known * len(clean)))
+        if thought[knowing].numel():
             with torch.no_grad():
-                first = network(noisy[told], time[told], code[told], field.rows(told), wishes.rows(told), None)
-                thought[told] = flow.clean(first.float(), noisy[told], time[told])
-        velocity = network(noisy, time, code, field, wishes, thought).float()
+                first = network(noisy[knowing], told[knowing], wishes.betas[knowing], field.rows(knowing), None)
+                thought[knowing] = flow.clean(first.float(), noisy[knowing], time[knowing])
+        velocity = network(noisy, told, wishes.betas, field, thought).float()
         terms = {"velocity": (velocity - flow.target(clean, noise)).square().mean()}
         late = torch.nonzero(time >= s.physical_from)[:, 0]
         if s.physical and len(late):

@@ -8,6 +8,7 @@ Chen et al., "Analog Bits", ICLR 2023), so that each step corrects the one befor
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -114,17 +115,28 @@ class FlowNetwork(nn.Module):
             distance = field(self._basis.expand(count, -1, -1))
         return self.encoder((distance / _BASIS_UNIT).clamp(*_BASIS_RANGE))
 
+    def told(self, time: Tensor, code: Tensor, wishes: Wishes) -> Tensor:
+        """What the blocks are told: (B, blocks, 3 * width). It depends on no hand, so that a sampler can ask once.
+
+        Args:
+            time: (B,), 0..1. code: (B, condition), of `encode`. wishes: of B hands.
+        """
+        waves = time[:, None] * self._waves
+        mixed = self.time(torch.cat([time[:, None], waves.sin(), waves.cos()], dim=1))
+        mixed = self.mixed(mixed + code + self.kind(wishes.kind) + self.betas(wishes.betas))
+        return torch.stack([block.told(mixed) for block in self._mlp()], dim=1)
+
     def forward(
-        self, noisy: Tensor, time: Tensor, code: Tensor, field: DistanceField, wishes: Wishes, thought: Tensor | None
+        self, noisy: Tensor, told: Tensor, betas: Tensor, field: DistanceField, thought: Tensor | None
     ) -> Tensor:
         """Velocities (B, D).
 
         Args:
-            noisy: (B, D), at times (B,) of 0..1. code: (B, condition), of `encode`. field: distance to the objects.
-            wishes: of the hands.
+            noisy: (B, D). told: (B, blocks, 3 * width), of their times. betas: (B, 10), of the hands.
+            field: distance to the objects.
             thought: (B, D), the clean vectors as they were predicted before; NaN in rows without, None = in none.
         """
-        known = torch.zeros_like(time)[:, None]
+        known = noisy.new_zeros(len(noisy), 1)
         if thought is None:
             at = noisy
         else:
@@ -133,16 +145,18 @@ class FlowNetwork(nn.Module):
         seen = [noisy, at, known]
         if self.config.local:
             with torch.autocast(noisy.device.type, enabled=False):
-                parts = self.coder.parts_of(at.detach().to(self.coder.model.dtype), wishes.betas)
+                parts = self.coder.parts_of(at.detach().to(self.coder.model.dtype), betas)
                 seen.append(self.hand_points.felt(parts, field))
-        waves = time[:, None] * self._waves
-        told = self.time(torch.cat([time[:, None], waves.sin(), waves.cos()], dim=1))
-        told = self.mixed(told + code + self.kind(wishes.kind) + self.betas(wishes.betas))
         hidden = self.entrance(torch.cat(seen, dim=1))
-        for block in self.blocks:
-            hidden = block(hidden, told)
+        for block, own in zip(self._mlp(), told.unbind(1), strict=True):
+            hidden = block(hidden, own)
         with torch.autocast(noisy.device.type, enabled=False):  # half precision would move fingertips by a millimetre
             return self.exit(hidden.to(noisy.dtype))
+
+    def _mlp(self) -> Iterator[_Block]:
+        for block in self.blocks:
+            assert isinstance(block, _Block)
+            yield block
 
 
 class _Block(nn.Module):
@@ -157,7 +171,8 @@ class _Block(nn.Module):
         nn.init.zeros_(self.told.bias)
 
     def forward(self, hidden: Tensor, told: Tensor) -> Tensor:
-        scale, shift, gate = self.told(told).chunk(3, dim=1)
+        """Hidden vectors (B, width), told (B, 3 * width) by the layer of that name."""
+        scale, shift, gate = told.chunk(3, dim=1)
         return hidden + (1.0 + gate) * self.body(self.norm(hidden) * (1.0 + scale) + shift)
 
 

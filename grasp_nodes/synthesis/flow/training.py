@@ -30,7 +30,7 @@ from grasp_nodes.objects.registry import SPEC_PREFIX, check_not_held_out, parse_
 from grasp_nodes.synthesis.flow.batches import FlowBatches, field_of, wishes_of
 from grasp_nodes.synthesis.flow.loss import FlowLoss, FlowLossSettings
 from grasp_nodes.synthesis.flow.network import FlowConfig, FlowNetwork
-from grasp_nodes.synthesis.flow.sampling import sample_vectors
+from grasp_nodes.synthesis.flow.sampling import Conditions, sample_vectors
 from grasp_nodes.synthesis.samplers import FlowSampler
 
 _VALIDATION_RANK = 1_000_003
@@ -140,7 +140,8 @@ class FlowJudge:
         field, wishes = field_of(drawn, self._stack), wishes_of(drawn)
         count = len(drawn["code"])
         noise = torch.randn(count, coder.size, generator=generator)
-        vectors = sample_vectors(network, field, network.encode(field, count), wishes, noise, FlowSampler(8))
+        conditions = Conditions.of_each(network.encode(field, count), wishes)
+        vectors = sample_vectors(network, field, conditions, noise, FlowSampler(8))
         signed = field(coder.points(coder.parts_of(vectors, wishes.betas)))
         depth = (-signed.amin(dim=1)).clamp(min=0)
         touching = torch.stack([signed[:, ids].amin(dim=1) < FINGER_CONTACT_DISTANCE for ids in self._fingers], dim=1)
