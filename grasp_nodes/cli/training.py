@@ -94,6 +94,24 @@ def _picr(request: TrainingRequest, report: ProgressReport) -> Outcome:
     return train("picr", request, report)
 
 
+def _fastgrasp(part: str) -> Callable[[TrainingRequest, ProgressReport], Outcome]:
+    def run(request: TrainingRequest, report: ProgressReport) -> Outcome:
+        from grasp_nodes.cli.training_fastgrasp import train
+
+        return train(part, request, report)
+
+    return run
+
+
+def _grabnet(part: str) -> Callable[[TrainingRequest, ProgressReport], Outcome]:
+    def run(request: TrainingRequest, report: ProgressReport) -> Outcome:
+        from grasp_nodes.cli.training_grabnet import train
+
+        return train(part, request, report)
+
+    return run
+
+
 def _landmark_reader(request: TrainingRequest, report: ProgressReport) -> Outcome:
     from grasp_nodes.cli.training_landmark_reader import train
 
@@ -101,7 +119,13 @@ def _landmark_reader(request: TrainingRequest, report: ProgressReport) -> Outcom
 
 
 METHODS: Mapping[str, TrainedMethod] = {
+    "cvae": TrainedMethod("FastGrasp's baseline", _fastgrasp("cvae")),
+    "fastgrasp-adaptation": TrainedMethod("FastGrasp's third part", _fastgrasp("fastgrasp-adaptation")),
+    "fastgrasp-autoencoder": TrainedMethod("FastGrasp's first part", _fastgrasp("fastgrasp-autoencoder")),
     "fastgrasp-flow": TrainedMethod("grasps of any object in milliseconds", _fastgrasp_flow),
+    "fastgrasp-latent": TrainedMethod("FastGrasp's second part", _fastgrasp("fastgrasp-latent")),
+    "grabnet": TrainedMethod("GrabNet's CoarseNet", _grabnet("grabnet")),
+    "grabnet-refine": TrainedMethod("GrabNet's RefineNet", _grabnet("grabnet-refine")),
     "honet": TrainedMethod("hand and object poses from an image", _honet),
     "landmark-reader": TrainedMethod("what landmarks say of a hand's pose", _landmark_reader),
     "picr": TrainedMethod("where a hand touches an object, from an image", _picr),

@@ -13,6 +13,7 @@ from grasp_nodes.evaluation.harness.protocols import Method
 from grasp_nodes.fitting.geo.generation import METHOD as GEO_GENERATION
 from grasp_nodes.fitting.geo.generation import GeoGenerator
 from grasp_nodes.synthesis.suffixes import GEO_VERSION, HandModels, MethodName, compose, parse_method
+from grasp_nodes.synthesis.vector_generator import VectorGenerator
 
 Maker: TypeAlias = Callable[[HandModels], Method]
 """Of the hand models of both sides, on the device that the method is to run on; heavy imports belong inside.
@@ -36,10 +37,50 @@ def _fastgrasp_flow_guided(models: HandModels) -> Method:
     return make_flow(models, guided=True)
 
 
+def _fastgrasp(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.fastgrasp.generator import load_fastgrasp
+
+    return _of_vectors(load_fastgrasp(models["right"]))
+
+
+def _fastgrasp_no_adaptation(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.fastgrasp.generator import load_fastgrasp
+
+    return _of_vectors(load_fastgrasp(models["right"], adapted=False))
+
+
+def _cvae(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.fastgrasp.generator import load_cvae_generator
+
+    return _of_vectors(load_cvae_generator(models["right"]))
+
+
+def _grabnet(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.grabnet.generator import load_grabnet
+
+    return _of_vectors(load_grabnet(models["right"]))
+
+
+def _grabnet_refine(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.grabnet.generator import load_grabnet
+
+    return _of_vectors(load_grabnet(models["right"], refined=True))
+
+
+def _of_vectors(generator: VectorGenerator) -> Method:
+    device = generator.coder.model.device.type
+    return Method(generator.method, generator, device=device, version=generator.version)
+
+
 GENERATORS: Mapping[str, Maker] = {
+    "cvae": _cvae,
+    "fastgrasp": _fastgrasp,
+    "fastgrasp-no-adaptation": _fastgrasp_no_adaptation,
     "fastgrasp-flow": _fastgrasp_flow,
     "fastgrasp-flow-guided": _fastgrasp_flow_guided,
     GEO_GENERATION: _geo_generation,
+    "grabnet": _grabnet,
+    "grabnet-refine": _grabnet_refine,
 }
 
 
