@@ -194,6 +194,16 @@ def test_grasps_follow_from_seed_and_number(models, network, hammer, monkeypatch
     np.testing.assert_allclose(again.grasps[3].hand.params.transl[0], few.transl[3], atol=1e-6)
 
 
+def test_many_objects_at_once_are_as_one_by_one(models, network, hammer):
+    generator = FlowGenerator(network, models, FlowGenerationSettings(FlowSampler(2)))
+    objects = [load_object(f"box:0.04,0.0{k},0.1", resolution=20 + k) for k in (5, 6, 7)]
+    together = generator.hands_of_each([hammer, *objects], seed=6)
+    for number, thing in enumerate((hammer, *objects)):
+        alone = generator.hands(thing, number + 1, seed=6)[number : number + 1]
+        torch.testing.assert_close(together.transl[number : number + 1], alone.transl, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.hand_pose[number : number + 1], alone.hand_pose, atol=1e-4, rtol=0)
+
+
 def test_noise_of_a_grasp_does_not_depend_on_how_many_there_are():
     whole = draw_noise(0, 200, 7, seed=1)
     torch.testing.assert_close(draw_noise(50, 100, 7, seed=1), whole[50:150], atol=0, rtol=0)

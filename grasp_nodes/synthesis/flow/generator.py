@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,13 +16,14 @@ from grasp_nodes.contact.hand_states import make_grasps, stack_params
 from grasp_nodes.contact.interaction import GraspSet
 from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.harness.protocols import Method
+from grasp_nodes.geometry.stacked_distance import StackedDistances
 from grasp_nodes.hand.anatomy import mirror_pose
 from grasp_nodes.hand.kinds import KINDS, GraspKind
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS, HandParams, Side
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.chunks import check_request, chunk_seed
-from grasp_nodes.synthesis.flow.fields import OneObject
+from grasp_nodes.synthesis.flow.fields import ManyObjects, OneObject
 from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
 from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
 from grasp_nodes.synthesis.flow.network import FlowNetwork, Wishes, kind_numbers
@@ -120,26 +121,55 @@ class FlowGenerator:
             parts.append(self._sampled(object_model, seen, noise.to(seen.center), first))
         return stack_params(parts)
 
+    @torch.no_grad()
+    def hands_of_each(self, objects: Sequence[ObjectModel], seed: int) -> HandParams:
+        """One hand for each of B objects, in the frame of its own.
+
+        Raises:
+            InputError: no objects, or a negative seed.
+        """
+        check_request(len(objects), seed)
+        like, parts = self._network.coder.mean, []
+        for first in range(0, len(objects), AT_ONCE):
+            some = objects[first : first + AT_ONCE]
+            framed = [self._framed(one) for one in some]
+            number = torch.arange(len(some), device=like.device)
+            turns = torch.stack([turns[k % len(FLIPS)] for k, (turns, _) in enumerate(framed)])
+            centers = torch.stack([center for _, center in framed])
+            stack = StackedDistances.of([one.signed_distance for one in some]).to(like.device)
+            distances = ManyObjects(stack, number, turns.mT, centers)
+            wishes = self._wishes(len(some), like)
+            conditions = Conditions.of_each(self._network.encode(distances, len(some)), wishes)
+            noise = draw_noise(first, len(some), self._network.coder.size, seed).to(like)
+            parts.append(self._drawn(distances, conditions, noise))
+        return stack_params(parts)
+
     def _sampled(self, object_model: ObjectModel, seen: _SeenObject, noise: Tensor, first: int) -> HandParams:
-        network, s, count = self._network, self.settings, len(noise)
-        kinds = torch.from_numpy(kind_numbers(s.kinds)).to(noise.device)
-        betas = noise.new_tensor(s.betas or [0.0] * NUM_BETAS)
-        groups = torch.arange(len(FLIPS) * len(kinds), device=noise.device)
-        wishes = Wishes(kinds[groups // len(FLIPS)], betas.expand(len(groups), -1))
-        group = torch.arange(first, first + count, device=noise.device) % len(groups)
+        wishes = self._wishes(len(FLIPS) * len(self.settings.kinds), noise)
+        groups = torch.arange(len(wishes.kind), device=noise.device)
+        group = torch.arange(first, first + len(noise), device=noise.device) % len(groups)
         conditions = Conditions(seen.codes[groups % len(FLIPS)], wishes, group)
-        frame, betas = group % len(FLIPS), betas.expand(count, -1)
         grid = object_model.signed_distance.to(noise.device)
-        distances = OneObject(grid, seen.turns.mT[frame], seen.center.expand(count, -1))
+        distances = OneObject(grid, seen.turns.mT[group % len(FLIPS)], seen.center.expand(len(noise), -1))
+        return self._drawn(distances, conditions, noise)
+
+    def _drawn(self, distances: OneObject | ManyObjects, conditions: Conditions, noise: Tensor) -> HandParams:
+        network, s = self._network, self.settings
+        betas = conditions.wishes.betas[conditions.group]
         guide = Guidance(network, distances, betas, s.guidance) if s.guidance is not None else None
         vectors = sample_vectors(network, distances, conditions, noise, s.sampler, guide)
         parts = network.coder.parts_of(vectors, betas)
         if s.side == "right":
-            return network.coder.hands(parts.turned(seen.turns.mT[frame]).shifted(seen.center))
+            return network.coder.hands(parts.turned(distances.turn).shifted(distances.shift))
         # The network knows right hands: it saw the mirrored object, and what it drew is mirrored back.
         mirror = _REFLECTION.to(noise)
-        back = mirror @ seen.turns.mT[frame]
-        return _mirrored(network.coder.hands(parts.turned(back).shifted(mirror @ seen.center)))
+        return _mirrored(network.coder.hands(parts.turned(mirror @ distances.turn).shifted(distances.shift @ mirror)))
+
+    def _wishes(self, count: int, like: Tensor) -> Wishes:
+        """Of hands whose frames come in turn, and after each round of them the next kind."""
+        kinds = torch.from_numpy(kind_numbers(self.settings.kinds)).to(like.device)
+        betas = like.new_tensor(self.settings.betas or [0.0] * NUM_BETAS).expand(count, -1)
+        return Wishes(kinds[torch.arange(count, device=like.device) // len(FLIPS) % len(kinds)], betas)
 
     def _encoded(self, object_model: ObjectModel) -> _SeenObject:
         key = _digest(object_model) + self.settings.side.encode()
@@ -151,14 +181,16 @@ class FlowGenerator:
         return self._seen[key]
 
     def _encode(self, object_model: ObjectModel) -> _SeenObject:
+        turns, center = self._framed(object_model)
+        distances = OneObject(object_model.signed_distance.to(center.device), turns.mT, center.expand(len(turns), -1))
+        return _SeenObject(turns, center, self._network.encode(distances, len(turns)))
+
+    def _framed(self, object_model: ObjectModel) -> tuple[Tensor, Tensor]:
+        """(4, 3, 3), into the frames that an object is seen in, and (3,), m, their origin."""
         like = self._network.coder.mean
         points = torch.from_numpy(object_model.points).to(like)
         mirror = _REFLECTION.to(like) if self.settings.side == "left" else torch.eye(3).to(like)
-        turns = FLIPS.to(like) @ principal_turns((points @ mirror)[None]) @ mirror
-        center = points.mean(dim=0)
-        grid = object_model.signed_distance.to(like.device)
-        distances = OneObject(grid, turns.mT, center.expand(len(turns), -1))
-        return _SeenObject(turns, center, self._network.encode(distances, len(turns)))
+        return FLIPS.to(like) @ principal_turns((points @ mirror)[None]) @ mirror, points.mean(dim=0)
 
 
 def make_flow(models: Mapping[Side, HandModel], guided: bool = False) -> Method:
