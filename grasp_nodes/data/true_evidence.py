@@ -14,9 +14,9 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.perception.boxes import box_of_mask, box_of_points
-from grasp_nodes.perception.evidence import HandEvidence, ObjectEvidence
+from grasp_nodes.perception.evidence import HIDING, HandEvidence, ObjectEvidence
 
-HAND_LABEL, OBJECT_LABEL, FOREARM_LABEL = 1, 2, 3
+BACKGROUND_LABEL, HAND_LABEL, OBJECT_LABEL, FOREARM_LABEL = 0, 1, 2, 3
 
 
 class TrueEvidence:
@@ -38,6 +38,7 @@ class TrueEvidence:
         if clip.trajectory is None:
             raise InputError(f"{clip.folder}: the clip has no truth.npz, so that nothing can be compared with it")
         self._clip, self.object_id = clip, object_model.object_id
+        self._object_middle = object_model.points.astype(np.float64).mean(axis=0)
         self._row = {state.stamp: row for row, state in enumerate(clip.trajectory.states)}
         self._hand_boxes: list[np.ndarray | None] = []
         self._object_boxes: list[np.ndarray | None] = []
@@ -84,6 +85,27 @@ class TrueEvidence:
         mask = self.object_mask(stamp)
         box = box_of_mask(mask)
         return [] if box is None else [ObjectEvidence(self.object_id, 1.0, box, mask, track_id=1)]
+
+    def hiding_mask(self, stamp: int) -> np.ndarray:
+        """(H, W) bool: the forearm, and where the clip has depth things that are nearer than the object's middle.
+
+        These and the hand may hide the object. The clip's labels do not tell things from the room.
+        """
+        row, labels = self._row[stamp], self._labels(stamp)
+        hiding: np.ndarray = labels == FOREARM_LABEL
+        depth = self._clip.frame(row).depth
+        if depth is not None:
+            assert self._clip.trajectory is not None
+            pose = self._clip.trajectory.states[row].objects[0].T_camera_object
+            distance = float((pose[:3, :3] @ self._object_middle + pose[:3, 3])[2])
+            hiding |= (labels == BACKGROUND_LABEL) & (depth > 0) & (depth < distance)
+        return hiding
+
+    def hiding_evidence(self, stamp: int) -> list[ObjectEvidence]:
+        """What may hide the object but the hand, as a segmenter tells it; empty where there is nothing."""
+        mask = self.hiding_mask(stamp)
+        box = box_of_mask(mask)
+        return [] if box is None else [ObjectEvidence(HIDING, 1.0, box, mask, track_id=-1)]
 
     # -- as a source of boxes for a segmenter
 

@@ -134,7 +134,8 @@ class WithTrueMasks:
         evidence = frame.evidence
         mask = self._truth.hand_mask(evidence.stamp)
         hands = tuple(replace(hand, mask=mask) for hand in evidence.hands)
-        objects = tuple(self._truth.object_evidence(evidence.stamp))
+        # Without what hides it, what is left of the object would count as its whole outline.
+        objects = (*self._truth.object_evidence(evidence.stamp), *self._truth.hiding_evidence(evidence.stamp))
         return replace(frame, evidence=replace(evidence, hands=hands, objects=objects))
 
 
