@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -84,9 +85,13 @@ def _measured(
     objects: Sequence[GraspedObject], progress: Callable[[int, int], None] | None, processes: int
 ) -> list[SignedDistanceGrid]:
     grids = []
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for number, arrays in enumerate(pool.map(_grid, objects, chunksize=4)):
-            grids.append(SignedDistanceGrid(torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1]), arrays[2]))
+    with ExitStack() as stack:
+        found: Iterable[tuple[np.ndarray, np.ndarray, float]] = map(_grid, objects)
+        if processes > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(processes, mp_context=get_context("spawn")))
+            found = pool.map(_grid, objects, chunksize=4)
+        for number, (values, origin, spacing) in enumerate(found):
+            grids.append(SignedDistanceGrid(torch.from_numpy(values), torch.from_numpy(origin), spacing))
             if progress is not None:
                 progress(number + 1, len(objects))
     return grids

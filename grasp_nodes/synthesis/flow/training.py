@@ -128,6 +128,7 @@ class FlowJudge:
         fingers = finger_of_vertices(coder.model.arrays.weights)
         self._fingers = [torch.from_numpy(np.flatnonzero(fingers == finger)) for finger in range(5)]
 
+    @torch.no_grad()
     def __call__(self, network: FlowNetwork) -> dict[str, float]:
         """The values."""
         generator = torch.Generator().manual_seed(7)
