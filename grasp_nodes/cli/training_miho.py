@@ -54,7 +54,7 @@ class MihoOptions:
     processes: that draw.
     dataset: of which the data are a folder, such as ``ho3d``; empty = clip folders. every: only every so many frames.
     honet: weight file whose poses PiCR is fine-tuned on; empty = pre-training on true poses.
-    start: weight file of the PiCR that fine-tuning begins with.
+    start: weight file of the same network that the training begins with, such as PiCR's for its fine-tuning.
     """
 
     per_object: int = 25
@@ -141,12 +141,14 @@ def _run(
     progress: Any,
 ) -> tuple[Trained, Any]:
     folder = request.output / "work" / method
-    if method == HONET and (options.honet or options.start):
-        raise InputError("train honet: --set honet and --set start are PiCR's")
+    if method == HONET and options.honet:
+        raise InputError("train honet: --set honet is PiCR's")
     belongs = _belongs(request, options, batch)
     if method == HONET:
         honet_config = SMALL_HONET if request.size == "small" else PAPER_HONET
-        return train_honet(honet_config, *data, model, settings, batch, folder, progress, belongs), honet_config
+        begun = load_honet(Path(options.start), model.fingerprint).state_dict() if options.start else None
+        trained = train_honet(honet_config, *data, model, settings, batch, folder, progress, belongs, begun)
+        return trained, honet_config
     picr_config = SMALL_PICR if request.size == "small" else PAPER_PICR
     honet = load_honet(Path(options.honet), model.fingerprint) if options.honet else None
     start = None

@@ -21,6 +21,7 @@ from grasp_nodes.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS, HandParams
 from grasp_nodes.miho.backbones import RESNET_18, Backbone, BackboneConfig
+from grasp_nodes.miho.second_moments import rotation_of_moments, second_moments
 from grasp_nodes.miho.shape_code import CODE_SIZE
 
 ROOT_JOINT = 4
@@ -31,7 +32,11 @@ WIDTH_AT_ROOT = 0.3
 WIDTH_SCALE = 0.3
 DEPTH_SCALE = 0.05
 """m: unit of the object's depth relative to the hand's."""
+MOMENTS_SCALE = 0.3
+"""Unit of the object's second moments."""
 PIXEL_MEAN, PIXEL_SCALE = 0.45, 0.25
+_SYMMETRIC = [[0, 1, 2], [1, 3, 4], [2, 4, 5]]
+"""Places of six coefficients in a symmetric matrix."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class HoNetConfig:
     paper; a shape code's length, or that of a list of known objects. hidden: of the two layers before the coefficients.
     rotation: ``axis_angle`` has 3 coefficients, as the paper; ``six`` is continuous (Zhou et al., CVPR 2019).
     in_hand: whether the object's rotation is told relative to the hand's: hands hold long things across the palm, so
-    that knowing the hand is half of knowing the object.
+    that knowing the hand is half of knowing the object. moments: whether the object's second moments in the camera are
+    told as well, see `second_moments`.
     """
 
     backbone: BackboneConfig = field(default_factory=lambda: RESNET_18)
@@ -51,11 +57,12 @@ class HoNetConfig:
     hidden: tuple[int, int] = (512, 256)
     rotation: Literal["axis_angle", "six"] = "axis_angle"
     in_hand: bool = False
+    moments: bool = False
 
     @property
     def num_coefficients(self) -> int:
-        """37 with axis-angle rotations."""
-        return 6 + 2 * self.rotation_size + NUM_PCA + NUM_BETAS
+        """37 with axis-angle rotations and without moments."""
+        return 6 + 2 * self.rotation_size + NUM_PCA + NUM_BETAS + (6 if self.moments else 0)
 
     @property
     def rotation_size(self) -> int:
@@ -71,6 +78,7 @@ SMALL_HONET = HoNetConfig(
     hidden=(256, 192),
     rotation="six",
     in_hand=True,
+    moments=True,
 )
 
 
@@ -95,7 +103,8 @@ class HoNetOutput:
 
     hand_place, object_place: (B, 2), where root and object's origin are in the crop, -1..1 from border to border.
     width: (B,), logarithm of the view's width at the root. depth: (B,), of the object beyond the root.
-    hand_rotation, object_rotation: (B, 3, 3). pca: (B, 15). betas: (B, 10).
+    hand_rotation, object_rotation: (B, 3, 3). pca: (B, 15). betas: (B, 10). moments: (B, 3, 3), the object's in the
+    camera, None where the network does not tell them.
     """
 
     hand_place: Tensor
@@ -106,18 +115,23 @@ class HoNetOutput:
     object_place: Tensor
     depth: Tensor
     object_rotation: Tensor
+    moments: Tensor | None = None
 
-    def poses(self, focal: Tensor, size: int, model: HandModel) -> HandObjectPoses:
+    def poses(self, focal: Tensor, size: int, model: HandModel, points: Tensor) -> HandObjectPoses:
         """What the coefficients mean.
 
         Args:
             focal: (B,), px, of the crops' cameras. size: px, of the crops. model: of the right hand, full or not.
+            points: (B, N, 3), m, of the objects' surfaces, canonical frame: what told moments are compared with.
         """
         root = _lift(self.hand_place, view_width(self.width) * focal / size, focal, size)
         depth = root[:, 2] + DEPTH_SCALE * self.depth
         position = _lift(self.object_place, depth, focal, size)
         hands = place_root(self.hand_rotation, self.pca, self.betas, root, model)
-        return HandObjectPoses(hands, self.pca, root, self.object_rotation, position)
+        rotation = self.object_rotation
+        if self.moments is not None:
+            rotation = rotation_of_moments(self.moments, second_moments(points), rotation)
+        return HandObjectPoses(hands, self.pca, root, rotation, position)
 
 
 class HoNet(nn.Module):
@@ -173,15 +187,17 @@ class HoNet(nn.Module):
             features = torch.cat([features * (1 + scale) + shift, known], dim=1)
         values = self.head(features).float()
         turn = self.config.rotation_size
-        sizes = (2, 1, turn, 2, 1, turn, NUM_PCA, NUM_BETAS)
-        place, width, hand, object_place, depth, thing, pca, betas = values.split(sizes, dim=1)
+        sizes = (2, 1, turn, 2, 1, turn, NUM_PCA, NUM_BETAS, 6 if self.config.moments else 0)
+        place, width, hand, object_place, depth, thing, pca, betas, moments = values.split(sizes, dim=1)
         hand_rotation, object_rotation = self._rotation(hand), self._rotation(thing)
         if self.config.in_hand:
             # Without a way back: what is wrong with the object is not mended by turning the hand.
             with torch.autocast(values.device.type, enabled=False):
                 object_rotation = hand_rotation.detach() @ object_rotation
         return HoNetOutput(
-            *(place, width[:, 0], hand_rotation, pca, betas), *(object_place, depth[:, 0], object_rotation)
+            *(place, width[:, 0], hand_rotation, pca, betas),
+            *(object_place, depth[:, 0], object_rotation),
+            MOMENTS_SCALE * moments[:, _SYMMETRIC] if self.config.moments else None,
         )
 
     def _rotation(self, values: Tensor) -> Tensor:

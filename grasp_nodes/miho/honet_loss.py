@@ -12,6 +12,7 @@ from torch import Tensor
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.miho.honet import DEPTH_SCALE, HoNetOutput, place_in_crop, place_root, width_value
 from grasp_nodes.miho.samples import ObjectTable
+from grasp_nodes.miho.second_moments import second_moments
 from grasp_nodes.miho.truth import TruePoses, transform_points
 
 LENGTH = 0.05
@@ -25,6 +26,7 @@ WEIGHTS = {
     "depth": 0.5,
     "hand_rotation": 0.5,
     "object_rotation": 0.5,
+    "moments": 10.0,
     "pca": 0.05,
     "betas": 0.05,
 }
@@ -60,5 +62,9 @@ def honet_loss(
         "pca": (output.pca - truth.pca).square().mean(),
         "betas": (output.betas - truth.hands.betas).square().mean(),
     }
+    if output.moments is not None:
+        own = second_moments(table.points[truth.object_index])
+        true_moments = truth.object_rotation @ own @ truth.object_rotation.mT
+        terms["moments"] = (output.moments - true_moments).square().sum(dim=(1, 2)).mean()
     total = torch.stack([WEIGHTS[name] * value for name, value in terms.items()]).sum()
     return {"loss": total, **terms}

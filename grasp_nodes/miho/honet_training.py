@@ -64,16 +64,19 @@ def train_honet(
     folder: Path,
     progress: Callable[[Report], None] | None = None,
     belongs_to: Mapping[str, Any] | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Trained:
     """Train, or go on training.
 
     Args:
         config: of the network. data, validation: crops of the network's size. model: of the right hand, float32.
         settings, folder, progress: as `train`. batch: crops of one process in a step.
-        belongs_to: what else a checkpoint must agree on, besides the configuration.
+        belongs_to: what else a checkpoint must agree on, besides the configuration. start: weights to begin with.
     """
     torch.manual_seed(settings.seed)
     network = HoNet(config)
+    if start is not None:
+        network.load_state_dict(dict(start))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     tables: dict[torch.device, tuple[ObjectTable, HandModel]] = {}
 
@@ -120,6 +123,6 @@ def honet_errors(network: HoNet, data: CropData, model: HandModel, limit: int | 
         batch = {name: value.to(device) for name, value in batch.items()}
         condition = table.codes[batch["object_index"]] if network.config.condition else None
         output = network(as_pixels(batch["images"]), condition)
-        poses = output.poses(batch["focal"], network.config.size, hand)
+        poses = output.poses(batch["focal"], network.config.size, hand, table.points[batch["object_index"]])
         parts.append(PoseErrors.of(poses, TruePoses.of_batch(batch, hand), table, hand))
     return PoseErrors.join(parts)

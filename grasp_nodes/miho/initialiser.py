@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
+from grasp_nodes.contact.hand_states import stack_params
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
 from grasp_nodes.hand.model import HandModel
@@ -49,7 +51,7 @@ class HoNetInitialiser:
         Raises:
             InputError: an image is not at hand.
         """
-        known = max((len(track) for track in (*hands, *objects)), default=0)
+        known = max([len(track) for track in hands] + [len(track) for track in objects], default=0)
         views = [self._view(frame) for frame in frames[known:]]
         told, things = self._viewer.tracks(views, [frame.evidence for frame in frames[known:]])
         new = {track.params.side: track for track in told}
@@ -92,11 +94,9 @@ def _reshaped(hands: HandParams, betas: torch.Tensor, scale: torch.Tensor, model
 
 def _followed(before: HandTrack, new: HandTrack) -> HandTrack:
     """One track after the other."""
-    names = ("global_orient", "hand_pose", "betas", "transl", "scale")
-    columns = (torch.cat([getattr(part.params, name) for part in (before, new)]) for name in names)
     return replace(
         before,
-        params=HandParams(*columns, before.params.side),
+        params=stack_params([before.params, new.params]),
         seen=np.concatenate([before.seen, new.seen]),
         score=np.concatenate([before.score, new.score]),
         lost=np.concatenate([before.lost, new.lost]),
@@ -108,7 +108,7 @@ def _filled(track: HandTrack) -> HandTrack:
     rows = _nearest(track.lost)
     if rows is None:
         return track
-    return replace(track, params=track.params[rows], lost=np.zeros(len(track), bool))
+    return replace(track, params=track.params[torch.from_numpy(rows)], lost=np.zeros(len(track), bool))
 
 
 def _object(new: ObjectTrack, before: Sequence[ObjectTrack]) -> ObjectTrack:
@@ -116,7 +116,7 @@ def _object(new: ObjectTrack, before: Sequence[ObjectTrack]) -> ObjectTrack:
     earlier = next((track for track in before if track.object_id == new.object_id), None)
     if earlier is not None:
         names = ("T_camera_object", "seen", "score", "iou", "lost")
-        columns = {name: np.concatenate([getattr(earlier, name), getattr(new, name)]) for name in names}
+        columns: dict[str, Any] = {name: np.concatenate([getattr(earlier, name), getattr(new, name)]) for name in names}
         new = replace(new, **columns, scale=earlier.scale)
     rows = _nearest(new.lost)
     if rows is None:

@@ -143,7 +143,7 @@ def mean_answer(training: CropData, model: HandModel) -> dict[str, list[Any]]:
     for start in range(0, len(training), 1024):
         truth = TruePoses.of_batch(crop_rows(training.crops, np.arange(start, min(start + 1024, len(training)))), model)
         outputs.append(_coefficients(truth, size))
-    names = [part.name for part in fields(HoNetOutput)]
+    names = [part.name for part in fields(HoNetOutput) if getattr(outputs[0], part.name) is not None]
     means = {name: torch.cat([getattr(one, name) for one in outputs]).mean(dim=0) for name in names}
     return {name: _rotation(value).tolist() for name, value in means.items()}
 
@@ -155,9 +155,10 @@ def answer_errors(answer: Mapping[str, Any], data: CropData, model: HandModel) -
     parts = []
     for start in range(0, len(data), 256):
         truth = TruePoses.of_batch(crop_rows(data.crops, np.arange(start, min(start + 256, len(data)))), model)
-        values = (torch.tensor(answer[part.name]) for part in fields(HoNetOutput))
-        said = HoNetOutput(*(value.expand(len(truth.root), *value.shape) for value in values))
-        parts.append(PoseErrors.of(said.poses(truth.focal, size, model), truth, data.table, model))
+        values = {name: torch.tensor(value) for name, value in answer.items()}
+        said = HoNetOutput(**{name: value.expand(len(truth.root), *value.shape) for name, value in values.items()})
+        points = data.table.points[truth.object_index]
+        parts.append(PoseErrors.of(said.poses(truth.focal, size, model, points), truth, data.table, model))
     return PoseErrors.join(parts)
 
 

@@ -130,7 +130,8 @@ def _poses_told(
 ) -> SeenObjects:
     if honet is not None:
         condition = own.table.codes[truth.object_index] if honet.config.condition else None
-        poses = honet(images, condition).poses(truth.focal, honet.config.size, own.hand)
+        points = own.table.points[truth.object_index]
+        poses = honet(images, condition).poses(truth.focal, honet.config.size, own.hand, points)
         rotation = nearest_told(poses.object_rotation, truth, own.table)
         return own.seen(rotation, poses.object_position, poses.root, truth.object_index, which)
 

@@ -169,7 +169,8 @@ class MihoPipeline:
         condition = None if code is None else torch.from_numpy(code).to(device).expand(len(images), -1)
         pixels = as_pixels(torch.from_numpy(np.ascontiguousarray(images)).to(device))
         length = torch.from_numpy(np.asarray(focal, np.float32)).to(device)
-        poses = self._honet(pixels, condition).poses(length, self.size, self._models["right"])
+        surface = torch.from_numpy(points.astype(np.float32)).to(device).expand(len(images), -1, -1)
+        poses = self._honet(pixels, condition).poses(length, self.size, self._models["right"], surface)
         if self._picr is None:
             return poses, None
         return poses, self._field(self._picr, pixels, length, poses, points, normals)

@@ -79,8 +79,8 @@ def _own(options: Mapping[str, str]) -> dict[str, str]:
 
 @pytest.mark.usefixtures("small")
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="are PiCR's"):
-        train_method("honet", request(tmp_path, start="x.safetensors"), as_json=False)
+    with pytest.raises(InputError, match="is PiCR's"):
+        train_method("honet", request(tmp_path, honet="x.safetensors"), as_json=False)
     for rounds in ("0", "1000"):
         with pytest.raises(InputError, match="rounds: expected 1 to 999"):
             train_method("picr", request(tmp_path, rounds=rounds), as_json=False)

@@ -11,6 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.geometry.rotations import axis_angle_to_matrix
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.miho.backbones import BackboneConfig
@@ -18,6 +19,7 @@ from grasp_nodes.miho.honet import PAPER_HONET, ROOT_JOINT, SMALL_HONET, HoNet, 
 from grasp_nodes.miho.honet_loss import honet_loss
 from grasp_nodes.miho.pose_errors import PoseErrors
 from grasp_nodes.miho.samples import ObjectTable, turn_image, turn_poses
+from grasp_nodes.miho.second_moments import second_moments
 from grasp_nodes.miho.truth import TruePoses
 
 TINY = HoNetConfig(BackboneConfig(8, (8, 12), (1, 1), "grid", 4), size=32, condition=5, hidden=(16, 12), rotation="six")
@@ -112,7 +114,7 @@ def test_the_small_one_is_small_enough_to_ship() -> None:
 def test_before_training_it_says_upright_hands_in_the_middle(hand: HandModel) -> None:
     torch.manual_seed(0)
     output = HoNet(TINY).eval()(torch.rand(2, 3, 32, 32), torch.zeros(2, 5))
-    poses = output.poses(torch.full((2,), 60.0), 32, hand)
+    poses = output.poses(torch.full((2,), 60.0), 32, hand, torch.rand(2, 50, 3))
     torch.testing.assert_close(output.hand_rotation, torch.eye(3).expand(2, 3, 3), atol=0.2, rtol=0)
     assert poses.root[:, :2].abs().max() < 0.05
 
@@ -124,7 +126,7 @@ def test_perfect_coefficients_give_the_true_poses(hand: HandModel) -> None:
     batch["hand_pose"] = hand.pose_from_pca(truth.pca)
     truth = TruePoses.of_batch(batch, hand)
     said = perfect(truth, 128)
-    poses = said.poses(truth.focal, 128, hand)
+    poses = said.poses(truth.focal, 128, hand, make_table().points[truth.object_index])
     torch.testing.assert_close(hand(poses.hands).vertices, truth.vertices, atol=2e-5, rtol=0)
     torch.testing.assert_close(hand(poses.hands).joints[:, ROOT_JOINT], truth.root, atol=1e-6, rtol=0)
     torch.testing.assert_close(poses.object_position, truth.object_position, atol=1e-5, rtol=0)
@@ -132,6 +134,26 @@ def test_perfect_coefficients_give_the_true_poses(hand: HandModel) -> None:
     assert max(errors.values()) < 0.05
     loss = honet_loss(said, truth, make_table(), 128, hand)
     assert float(loss["loss"]) < 1e-2
+
+
+def test_true_moments_mend_a_rotation_and_wrong_ones_cost(hand: HandModel) -> None:
+    truth, table = TruePoses.of_batch(make_batch(), hand), make_table()
+    table = replace(table, points=table.points * torch.tensor([0.3, 0.6, 1.2]))
+    points = table.points[truth.object_index]
+    moments = truth.object_rotation @ second_moments(points) @ truth.object_rotation.mT
+    axis = torch.nn.functional.normalize(torch.tensor([1.0, 2.0, -1.0]), dim=0)
+    off = replace(perfect(truth, 128), object_rotation=truth.object_rotation @ axis_angle_to_matrix(0.6 * axis))
+    told = replace(off, moments=100 * moments)
+    found = (one.poses(truth.focal, 128, hand, points).object_rotation for one in (off, told))
+    alone, mended = ((rotation - truth.object_rotation).norm() for rotation in found)
+    assert float(mended) < 0.2 * float(alone)
+    right, wrong, without = (
+        honet_loss(one, truth, table, 128, hand)
+        for one in (replace(off, moments=moments), replace(off, moments=-moments), off)
+    )
+    assert float(right["moments"]) < 1e-10
+    assert float(wrong["loss"]) > float(right["loss"]) + 0.01
+    torch.testing.assert_close(right["loss"], without["loss"])
 
 
 def test_each_term_of_the_loss_sees_its_own_error(hand: HandModel) -> None:
