@@ -37,6 +37,8 @@ LINE_SECONDS = 30.0
 """Where the output is no terminal, how often a line says how it goes."""
 DOUBTFUL_IOU = 0.5
 """Below it, more of silhouette and mask lies apart than on each other: that it is this object is doubtful."""
+OUT_OF_REACH = 0.05
+"""m; an object to which no hand ever comes nearer is none that is held."""
 REPORTED = ("frames_in", "frames_out", "found_share", "object_answered_share", "is_metric", "seed", "device")
 HEADLINE = ("hand_mpjpe_mm", "object_add_s_mm", "penetration_mm", "contact_accuracy")
 
@@ -199,13 +201,20 @@ def _tell(console: Console, request: Request, inputs: Inputs, written: Written) 
         _say(console, f"overlay.mp4 is in {written.codec}, which video players know and browsers do not.")
     for name, angle in report["rotation_ambiguity_rad"].items():
         if angle:
-            _say(console, f"{name}: the images do not tell it from itself turned by {angle:.2f} rad.")
+            _say(console, f"{name}: the images do not tell it from itself turned by {math.degrees(angle):.0f} degrees.")
     for name, overlap in report["object_iou"].items():
         if overlap < DOUBTFUL_IOU:
             _say(
                 console,
                 f"{name}: only {overlap:.0%} of its silhouette and of what was taken for it lie on each other. It may "
                 "not be in the clip, or something else was taken for it (see sheet.png): give --object-box.",
+            )
+    for name, distance in report["nearest_hand_m"].items():
+        if distance is not None and distance > OUT_OF_REACH:
+            _say(
+                console,
+                f"{name}: no hand comes nearer to it than {100 * distance:.0f} cm. If it is held in the clip, something "
+                "else was taken for it (see sheet.png): give --object-box.",
             )
     placed = {found["id"] for frame in report["frames"] for found in frame["objects"]}
     for name in inputs.objects:

@@ -78,19 +78,28 @@ class ClipSource(FrameSourceBase):
             MissingFileError, InputError: an image is missing, damaged or of another size than clip.json says.
         """
         name = FRAME_NAME.format(index)
-        color = self.folder / "color" / (name + self._suffix)
+        color = read_color(self.folder / "color" / (name + self._suffix))
         depth = None
         if self.info.depth_unit is not None:
             depth = read_depth(self.folder / "depth" / f"{name}.png", self.info.depth_unit)
         try:
-            return Frame(int(self._stamps[index]), read_color(color), self.camera, depth)
+            return Frame(int(self._stamps[index]), color, self.camera, depth)
         except InputError as error:
-            raise InputError(f"{color}: {error}") from error
+            raise InputError(f"{self.folder}, frame {name}: {error}") from error
 
     def labels(self, index: int) -> np.ndarray | None:
-        """(H, W) uint8, 0 background, 1 hand, 2 object, 3 forearm, 4 table; None where the clip has none."""
+        """(H, W) uint8, 0 background, 1 hand, 2 object, 3 forearm, 4 table; None where the clip has none.
+
+        Raises:
+            InputError: a damaged image, or one of another size than the camera's.
+        """
         path = self.folder / "labels" / f"{FRAME_NAME.format(index)}.png"
-        return read_labels(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        labels, size = read_labels(path), (self.camera.height, self.camera.width)
+        if labels.shape != size:
+            raise InputError(f"{path}: expected the size of the images, {size}, got {labels.shape}")
+        return labels
 
     def hand_visible(self, index: int) -> float | None:
         """Share of the hand that can be seen, None where it is not known."""

@@ -343,6 +343,13 @@ class TestRun:
         with pytest.raises(MissingFileError, match=r"labels: not found; without true masks there is no gt_masks"):
             evaluate_clips(request(clip, tmp_path / "out", "rgb,gt_masks"))
 
+    def test_a_mask_of_a_wrong_size_is_named(self, clip, tmp_path, fake) -> None:
+        write_image(clip / "labels" / "000001.png", np.ones((30, 40), np.uint8))
+        with pytest.raises(
+            InputError, match=r"000001\.png: expected the size of the images, \(60, 80\), got \(30, 40\)"
+        ):
+            evaluate_clips(request(clip, tmp_path / "out", "gt_masks"))
+
     def test_results_of_other_code_keep_their_pictures(self, clip, tmp_path, fake, monkeypatch) -> None:
         evaluate_clips(request(clip, tmp_path / "out", "rgb"))
         before = {path: path.read_bytes() for path in (tmp_path / "out" / "clips").glob("*.png")}

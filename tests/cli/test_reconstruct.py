@@ -466,6 +466,32 @@ def test_of_several_objects_the_share_is_their_mean() -> None:
     assert summary.object_answered_share([]) is None
 
 
+@pytest.mark.parametrize(("metres", "far"), [(0.08, True), (0.02, False), (-0.004, False)])
+def test_an_object_that_no_hand_comes_near_is_doubted(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path, metres: float, far: bool
+) -> None:
+    """What agrees with the images perfectly may still be another thing."""
+
+    def apart(state: HandObjectState, row: int) -> HandObjectState:
+        contact = state.contact_maps[0]
+        distance = np.full_like(contact.signed_distance, 0.3)
+        distance[0] = metres if row == 4 else 0.2
+        return replace(state, contact_maps=(replace(contact, signed_distance=distance),))
+
+    stand.change = apart
+    code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")
+    assert code == 0
+    assert ("sphere: no hand comes nearer to it than 8 cm" in said) == far
+    assert report_of(tmp_path / "out")["nearest_hand_m"] == {"sphere": pytest.approx(max(metres, 0), rel=1e-3)}
+
+
+@pytest.mark.parametrize("box", ["10,10,200,60", "100,5,110,20", "-60,5,-20,20"])
+def test_a_box_of_another_image_is_refused(call: Call, stand: Stand, clip: Path, tmp_path: Path, box: str) -> None:
+    code, _, said = call(clip, "--object", BALL, f"--object-box={box}", "-o", tmp_path / "out")
+    assert code == 2
+    assert f"--object-box {box} (sphere): expected a box in the first image, which is 96 x 72 px" in said
+
+
 def test_two_runs_do_not_work_in_one_folder(call: Call, stand: Stand, clip: Path, tmp_path: Path) -> None:
     with working_alone(tmp_path / "out"):
         code, _, said = call(clip, "--object", BALL, "-o", tmp_path / "out")

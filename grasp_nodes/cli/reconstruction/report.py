@@ -28,7 +28,8 @@ class StateSummary:
     """What is gathered of the states, one window after the other, for the report.
 
     frames: a row each. stamps, hands: keypoints (21, 3) by (side, track id) and frame, for the jitter. objects: the
-    frames with an answer, by id. overlaps: of silhouette and mask, where there is one, by id.
+    frames with an answer, by id. overlaps: of silhouette and mask, where there is one, by id. nearest: m, that a hand
+    comes to the object in any frame, by id.
     """
 
     frames: list[dict[str, Any]] = field(default_factory=list)
@@ -36,6 +37,7 @@ class StateSummary:
     hands: dict[tuple[str, int], dict[int, np.ndarray]] = field(default_factory=dict)
     objects: dict[str, list[int]] = field(default_factory=dict)
     overlaps: dict[str, list[float]] = field(default_factory=dict)
+    nearest: dict[str, float] = field(default_factory=dict)
     status: dict[FitStatus, int] = field(default_factory=lambda: dict.fromkeys(FitStatus, 0))
     with_hand: int = 0
 
@@ -52,6 +54,9 @@ class StateSummary:
                 self.objects.setdefault(found.object_id, []).append(row)
                 if (overlap := state.residuals.get(f"{found.object_id}_iou")) is not None:
                     self.overlaps.setdefault(found.object_id, []).append(overlap)
+            for contact in state.contact_maps:
+                distance = max(float(np.nanmin(contact.signed_distance, initial=np.inf)), 0.0)
+                self.nearest[contact.object_id] = min(self.nearest.get(contact.object_id, np.inf), distance)
             self.frames.append(
                 {
                     "frame": row,
@@ -157,6 +162,7 @@ def make_report(
             "seconds": seconds,
             "seconds_per_frame": total / count if count and total else None,
             "object_iou": {name: float(np.median(values)) for name, values in sorted(summary.overlaps.items())},
+            "nearest_hand_m": dict(sorted(summary.nearest.items())),
             "usable_parts": summary.usable_parts(),
             "camera_moves_share": _camera_moves_share(windows, count),
             "jitter": summary.jitter(),

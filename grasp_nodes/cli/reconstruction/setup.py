@@ -36,6 +36,8 @@ SIDES: tuple[Side, ...] = ("right", "left")
 REFINEMENTS = ("none", "geo")
 METHODS = ("homan", "honet", "miho")
 INITIALISERS = ("fit", "honet")
+BEYOND_IMAGE = 0.05
+"""Share of the image's width that the user's box may reach beyond it."""
 BOX_MARGIN = 0.05
 """Share of its size by which the box of an object that was followed so far is enlarged."""
 
@@ -340,9 +342,20 @@ def first_boxes(request: Request, inputs: Inputs) -> dict[str, np.ndarray]:
     """The user's boxes by object id.
 
     Raises:
-        InputError: a box that is none.
+        InputError: a box that is none, or that goes far beyond the image: it is of an image of another size.
     """
-    return {name: np.array(_parse_box(text)) for name, text in zip(inputs.objects, request.boxes, strict=False)}
+    boxes = {name: np.array(_parse_box(text)) for name, text in zip(inputs.objects, request.boxes, strict=False)}
+    camera = inputs.source.camera
+    size = np.array([camera.width, camera.height] * 2)
+    for name, box in boxes.items():
+        beyond = np.maximum(-box, box - size).max()
+        if beyond > BEYOND_IMAGE * camera.width or (box[:2] >= size[:2]).any() or (box[2:] <= 0).any():
+            told = ",".join(f"{value:g}" for value in box)
+            raise InputError(
+                f"--object-box {told} ({name}): expected a box in the first image, which is {camera.width} x "
+                f"{camera.height} px"
+            )
+    return boxes
 
 
 def boxes_after(states: Sequence[HandObjectState], inputs: Inputs) -> dict[str, np.ndarray]:
