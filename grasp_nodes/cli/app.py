@@ -398,12 +398,13 @@ def evaluate_clips(
 def evaluate_geo(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results; gone on in.")],
     variants: Annotated[
-        str, typer.Option(metavar="A,B", help="Names of the table; main, or all with the paper's Table 5.")
-    ] = "main",
+        str, typer.Option(metavar="A,B", help="all: with the sweeps of CPF's tables; main: without; or names.")
+    ] = "all",
     grasps: Annotated[int, typer.Option(min=1, help="Of the open set, that are perturbed.")] = 500,
     per_object: Annotated[int, typer.Option(min=1, help="Of these on one object.")] = 5,
     simulated: Annotated[int, typer.Option(min=0, help="Of these that are dropped, too.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice and of the noise.")] = 0,
+    swept: Annotated[int, typer.Option(min=1, help="About so many of the grasps are those of the sweeps.")] = 60,
     threads: Annotated[int, typer.Option(min=1, help="Of numerical libraries.")] = 2,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as a page there.")] = None,
     pictures: Annotated[
@@ -416,7 +417,7 @@ def evaluate_geo(
     from grasp_nodes.cli.evaluating_geo import evaluate_geo as judge
     from grasp_nodes.cli.geo_evaluation import Asked
 
-    asked = Asked(grasps, per_object, simulated, seed)
+    asked = Asked(grasps, per_object, simulated, seed, swept)
     raise typer.Exit(judge(Request(output, asked, variants, threads, markdown, json, pictures)))
 
 

@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import math
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,17 +38,25 @@ from grasp_nodes.fitting.geo.energy import GraspingEnergy, GraspShift
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.fitting.geo.settings import GeoSettings
 from grasp_nodes.fitting.homan.losses import contact_zones
-from grasp_nodes.hand.keypoints import closed_faces
+from grasp_nodes.hand.anatomy import KNUCKLES, HandAnatomy
+from grasp_nodes.hand.keypoints import FINGER_JOINTS, closed_faces
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
 
 OBJECT_POINTS = 4000
-METRICS = ("hand_mm", "object_mm", "penetration_mm", "volume_cm3", "disjointedness_mm", "anatomy", "displacement_cm")
-FORMAT = 2
-SPRING_STRENGTHS = (2e-4, 6e-4, 1e-3, 1.4e-3, 2e-3, 4e-3, 8e-3)
-"""k_rpl of the paper's Table 5."""
+METRICS = (
+    *("hand_mm", "object_mm", "penetration_mm", "volume_cm3", "disjointedness_mm", "touching_mm", "anatomy"),
+    "displacement_cm",
+)
+TOUCHING = 0.005
+"""m: fingertip vertices that are nearer than this in the unperturbed grasp are those that `touching_mm` is of."""
+TWIST = math.radians(50.0)
+"""Of the thumb's two outer joints about their bones, in what stands for the paper's figure 15."""
+FORMAT = 3
+SPRING_STRENGTHS = (2e-4, 6e-4, 1.4e-3, 2e-3, 4e-3, 8e-3)
+"""k_rpl of the paper's Table 5; 1e-3 is GeO as it is."""
 VANILLA_WEIGHTS = (2.0, 8.0, 30.0, 120.0, 480.0, 1920.0)
 OBMAN_WEIGHTS = (300.0, 1200.0, 4800.0, 12000.0, 48000.0)
 """The paper gives none: each baseline is compared at its best."""
@@ -57,7 +66,8 @@ OBMAN_WEIGHTS = (300.0, 1200.0, 4800.0, 12000.0, 48000.0)
 class Variant:
     """One way to refine. what: for the table. contact: where springs come from. settings: None = nothing is done.
 
-    weight: of a baseline's contact. from_truth: the unperturbed grasps are refined.
+    weight: of a baseline's contact. start: what is refined: the ``perturbed`` grasps, the unperturbed ones (``truth``),
+    or these with a ``twisted`` thumb.
     """
 
     what: str
@@ -65,17 +75,19 @@ class Variant:
     settings: GeoSettings | None = field(default_factory=GeoSettings)
     solver: str = "newton"
     weight: float = 0.0
-    from_truth: bool = False
+    start: Literal["perturbed", "truth", "twisted"] = "perturbed"
 
 
+_FREE = GeoSettings(anatomy=0.0)
+_PCA = GeoSettings(components=15)
 VARIANTS: Mapping[str, Variant] = {
-    "truth": Variant("the grasps before they were perturbed", settings=None),
+    "truth": Variant("the grasps before they were perturbed", settings=None, start="truth"),
     "perturbed": Variant("where every variant starts", settings=None),
     "geo": Variant("oracle springs, hand alone, Levenberg-Marquardt"),
     "geo_hand_object": Variant("oracle springs, hand and object", settings=GeoSettings(move_object=True)),
     "geo_adam": Variant("oracle springs, hand alone, Adam as the paper", solver="adam"),
     "geo_predicted": Variant("no oracle: contact guessed from the perturbed hand by distance", "guessed"),
-    "geo_from_truth": Variant("as geo, from the unperturbed grasps: where its own minimum lies", from_truth=True),
+    "geo_from_truth": Variant("as geo, from the unperturbed grasps: where its own minimum lies", start="truth"),
     **{
         f"vanilla_{w:g}": Variant(
             f"no oracle: fingertip anchors to the nearest point, weight {w:g}", "vanilla", weight=w
@@ -87,7 +99,11 @@ VARIANTS: Mapping[str, Variant] = {
         for w in OBMAN_WEIGHTS
     },
     "no_repulsion": Variant("without repulsion", settings=GeoSettings(repulsion=0.0)),
-    "no_anatomy": Variant("without anatomy", settings=GeoSettings(anatomy=0.0)),
+    "no_anatomy": Variant("without anatomy", settings=_FREE),
+    "pca_pose": Variant("15 principal components instead of 45 angles, Adam", settings=_PCA, solver="adam"),
+    "twisted": Variant("the unperturbed grasps with a twisted thumb", settings=None, start="twisted"),
+    "twisted_geo": Variant("GeO from there", start="twisted"),
+    "twisted_no_anatomy": Variant("GeO from there without anatomy", settings=_FREE, start="twisted"),
     "no_thin_walls": Variant("far sides of thin walls push, too", settings=GeoSettings(thin_walls=False)),
     **{
         f"krpl_{k:g}": Variant(
@@ -97,30 +113,52 @@ VARIANTS: Mapping[str, Variant] = {
         for k in SPRING_STRENGTHS
     },
 }
-MAIN = (
-    "truth",
-    "perturbed",
-    "geo",
-    "geo_hand_object",
-    "geo_adam",
-    "geo_from_truth",
-    "geo_predicted",
-    *(f"vanilla_{w:g}" for w in VANILLA_WEIGHTS),
-    *(f"obman_{w:g}" for w in OBMAN_WEIGHTS),
-    "no_repulsion",
-    "no_anatomy",
-    "no_thin_walls",
+MEASURED = (
+    *("truth", "perturbed", "geo", "geo_hand_object", "geo_from_truth", "geo_predicted", "no_repulsion", "no_anatomy"),
+)
+"""Of all grasps; so is each baseline with its best weight."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Variants that are compared on some of the grasps. title: of their table. names: in its order."""
+
+    title: str
+    names: tuple[str, ...]
+
+
+SWEEPS = (
+    Sweep(
+        "Weights of the baselines",
+        ("perturbed", "geo", *(name for name, one in VARIANTS.items() if one.contact in ("vanilla", "obman"))),
+    ),
+    Sweep(
+        "Strength of repulsion (Table 5)",
+        (
+            *("perturbed", *(f"krpl_{k:g}" for k in SPRING_STRENGTHS if k < GeoSettings().repulsion), "geo"),
+            *(f"krpl_{k:g}" for k in SPRING_STRENGTHS if k > GeoSettings().repulsion),
+        ),
+    ),
+    Sweep(
+        "Posture by principal components (Table 6), solver, thin walls",
+        ("perturbed", "geo", "geo_adam", "pca_pose", "no_thin_walls"),
+    ),
+    Sweep("A thumb's unwanted twist (Fig. 15)", ("truth", "twisted", "twisted_geo", "twisted_no_anatomy")),
 )
 
 
 @dataclass(frozen=True)
 class Asked:
-    """grasps: in all. per_object: of them on one object. simulated: of them that are dropped, spread over objects."""
+    """grasps: in all. per_object: of them on one object. simulated: of them that are dropped, spread over objects.
+
+    swept: about so many of them are those of the sweeps, all on some objects.
+    """
 
     grasps: int = 500
     per_object: int = 5
     simulated: int = 50
     seed: int = 0
+    swept: int = 60
 
 
 @dataclass(frozen=True)
@@ -156,9 +194,15 @@ class GeoEvaluation:
         self.objects = [int(k) for k in order[: -(-asked.grasps // asked.per_object)]]
 
     @cached_property
+    def swept(self) -> list[int]:
+        """Numbers of the objects of the sweeps, spread over all."""
+        count = min(len(self.objects), max(1, round(self.asked.swept / self.asked.per_object)))
+        return [number * len(self.objects) // count for number in range(count)]
+
+    @cached_property
     def key(self) -> str:
         """Of everything that results depend on, code aside."""
-        text = repr((FORMAT, self.asked, self._noise, self.model.fingerprint, GeoSettings()))
+        text = repr((FORMAT, replace(self.asked, swept=0), self._noise, self.model.fingerprint, GeoSettings()))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def job(self, number: int) -> Job:
@@ -189,6 +233,8 @@ class GeoEvaluation:
             true = self.model(job.truth).vertices
             anatomy = self._refiners["geo"].anatomy.costs(hands.hand_pose).paper
         found = vertices.double().numpy()
+        tips = np.concatenate(self._tips)
+        touching = np.abs(hand_signed_distance(true.double().numpy()[:, tips], job.solid)) < TOUCHING
         distance = hand_signed_distance(found, job.solid)
         result = {
             "hand_mm": 1e3 * (vertices - true).norm(dim=-1).mean(dim=1).numpy(),
@@ -196,6 +242,7 @@ class GeoEvaluation:
             "penetration_mm": 1e3 * penetration_depth(distance),
             "volume_cm3": 1e6 * solid_intersection_volume(found, self._faces, job.solid),
             "disjointedness_mm": 1e3 * disjointedness_distance(distance, self._tips),
+            "touching_mm": 1e3 * _mean_where(np.abs(distance[:, tips]), touching),
             "anatomy": anatomy.numpy(),
             "seconds": np.full(len(found), seconds),
         }
@@ -209,7 +256,7 @@ class GeoEvaluation:
         """Hands in the object's frame, and how far each object's points moved from the truth, m."""
         variant, still = VARIANTS[name], np.zeros(len(job.start))
         if variant.settings is None:
-            return (job.truth if name == "truth" else job.start), still
+            return self._start(variant, job), still
         refiner = self._refiners[name]
         if variant.contact in ("vanilla", "obman"):
             contact: ContactTerms = (
@@ -222,13 +269,32 @@ class GeoEvaluation:
         springs: AttractiveSprings | None = None
         if variant.contact == "true":
             springs = refiner.springs_of(job.truth, job.object_model)
-        start = job.truth if variant.from_truth else job.start
-        result = refiner.refine(start, job.object_model, springs)
+        result = refiner.refine(self._start(variant, job), job.object_model, springs)
         points = job.object_model.points.astype(np.float64)
         moved = (
             np.einsum("bij,nj->bni", result.T_start_object[:, :3, :3], points) + result.T_start_object[:, None, :3, 3]
         )
         return result.hands, np.linalg.norm(moved - points, axis=2).mean(axis=1)
+
+    def _start(self, variant: Variant, job: Job) -> HandParams:
+        if variant.start == "perturbed":
+            return job.start
+        return job.truth if variant.start == "truth" else twisted(self._refiners["geo"].anatomy, job.truth)
+
+
+def twisted(anatomy: HandAnatomy, hands: HandParams) -> HandParams:
+    """Hands with a thumb that is twisted about its bones."""
+    angles = anatomy.angles(hands.hand_pose)
+    for joint in FINGER_JOINTS["thumb"]:
+        if joint not in KNUCKLES:
+            angles[:, joint - 1, 0] += TWIST
+    return replace(hands, hand_pose=anatomy.hand_pose(angles))
+
+
+def _mean_where(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """(B,) means of chosen (B, V) values, NaN where none is."""
+    count = chosen.sum(axis=1)
+    return np.where(count > 0, (values * chosen).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
 def is_measured(path: Path, dropped: int) -> bool:
@@ -265,15 +331,20 @@ def result_file(folder: Path, evaluation: GeoEvaluation, number: int, name: str)
     return folder / "parts" / f"{evaluation.key}_{number:04d}_{name}.json"
 
 
-def read_rows(folder: Path, evaluation: GeoEvaluation, names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row per variant, of what was measured: means over grasps that every variant has."""
+def read_rows(
+    folder: Path, evaluation: GeoEvaluation, names: Sequence[str], numbers: Sequence[int]
+) -> list[dict[str, Any]]:
+    """One row per variant, of what was measured on some objects: means over grasps that every variant has.
+
+    Ratios are to the perturbed grasps, where these are among the variants.
+    """
     parts: dict[str, dict[int, dict[str, list[float]]]] = {name: {} for name in names}
     for name in names:
-        for number in range(len(evaluation.objects)):
+        for number in numbers:
             path = result_file(folder, evaluation, number, name)
             if path.is_file():
                 parts[name][number] = json.loads(path.read_text())
-    common = sorted(set.intersection(*(set(found) for found in parts.values())))
+    common = sorted(set(numbers).intersection(*parts.values()))
     rows = []
     for name in names:
         row: dict[str, Any] = {"variant": name, "what": VARIANTS[name].what}
@@ -288,6 +359,7 @@ def read_rows(folder: Path, evaluation: GeoEvaluation, names: Sequence[str]) -> 
     for row in rows:
         for ratio, metric in (
             ("pd_ratio", "penetration_mm"), ("siv_ratio", "volume_cm3"), ("dd_ratio", "disjointedness_mm"),
+            ("touching_ratio", "touching_mm"),
             ("sd_ratio", "displacement_cm"),
         ):  # fmt: skip
             before = start[metric] if start else None

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from grasp_nodes.cli.geo_evaluation import GeoEvaluation, Job
+from grasp_nodes.cli.geo_evaluation import GeoEvaluation, Job, twisted
 from grasp_nodes.evaluation.penetration import hand_signed_distance
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.fitting.geo.settings import GeoSettings
-from grasp_nodes.hand.anatomy import KNUCKLES
-from grasp_nodes.hand.keypoints import FINGER_JOINTS, closed_faces
+from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.viewer.pictures import grasp_picture, grasp_sheet
-
-TWIST = math.radians(50.0)
-"""Of the thumb's two outer joints about their bones, in figure 15's row."""
 
 
 def write_pictures(evaluation: GeoEvaluation, number: int, path: Path) -> None:
@@ -36,7 +31,7 @@ def write_pictures(evaluation: GeoEvaluation, number: int, path: Path) -> None:
     for what, start in (
         ("perturbed", job.start),
         ("flat hand, Fig. 7", replace(job.truth, hand_pose=torch.zeros_like(job.truth.hand_pose))),
-        ("twisted thumb, Fig. 15", _twisted(evaluation, job.truth)),
+        ("twisted thumb, Fig. 15", twisted(GeoRefiner(evaluation.model).anatomy, job.truth)),
     ):
         cells.append(_cell(evaluation, job, start, f"start: {what}"))
         for name, settings in (("no anatomy", free), ("no repulsion", without), ("GeO", GeoSettings())):
@@ -58,13 +53,3 @@ def _cell(evaluation: GeoEvaluation, job: Job, hands: HandParams, caption: str) 
         vertices[0], closed_faces(model.faces.numpy()), job.solid.vertices, job.solid.faces, distance, size=240
     )
     return picture, f"{caption}: L_anat {anatomy:.1f}, PD {depth:.1f} mm"
-
-
-def _twisted(evaluation: GeoEvaluation, hands: HandParams) -> HandParams:
-    """The true hand with a thumb that is twisted about its bones."""
-    anatomy = GeoRefiner(evaluation.model).anatomy
-    angles = anatomy.angles(hands.hand_pose)
-    for joint in FINGER_JOINTS["thumb"]:
-        if joint not in KNUCKLES:
-            angles[:, joint - 1, 0] += TWIST
-    return replace(hands, hand_pose=anatomy.hand_pose(angles))

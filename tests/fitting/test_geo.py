@@ -415,3 +415,20 @@ def test_generation_refuses_no_grasps_goes_on_in_batches_and_heeds_thin_walls(mo
     torch.testing.assert_close(parts.transl, whole.transl, atol=1e-5, rtol=0)
     paper = stack_hands(GeoGenerator(model, replace(settings, thin_walls=False)).generate(plate, 5, 1).grasps)
     assert not torch.allclose(paper.transl, whole.transl, atol=1e-4)
+
+
+def test_a_posture_of_principal_components_stays_one(model: HandModel, ball: ObjectModel) -> None:
+    """Table 6: Adam moves 15 numbers; what they cannot say is lost at once."""
+    settings = GeoSettings(components=15, iterations=30)
+    refiner = GeoRefiner(model, settings, "adam")
+    hands = near(model)
+    result = refiner.refine(hands, ball)
+    assert (result.energy_after.sum(axis=1) < result.energy_before.sum(axis=1)).all()
+    away = result.hands.hand_pose - model.hands_mean
+    inside = torch.linalg.lstsq(model.hands_components[:15].T, away.T).solution
+    torch.testing.assert_close(model.hands_components[:15].T @ inside, away.T, atol=1e-9, rtol=0)
+    assert (result.hands.hand_pose - hands.hand_pose).abs().max() > 0.01
+    with pytest.raises(InputError, match="adam alone"):
+        GeoRefiner(model, settings)
+    with pytest.raises(InputError, match="components must be 1 to 45"):
+        GeoSettings(components=0)

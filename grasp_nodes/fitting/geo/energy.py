@@ -111,7 +111,7 @@ class GraspingEnergy:
 
     def posed(self, at: GraspShift) -> PosedGrasp:
         """Hands at their new places; differentiable."""
-        upright = replace(self.hands, global_orient=torch.zeros_like(at.turn), hand_pose=at.pose)
+        upright = replace(self.hands, global_orient=torch.zeros_like(at.turn), hand_pose=self._posture(at))
         moved = self.model(upright).vertices
         turn = axis_angle_to_matrix(at.turn) @ self.orient
         place = self.wrist + at.shift
@@ -129,7 +129,7 @@ class GraspingEnergy:
         """`terms` of what is posed already."""
         s = self.settings
         attraction, repulsion = self.contact(posed.at_object)
-        anatomy = self.anatomy.costs(at.pose).paper * s.anatomy
+        anatomy = self.anatomy.costs(self._posture(at)).paper * s.anatomy
         offset = (posed.vertices - self.start).square().sum(dim=-1).mean(dim=-1)
         if s.move_object:
             turned = axis_angle_to_matrix(at.object_turn) - torch.eye(3, dtype=at.turn.dtype)
@@ -140,7 +140,15 @@ class GraspingEnergy:
     def params(self, at: GraspShift) -> HandParams:
         """The hands in the frame of the object as it was."""
         orient = matrix_to_axis_angle(axis_angle_to_matrix(at.turn) @ self.orient)
-        return replace(self.hands, global_orient=orient, hand_pose=at.pose, transl=self.hands.transl + at.shift)
+        transl = self.hands.transl + at.shift
+        return replace(self.hands, global_orient=orient, hand_pose=self._posture(at), transl=transl)
+
+    def _posture(self, at: GraspShift) -> Tensor:
+        """(B, 45), rad: the share of `settings.components` principal components."""
+        if self.settings.components is None:
+            return at.pose
+        basis = self.model.hands_components[: self.settings.components]
+        return self.model.hands_mean + (at.pose - self.model.hands_mean) @ basis.T @ basis
 
     def seen_from_object(self, hands: HandParams, at: GraspShift) -> HandParams:
         """Hands of the frame of the object as it was, in that of the object as it is."""

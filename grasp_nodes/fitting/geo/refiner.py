@@ -45,6 +45,8 @@ class GeoRefiner:
         if solver not in SOLVERS:
             raise InputError(f"GeO: solver: expected one of {', '.join(SOLVERS)}, got {solver!r}")
         self.model, self.settings, self.solver = model, settings or GeoSettings(), solver
+        if self.settings.components is not None and solver != "adam":
+            raise InputError("GeO: principal components are moved by the solver adam alone")
         self.anchors = anchors_of(model)
         self.anatomy = HandAnatomy.of_model(model)
         self._repulsion: tuple[ObjectModel, RepulsiveSprings | None] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.hand.parameters import NUM_POSE
 
 ADAM_STEPS = 400
 """As the paper."""
@@ -24,6 +25,8 @@ class GeoSettings:
     thin_walls: points push down to half of the object's thickness only. False = the paper's springs, by which the far
     side of a thin wall draws a hand in that is in front of it.
     move_object: hand and object, or the hand alone.
+    components: principal components of the hand's posture that Adam moves, the comparison of the paper's Table 6;
+    None = all 45 angles. A posture loses what they cannot say.
     iterations: the most steps of either solver; None = `ADAM_STEPS` or `NEWTON_STEPS`. Rates and patience are Adam's.
     """
 
@@ -35,6 +38,7 @@ class GeoSettings:
     offset: float = 3.0
     thin_walls: bool = True
     move_object: bool = False
+    components: int | None = None
     iterations: int | None = None
     rate: float = 1e-2
     translation_rate: float = 1e-3
@@ -48,5 +52,7 @@ class GeoSettings:
         for name in ("attraction", "repulsion", "anatomy", "offset"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"GeO: {name} must be at least 0, got {getattr(self, name)}")
+        if self.components is not None and not 1 <= self.components <= NUM_POSE:
+            raise InputError(f"GeO: components must be 1 to {NUM_POSE}, or None, got {self.components}")
         if (self.iterations is not None and self.iterations < 1) or self.patience < 1:
             raise InputError(f"GeO: expected at least 1 iteration and patience, got {self.iterations}, {self.patience}")
