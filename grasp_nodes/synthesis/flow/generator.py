@@ -146,11 +146,11 @@ class FlowGenerator:
 
     def _sampled(self, object_model: ObjectModel, seen: _SeenObject, noise: Tensor, first: int) -> HandParams:
         wishes = self._wishes(len(FLIPS) * len(self.settings.kinds), noise)
-        groups = torch.arange(len(wishes.kind), device=noise.device)
-        group = torch.arange(first, first + len(noise), device=noise.device) % len(groups)
-        conditions = Conditions(seen.codes[groups % len(FLIPS)], wishes, group)
+        number = torch.arange(first, first + len(noise), device=noise.device) % len(wishes.kind)
+        groups, group = torch.unique(number, return_inverse=True)
+        conditions = Conditions(seen.codes[groups % len(FLIPS)], wishes.rows(groups), group)
         grid = object_model.signed_distance.to(noise.device)
-        distances = OneObject(grid, seen.turns.mT[group % len(FLIPS)], seen.center.expand(len(noise), -1))
+        distances = OneObject(grid, seen.turns.mT[number % len(FLIPS)], seen.center.expand(len(noise), -1))
         return self._drawn(distances, conditions, noise)
 
     def _drawn(self, distances: OneObject | ManyObjects, conditions: Conditions, noise: Tensor) -> HandParams:
