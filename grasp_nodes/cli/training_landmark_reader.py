@@ -9,7 +9,7 @@ from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, a
 from grasp_nodes.data.drawn_landmarks import drawn_view
 from grasp_nodes.data.landmark_reading_training import ReaderTraining, train_reader
 from grasp_nodes.data.landmark_view_set import SHIPPED_SEED, SHIPPED_VIEWS, make_views
-from grasp_nodes.data.landmark_views import BENCHMARK_OBJECTS
+from grasp_nodes.data.landmark_views import BENCHMARK_OBJECTS, LandmarkView
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.hand_skeleton import make_hand_skeleton
 from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
@@ -49,9 +49,15 @@ def train(request: TrainingRequest, report: ProgressReport) -> Outcome:
         settings = apply_options(settings, {"batch": str(request.batch)})
     model = load_hand_model("right", OPEN_HAND_FILE)
     folder = request.output / VIEWS_FOLDER / str(data.view_seed)
-    views = make_views(SHIPPED_VIEWS, data.view_seed, folder, data.processes, partial(report, "rendering"))
+    views: list[LandmarkView] = []
+    kinds: list[str] = []
+    for kind in dict.fromkeys(part.kind for part in SHIPPED_VIEWS):
+        ranges = tuple(part for part in SHIPPED_VIEWS if part.kind == kind)
+        views += make_views(ranges, data.view_seed, folder, data.processes, partial(report, f"rendering {kind}"))
+        kinds += [kind] * (len(views) - len(kinds))
     skeleton = make_hand_skeleton(model)
     views += [drawn_view(skeleton, data.view_seed, number) for number in range(data.drawn)]
+    kinds += ["drawn"] * data.drawn
     target = request.output / WEIGHTS_NAME
     card = train_reader(
         views,
@@ -70,5 +76,6 @@ def train(request: TrainingRequest, report: ProgressReport) -> Outcome:
             "licence": "CC0-1.0",
         },
         partial(report, "training"),
+        kinds,
     )
     return Outcome(target, card, "the package's own lies beside grasp_nodes/fitting/landmark_reading.py")

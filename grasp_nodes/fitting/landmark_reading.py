@@ -25,7 +25,7 @@ from grasp_nodes.fitting.posture_prior import BEYOND_GRASPS, PosturePrior
 from grasp_nodes.hand.parameters import NUM_KEYPOINTS
 
 READER_FILE = Path(__file__).resolve().parent / "landmark_reader.npz"
-READER_SHA256 = "ef3ac38edff5ae2c9c6375274142f62a02480e1805c5f7de190184fbd8c6d9e5"
+READER_SHA256 = "a46fca0067858609923fbd87b32abfdf1cd92153015dc102a8fcd66e3597b791"
 """Of the file that travels with the package; ``grasp-nodes train landmark-reader`` makes it again."""
 FORMAT = "grasp_nodes/landmark_reader/1"
 MIRROR = np.diag([-1.0, 1.0, 1.0])

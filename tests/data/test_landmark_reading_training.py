@@ -10,6 +10,7 @@ from grasp_nodes.data.landmark_reading_training import (
     Examples,
     ReaderTraining,
     examples_of,
+    measure,
     reaches,
     reading_loss,
     train_reader,
@@ -44,7 +45,8 @@ def test_training_learns_what_can_be_learned_and_its_file_is_read(tmp_path):
     rng = np.random.default_rng(0)
     views = [exact_view(rng) for _ in range(400)]
     path = tmp_path / "reader.npz"
-    measured = train_reader(views, MODEL, path, ReaderTraining(networks=1, width=64, epochs=40, batch=32))["metrics"]
+    card = train_reader(views, MODEL, path, ReaderTraining(networks=1, width=64, epochs=40, batch=32))
+    (measured,) = card["metrics"].values()
     untrained = float(np.sqrt(np.var([view.angles for view in views], axis=0).mean()))
     assert measured["rotation_median"] < 0.35
     assert measured["angles_rms"] < 0.85 * untrained
@@ -56,6 +58,44 @@ def test_training_learns_what_can_be_learned_and_its_file_is_read(tmp_path):
     again = reader.read(SKELETON, view.readings[0].rays, view.readings[0].relative, 0.9)
     np.testing.assert_array_equal(found.rotation, again.rotation)
     assert np.linalg.norm(Rotation.from_matrix(found.rotation @ view.rotation.T).as_rotvec()) < 1.2
+
+
+def test_errors_of_one_kind_of_view_are_not_mixed_with_those_of_another():
+    """Half of the readings are answered exactly, half are off by 0.4 rad in every angle and by 1 rad in rotation."""
+    count = 40
+    rng = np.random.default_rng(3)
+    turns = Rotation.random(count, random_state=0)
+    angles = torch.tensor(rng.normal(0, 0.3, (count, 21)))
+    off = torch.arange(count) % 2 == 1
+    truth = Examples(
+        torch.zeros(count, 108), torch.tensor(turns.as_matrix()), angles, torch.zeros(count), torch.arange(count)
+    )
+    wrong = turns * Rotation.from_rotvec(np.outer(off, [0, 1.0, 0]))
+    answer = Answer(
+        torch.tensor(wrong.as_matrix()),
+        angles + 0.4 * off[:, None],
+        torch.zeros(count),
+        torch.full((count, 21), float(np.log(0.2))),
+        torch.zeros(count),
+        0.1 * off,
+    )
+    exact = dict.fromkeys(("rotation_mean", "rotation_median", "angles_rms", "log_distance_mean"), 0.0)
+    assert measure([answer], truth, ~off) == {"readings": 20, **exact, "angles_over_stated": 0.0}
+    assert measure([answer], truth, off) == {
+        "readings": 20,
+        "rotation_mean": 1.0,
+        "rotation_median": 1.0,
+        "angles_rms": 0.4,
+        "log_distance_mean": 0.1,
+        "angles_over_stated": 2.0,
+    }
+    assert measure([answer], truth, torch.zeros(count, dtype=torch.bool)) == {"readings": 0}
+
+
+def test_kinds_are_as_many_as_views(tmp_path):
+    views = [exact_view(np.random.default_rng(1))] * 300
+    with pytest.raises(InputError, match="kinds: expected one of each of the 300 views, got 2"):
+        train_reader(views, MODEL, tmp_path / "reader.npz", ReaderTraining(), kinds=["grasp", "free"])
 
 
 def test_too_few_views_are_refused(tmp_path):

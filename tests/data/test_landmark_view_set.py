@@ -11,7 +11,7 @@ from grasp_nodes.data.benchmark_clips import clip_requests
 from grasp_nodes.data.benchmark_search import find_plan
 from grasp_nodes.data.drawn_landmarks import drawn_view
 from grasp_nodes.data.finger_postures import APART, free_posture
-from grasp_nodes.data.landmark_reading_training import ReaderTraining
+from grasp_nodes.data.landmark_reading_training import MEASURED_ON, ReaderTraining
 from grasp_nodes.data.landmark_view_set import (
     SHIPPED_SEED,
     SHIPPED_VIEWS,
@@ -96,4 +96,10 @@ def test_the_shipped_reader_was_made_with_the_defaults_of_the_command():
     assert card["data"]["seed"] == SHIPPED_SEED
     assert set(card["data"]["objects_left_out"]) == BENCHMARK_OBJECTS
     assert card["training"] == vars(ReaderTraining())
+    # What is drawn is easier than what is read from images, and is told apart.
+    assert list(card["metrics"]) == ["grasp", "free", "hidden", "drawn"]
+    assert card["measured_on"] == MEASURED_ON
+    drawn, rendered = card["metrics"]["drawn"], [card["metrics"][kind] for kind in ("grasp", "free", "hidden")]
+    assert all(drawn["rotation_mean"] < one["rotation_mean"] for one in rendered)
+    assert sum(one["readings"] for one in rendered) > drawn["readings"] > 0
     assert card["command"].startswith("grasp-nodes train landmark-reader -o ")
