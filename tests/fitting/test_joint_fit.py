@@ -281,7 +281,10 @@ class TestObjective:
         assert frame_gaps(np.zeros(3, np.int64)).tolist() == [1.0, 1.0]
         assert frame_gaps(np.array([0, 10**9], np.int64)).tolist() == [30.0]
 
-    def test_gradient_is_that_of_finite_differences(self, models: dict[Side, HandModel], block: ObjectModel) -> None:
+    @pytest.mark.parametrize("use_depth", [True, False])
+    def test_gradient_is_that_of_finite_differences(
+        self, models: dict[Side, HandModel], block: ObjectModel, use_depth: bool
+    ) -> None:
         hand = hand_track(models)
         item = object_track(models, hand, block, gap=-0.004)
         frames = observe(models, [hand], [item], block)
@@ -291,15 +294,17 @@ class TestObjective:
         settings = replace(FAST, obj=0.0, centroid=0.0, holding=0.0, collision=0.0)
         start = disturbed(hand, item, 0.003, 0.03)
         variables = ClipVariables([start[0]], [start[1]], models)
-        objective = Objective(variables, frames, read_images(frames, True), models, [make_proxy(block)], settings)
-        leaf = variables.initial.clone().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(torch.stack(list(objective.terms(leaf, True).values())).sum(), leaf)
+        images = read_images(frames, use_depth)
+        objective = Objective(variables, frames, images, models, [make_proxy(block)], settings)
         generator = torch.Generator().manual_seed(0)
+        # Not at the start, where what keeps to it has no slope.
+        place = variables.initial + 1e-2 * torch.randn(len(variables.initial), generator=generator)
+        leaf = place.clone().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(torch.stack(list(objective.terms(leaf, True).values())).sum(), leaf)
         for _ in range(4):
             step = 2e-5 * torch.randn(len(leaf), generator=generator)
             ahead, behind = (
-                float(torch.stack(list(objective.terms(variables.initial + sign * step, True).values())).sum())
-                for sign in (1, -1)
+                float(torch.stack(list(objective.terms(place + sign * step, True).values())).sum()) for sign in (1, -1)
             )
             assert 0.5 * (ahead - behind) == pytest.approx(float(gradient @ step), rel=0.03)
 
@@ -382,6 +387,24 @@ class TestJointFit:
         assert deepest(models, hand, item, block) > 0.0055
         assert deepest(models, fit.hands[0], fit.objects[0], block) < 0.0015
 
+    def test_without_depth_hands_move_out_of_objects_and_keep_their_shape(
+        self, models: dict[Side, HandModel], block: ObjectModel, fitter: JointFitter
+    ) -> None:
+        hand = hand_track(models)
+        item = object_track(models, hand, block, gap=-0.006)
+        frames = [replace(frame, depth=None) for frame in observe(models, [hand], [item], block)]
+        free = JointFitter(models, {"block": block}, replace(FAST, shape=0.0))
+        reshaped = []
+        for used in (fitter, free):
+            fit = used.fit(frames, [hand], [item])
+            before, after = posed(models, hand), posed(models, fit.hands[0])
+            own = (after - after.mean(1, keepdims=True)) - (before - before.mean(1, keepdims=True))
+            reshaped.append(np.sqrt((own**2).sum(2).mean()))
+            assert ("shape" in fit.losses) == (used is fitter)
+            assert deepest(models, fit.hands[0], fit.objects[0], block) < 0.002
+        assert reshaped[0] < 0.0015
+        assert reshaped[0] < 0.5 * reshaped[1]
+
     @pytest.mark.parametrize("name", TERMS)
     def test_weight_zero_removes_a_term(
         self,
@@ -396,8 +419,9 @@ class TestJointFit:
         fewer = replace(settings, **{name: 0.0})  # type: ignore[arg-type]
         without = JointFitter(models, {"block": block}, fewer).fit(frames, [hand], [item])
         assert set(every.losses) == {*TERMS, "total"}
-        gone = {"depth", "start"} if name == "depth" else {name}  # without depth no start is believed
-        assert set(without.losses) == {*TERMS, "total"} - gone
+        # Without depth no start is believed but the hand's shape.
+        gone, come = ({"depth", "start"}, {"shape"}) if name == "depth" else ({name}, set())
+        assert set(without.losses) == ({*TERMS, "total"} - gone) | come
 
     def test_motion_before_a_moving_camera_says_nothing_of_holding(
         self, models: dict[Side, HandModel], block: ObjectModel, fitter: JointFitter
@@ -472,7 +496,7 @@ class TestJointFit:
         clip: tuple[list[ObservedFrame], HandTrack, ObjectTrack],
     ) -> None:
         frames, hand, item = clip
-        nothing = replace(FAST, iterations=(3, 3), **dict.fromkeys(TERMS, 0.0))  # type: ignore[arg-type]
+        nothing = replace(FAST, iterations=(3, 3), **dict.fromkeys((*TERMS, "shape"), 0.0))  # type: ignore[arg-type]
         fit = JointFitter(models, {"block": block}, nothing).fit(frames, [hand], [item])
         assert set(fit.losses) == {"total"}
         np.testing.assert_allclose(posed(models, fit.hands[0]), posed(models, hand), atol=2e-6)

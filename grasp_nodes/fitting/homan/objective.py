@@ -196,6 +196,9 @@ class Objective:
             found.setdefault("scale", []).append(losses.scale_loss(ratio))
         if weights.smooth:
             found.setdefault("smooth", []).append(self._smoothness(sample))
+        if weights.shape and terms.measured is None:
+            ratio = hand.scale / self._initial_scales[k]
+            found.setdefault("shape", []).append(_reshaped(sample, terms.initial, ratio, terms.observed))
         if terms.match is not None and terms.measured is not None and terms.seen_through is not None:
             error = hand_depth_loss(terms.measured, terms.match, posed.vertices[k])
             error = error + see_through_loss(terms.seen_through, posed.vertices[k])
@@ -317,3 +320,13 @@ def frame_gaps(stamps: np.ndarray) -> Tensor:
 def _moved(points: Tensor, initial: Tensor, weights: Tensor) -> Tensor:
     """Mean over frames and points of how far points (T, P, 3) left their initial places, squared; weights: (T,)."""
     return ((points - initial).square().sum(2).mean(1) * weights).mean()
+
+
+def _reshaped(points: Tensor, initial: Tensor, ratio: Tensor, weights: Tensor) -> Tensor:
+    """Mean over frames and points of how far points (T, P, 3) left their initial places about their middle, squared.
+
+    Args:
+        points, initial: m. ratio: of the sizes of the two. weights: (T,).
+    """
+    own, before = points - points.mean(1, keepdim=True), initial - initial.mean(1, keepdim=True)
+    return ((own - ratio * before).square().sum(2).mean(1) * weights).mean()

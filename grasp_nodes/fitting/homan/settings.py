@@ -45,6 +45,10 @@ class JointFitSettings:
     start: float = 2e4
     """1/m^2; where depth is measured, hands and objects stay near their initial places, which solvers found that match
     depth better than a few hundred steps of Adam do. Not in the paper."""
+    shape: float = 1e3
+    """1/m^2; where depth is not measured, seen hands keep their turn and bends. Pixels say nothing of what comes or
+    goes along the rays: `local` and `collision` bent and turned hands there, where moving them along the ray, which
+    colour tells worst, does as well. A millimetre of it weighs as three pixels of `v2d`. Not in the paper."""
     iterations: tuple[int, int] = (200, 200)
     """Adam steps of the first pass, without `local` and `collision`, and of the second, with all terms: at most."""
     scale_free: bool = False
