@@ -133,6 +133,11 @@ METHODS: Mapping[str, TrainedMethod] = {
 }
 
 
+def is_first_process() -> bool:
+    """Whether this process writes and talks: under torchrun one does, alone the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def train_method(method: str, request: TrainingRequest, as_json: bool) -> int:
     """Train a network, or go on training it. Under torchrun the first process alone writes and talks.
 
@@ -149,7 +154,7 @@ def train_method(method: str, request: TrainingRequest, as_json: bool) -> int:
     if method not in METHODS:
         known = ", ".join(f"{name} ({one.about})" for name, one in METHODS.items())
         raise InputError(f"method {method!r}: cannot be trained; expected one of {known}")
-    first = os.environ.get("RANK", "0") == "0"
+    first = is_first_process()
     console = Console(stderr=True, quiet=not first)
     try:
         with ExitStack() as stack:

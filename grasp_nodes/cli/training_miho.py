@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, apply_options
+from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, apply_options, is_first_process
 from grasp_nodes.data.hand_object_images import ImageSettings, images_folder, join_images, make_images, split_objects
 from grasp_nodes.data.source_crops import recorded_crops
 from grasp_nodes.errors import InputError
@@ -96,6 +96,8 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
 
     trained, config = _run(method, request, options, settings, (data, validation), model, batch, progress)
     target = request.output / f"{method}{SUFFIX}"
+    if not is_first_process():
+        return Outcome(target, {})
     card = save_network(
         *(target, _tensors(trained), config, model.fingerprint),
         normalization={MEAN_ANSWER: mean_answer(data, model)} if method == HONET else {},

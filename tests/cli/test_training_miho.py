@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,10 +18,10 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.learning.weights import read_weights
 from grasp_nodes.miho.backbones import BackboneConfig
-from grasp_nodes.miho.honet import SMALL_HONET
+from grasp_nodes.miho.honet import SMALL_HONET, HoNetConfig
 from grasp_nodes.miho.honet_training import honet_errors
 from grasp_nodes.miho.hourglass import HourglassConfig
-from grasp_nodes.miho.picr import SMALL_PICR
+from grasp_nodes.miho.picr import SMALL_PICR, PiCRConfig
 from grasp_nodes.miho.trained import MEAN_ANSWER, load_honet, load_picr
 
 TINY = {"per_object": "2", "rounds": "1", "objects": "1", "processes": "1", "precision": "float32", "warmup": "0"}
@@ -28,11 +31,16 @@ TINY = {"per_object": "2", "rounds": "1", "objects": "1", "processes": "1", "pre
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Networks for crops of 32 px, and a cache of their own."""
     monkeypatch.setenv("GRASP_NODES_CACHE", str(tmp_path_factory.getbasetemp() / "miho_cache"))
+    honet, picr = tiny_sizes()
+    monkeypatch.setattr(training_miho, "SMALL_HONET", honet)
+    monkeypatch.setattr(training_miho, "SMALL_PICR", picr)
+
+
+def tiny_sizes() -> tuple[HoNetConfig, PiCRConfig]:
     backbone = BackboneConfig(8, (8, 12), (1, 1), "grid", 4)
     honet = replace(SMALL_HONET, backbone=backbone, size=32, hidden=(16, 12))
     picr = replace(SMALL_PICR, hourglass=HourglassConfig(1, 2, 8, 6), size=32, points=(8, 12), heads=(8,))
-    monkeypatch.setattr(training_miho, "SMALL_HONET", honet)
-    monkeypatch.setattr(training_miho, "SMALL_PICR", picr)
+    return honet, picr
 
 
 def request(folder: Path, **options: str) -> TrainingRequest:
@@ -88,3 +96,39 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         train_method("honet", request(tmp_path, nonsense="1"), as_json=False)
     with pytest.raises(InputError, match=r"clip\.json"):
         train_method("picr", replace(request(tmp_path), data=tmp_path), as_json=False)
+
+
+_TWO_PROCESSES = """
+import importlib.util, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("sizes", {this!r})
+sizes = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sizes)
+sizes.training_miho.SMALL_HONET, sizes.training_miho.SMALL_PICR = sizes.tiny_sizes()
+for method in ("honet", "picr") if __name__ == "__main__" else ():  # processes that draw import this file, too
+    asked = sizes.replace(sizes.request(Path({folder!r}) / method), batch=1)
+    assert sizes.train_method(method, asked, as_json=False) == 0
+"""
+
+
+@pytest.mark.processes
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    """Under torchrun, with gloo; the first one alone writes and talks."""
+    script = tmp_path / "two.py"
+    script.write_text(_TWO_PROCESSES.format(this=__file__, folder=str(tmp_path)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "GRASP_NODES_CACHE": str(tmp_path / "cache"),
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for method, load in (("honet", load_honet), ("picr", load_picr)):
+        file = tmp_path / method / f"{method}.safetensors"
+        assert load(file).config.size == 32
+        assert done.stdout.count(f"{file}: use it with") == 1
+        card = read_weights(file).card
+        assert card.notes["steps"] == 2
+        assert np.isfinite(list(card.metrics.values())).all()
