@@ -77,6 +77,20 @@ def opened(root: Path, sequence: str = "ABF10", **options: Any) -> Ho3dSource:
     return source
 
 
+def test_a_part_of_a_sequence_has_its_frames_alone(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    for number in range(6):
+        writer.frame("train/ABF10", number)
+    part = opened(tmp_path, "train/ABF10:2-4")
+    assert part.numbers == [2, 3, 4]
+    assert part.stamps[0] == opened(tmp_path).stamps[2]
+    assert opened(tmp_path, "ABF10:4-9", frames=1).numbers == [4]
+    with pytest.raises(InputError, match=r"no frames 7 to 9; there are 0 to 5"):
+        opened(tmp_path, "ABF10:7-9")
+    with pytest.raises(InputError, match=r"expected a range of frames such as evaluation/MPM10:30-450"):
+        opened(tmp_path, "ABF10:7")
+
+
 def test_hands_and_objects_come_from_opengl_axes(tmp_path: Path) -> None:
     writer = Writer(tmp_path)
     metas = {number: writer.frame("train/ABF10", number) for number in (0, 1, 3)}

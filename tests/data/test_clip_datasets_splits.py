@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from grasp_nodes.cli.app import app
+from grasp_nodes.cli.listing_sequences import list_sequences
 from grasp_nodes.data.clip_datasets.splits import dexycb_split, fhb_split, ho3d_minus
 from grasp_nodes.errors import InputError
 
@@ -64,11 +68,19 @@ def test_frames_of_firm_grasps_are_those_of_the_paper(tmp_path: Path) -> None:
             (tmp_path / "evaluation" / name / "rgb" / f"{number:04d}.png").touch()
     (tmp_path / "train" / "SB11" / "rgb").mkdir(parents=True)
     found = ho3d_minus(tmp_path)
-    lengths = {name.split("/")[1]: len(numbers) for name, numbers in found.items()}
+    assert found[0] == "evaluation/MPM10:30-450"
+    assert found[-1] == "evaluation/SM1"
+    parts = [name.split(":") for name in found]
+    lengths = dict.fromkeys((name.split("/")[1] for name, *_ in parts), 0)
+    for name, *part in parts:
+        first, last = map(int, part[0].split("-")) if part else (0, 889)
+        lengths[name.split("/")[1]] += last - first + 1
     assert lengths == {"SM1": 890, "MPM10": 522, "MPM14": 522, "SB13": 1288}
     assert (lengths["SM1"] + 5 * lengths["MPM10"] + 2 * lengths["SB13"]) == 6076
-    assert {29, 451, 584, 686}.isdisjoint(found["evaluation/MPM10"])
-    assert {30, 450, 585, 685} <= set(found["evaluation/MPM10"])
+    listed = CliRunner().invoke(app, ["sequences", "ho3d", str(tmp_path), "--cpf", "--json"], catch_exceptions=False)
+    assert json.loads(listed.stdout) == found
+    with pytest.raises(InputError, match=r"--cpf: HO3Dv2- is a part of ho3d, got fhb"):
+        list_sequences("fhb", tmp_path, homan=False, as_json=True, cpf=True)
 
 
 def test_fhb_is_divided_by_subject(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import HandState, ObjectState
 from grasp_nodes.data.grasp_readers.mano_hands import axis_angle, require_mano, rest_wrist, rotation_matrices
-from grasp_nodes.errors import MissingFileError
+from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.keypoints import KEYPOINT_ORDER
 from grasp_nodes.hand.model import HandModel
@@ -112,6 +113,21 @@ def object_states(object_id: str, T_camera_object: np.ndarray, mesh: str) -> tup
 def pinhole(fx: float, fy: float, cx: float, cy: float, size: tuple[int, int]) -> CameraModel:
     """A calibrated camera without distortion; px, size is (height, width)."""
     return CameraModel(np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), size[1], size[0])
+
+
+def frame_range(sequence: str, part: str, example: str) -> tuple[int, int]:
+    """First and last frame of a part of a sequence, ``10-45``.
+
+    Args:
+        sequence: that was asked for. part: of it, behind the colon. example: of such a name, for the message.
+
+    Raises:
+        InputError: it is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", part)
+    if found is None:
+        raise InputError(f"sequence {sequence}: expected a range of frames such as {example}")
+    return int(found[1]), int(found[2])
 
 
 def numbered_files(

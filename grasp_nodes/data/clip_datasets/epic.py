@@ -12,11 +12,10 @@ Guessed: the camera, a GoPro of which 80 degrees are assumed (HOMan's authors as
 from __future__ import annotations
 
 import csv
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grasp_nodes.data.clip_datasets.annotations import numbered_files
+from grasp_nodes.data.clip_datasets.annotations import frame_range, numbered_files
 from grasp_nodes.data.clip_datasets.recording import RecordingSource
 from grasp_nodes.data.clip_datasets.registry import ClipOptions, require, unknown_sequence
 from grasp_nodes.data.clip_files import read_color
@@ -75,7 +74,7 @@ def open_sequence(folder: Path, sequence: str, options: ClipOptions) -> EpicSour
     if action is None:
         raise unknown_sequence(NAME, folder, sequence, list_sequences(folder))
     if part:
-        first, last = _range(sequence, part)
+        first, last = frame_range(sequence, part, "P01_01_0:10-45")
         if not action.first <= first <= last <= action.last:
             raise InputError(f"sequence {sequence}: expected frames within {name}:{action.first}-{action.last}")
         action = replace(action, first=first, last=last)
@@ -110,13 +109,6 @@ def detections_path(folder: Path, action: Action) -> Path:
 
 def _frames(folder: Path, action: Action) -> Path:
     return folder / action.participant / "rgb_frames" / action.video
-
-
-def _range(sequence: str, part: str) -> tuple[int, int]:
-    found = re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", part)
-    if found is None:
-        raise InputError(f"sequence {sequence}: expected a range of frames such as P01_01_0:10-45")
-    return int(found[1]), int(found[2])
 
 
 def _rate(folder: Path, video: str) -> float:

@@ -32,6 +32,7 @@ from grasp_nodes.contact.interaction import HandState, ObjectState
 from grasp_nodes.data.clip_datasets.annotations import (
     HandAnnotations,
     ManoAnnotation,
+    frame_range,
     numbered_files,
     object_states,
     turned,
@@ -70,12 +71,17 @@ def list_sequences(folder: Path) -> list[str]:
 
 
 def open_sequence(folder: Path, sequence: str, options: ClipOptions) -> Ho3dSource:
-    """A sequence, ``train/ABF10`` or, where the name is in one split only, ``ABF10``. See `ClipDataset.open`."""
+    """A sequence, ``train/ABF10`` or, where the name is in one split only, ``ABF10``. See `ClipDataset.open`.
+
+    ``evaluation/MPM10:30-450`` are frames of one, both ends belong to it.
+    """
     known = list_sequences(folder)
-    found = [name for name in known if sequence in (name, name.split("/")[1])]
+    whole, _, part = sequence.partition(":")
+    found = [name for name in known if whole in (name, name.split("/")[1])]
     if len(found) != 1:
         raise unknown_sequence(NAME, folder, sequence, known)
-    return Ho3dSource(folder, found[0], options)
+    frames = frame_range(sequence, part, "evaluation/MPM10:30-450") if part else None
+    return Ho3dSource(folder, found[0], options, frames)
 
 
 class Ho3dSource(RecordingSource):
@@ -84,14 +90,21 @@ class Ho3dSource(RecordingSource):
     has_depth = True
     has_truth = True
 
-    def __init__(self, folder: Path, sequence: str, options: ClipOptions) -> None:
-        """See `ClipDataset.open`; sequence: with its split."""
+    def __init__(
+        self, folder: Path, sequence: str, options: ClipOptions, frames: tuple[int, int] | None = None
+    ) -> None:
+        """See `ClipDataset.open`; sequence: with its split. frames: the first and the last, None = all."""
         self._root = folder
         self._sequence = sequence
         self._folder = require(NAME, folder / sequence, "folder")
         self._colors = numbered_files(require(NAME, self._folder / "rgb", "folder"))
         if not self._colors:
             raise InputError(f"{self._folder / 'rgb'}: no images in it; expected 0000.png or 0000.jpg, ...")
+        if frames is not None:
+            there = f"{min(self._colors)} to {max(self._colors)}"
+            self._colors = {number: path for number, path in self._colors.items() if frames[0] <= number <= frames[1]}
+            if not self._colors:
+                raise InputError(f"{folder}: {sequence} has no frames {frames[0]} to {frames[1]}; there are {there}")
         first = self._first_annotated()
         size = read_color(next(iter(self._colors.values()))).shape
         path = self._meta_path(first)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from grasp_nodes.data.clip_datasets import dexycb, fhb, ho3d
-from grasp_nodes.data.clip_datasets.annotations import numbered_files
 from grasp_nodes.errors import InputError
 
 Part = Literal["train", "val", "test"]
@@ -76,25 +75,24 @@ HO3D_MINUS: dict[str, tuple[tuple[int, int], ...]] = {
 """First and last frame of each part; none = all frames."""
 
 
-def ho3d_minus(folder: str | Path) -> dict[str, list[int]]:
+def ho3d_minus(folder: str | Path) -> list[str]:
     """Frames of HO-3D's version 2 in which an object is held firmly: CPF's HO3Dv2-, 6,076 frames.
 
     Yang et al., "CPF: Learning a Contact Potential Field to Model the Hand-Object Interaction", ICCV 2021, appendix
     C.1, table 4. That both ends of a part belong to it follows from the number of frames.
 
     Returns:
-        Numbers of the frames by sequence (``evaluation/SM1`` ...), as far as they are there.
+        Sequences and parts of such (``evaluation/SM1``, ``evaluation/MPM10:30-450`` ...), as `ho3d.open_sequence`
+        takes them, as far as they are there.
 
     Raises:
         MissingFileError: no data set.
     """
-    chosen = {}
+    chosen = []
     for name in ho3d.list_sequences(Path(folder)):
         split, sequence = name.split("/")
         if split == "evaluation" and sequence in HO3D_MINUS:
-            parts = HO3D_MINUS[sequence]
-            numbers = numbered_files(Path(folder) / name / "rgb")
-            chosen[name] = [n for n in numbers if not parts or any(first <= n <= last for first, last in parts)]
+            chosen += [f"{name}:{first}-{last}" for first, last in HO3D_MINUS[sequence]] or [name]
     return chosen
 
 
