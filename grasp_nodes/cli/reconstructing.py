@@ -31,6 +31,8 @@ from grasp_nodes.data.trajectory_parts import TrajectoryFolder
 from grasp_nodes.data.workers import WorkError
 from grasp_nodes.errors import GraspNodesError, InputError
 from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.objects.model import ObjectModel
+from grasp_nodes.objects.symmetry import rotation_symmetries
 
 FAILED = 1
 LINE_SECONDS = 30.0
@@ -199,31 +201,7 @@ def _tell(console: Console, request: Request, inputs: Inputs, written: Written) 
     report = written.report
     if not written.plays:
         _say(console, f"overlay.mp4 is in {written.codec}, which video players know and browsers do not.")
-    for name, angle in report["rotation_ambiguity_rad"].items():
-        if angle:
-            _say(console, f"{name}: the images do not tell it from itself turned by {math.degrees(angle):.0f} degrees.")
-    for name, overlap in report["object_iou"].items():
-        if overlap < DOUBTFUL_IOU:
-            _say(
-                console,
-                f"{name}: only {overlap:.0%} of its silhouette and of what was taken for it lie on each other. It may "
-                "not be in the clip, or something else was taken for it (see sheet.png): give --object-box.",
-            )
-    for name, distance in report["nearest_hand_m"].items():
-        if distance is not None and distance > OUT_OF_REACH:
-            _say(
-                console,
-                f"{name}: no hand comes nearer to it than {100 * distance:.0f} cm. If it is held in the clip, something "
-                "else was taken for it (see sheet.png): give --object-box.",
-            )
-    placed = {found["id"] for frame in report["frames"] for found in frame["objects"]}
-    for name in inputs.objects:
-        if name not in placed:
-            _say(
-                console,
-                f"{name}: found in no frame. Nothing in the clip looks enough like its mesh (see sheet.png); if it is "
-                "there, give --object-box.",
-            )
+    _tell_doubts(console, inputs, report)
     if (moves := report["camera_moves_share"]) is not None and moves > 0:
         _say(
             console,
@@ -251,6 +229,42 @@ def _tell(console: Console, request: Request, inputs: Inputs, written: Written) 
             f"{'; ' + numbers if numbers else ''}; see trajectory.npz, sheet.png, overlay.mp4, report.json"
         )
     return FAILED if nothing else 0
+
+
+def _tell_doubts(console: Console, inputs: Inputs, report: Mapping[str, Any]) -> None:
+    """Why an object may not be where it is said to be."""
+    for name, angle in report["rotation_ambiguity_rad"].items():
+        if angle and _has_symmetry(inputs.objects[name]):
+            _say(console, f"{name}: looks the same after some turns: its rotation is told up to those only.")
+        elif angle:
+            _say(console, f"{name}: the images do not tell it from itself turned by {math.degrees(angle):.0f} degrees.")
+    for name, overlap in report["object_iou"].items():
+        if overlap < DOUBTFUL_IOU:
+            _say(
+                console,
+                f"{name}: only {overlap:.0%} of its silhouette and of what was taken for it lie on each other. It may "
+                "not be in the clip, or something else was taken for it (see sheet.png): give --object-box.",
+            )
+    for name, distance in report["nearest_hand_m"].items():
+        if distance is not None and distance > OUT_OF_REACH:
+            _say(
+                console,
+                f"{name}: no hand comes nearer to it than {100 * distance:.0f} cm. If it is held in the clip, another "
+                "thing was taken for it (see sheet.png): give --object-box.",
+            )
+    placed = {found["id"] for frame in report["frames"] for found in frame["objects"]}
+    for name in inputs.objects:
+        if name not in placed:
+            _say(
+                console,
+                f"{name}: found in no frame. Nothing in the clip looks enough like its mesh (see sheet.png); if it is "
+                "there, give --object-box.",
+            )
+
+
+def _has_symmetry(model: ObjectModel) -> bool:
+    middle = (model.vertices.max(axis=0) + model.vertices.min(axis=0)) / 2
+    return len(rotation_symmetries(model.vertices - middle, model.faces)) > 1
 
 
 def _say(console: Console, text: str) -> None:

@@ -25,8 +25,9 @@ MOVING_SHARE = 0.9
 
 Before cameras at rest, with an arm across the image: at most 0.9 over two frames in 32 rendered clips, 0.25 in a video.
 """
-ALIKE, ALIKE_SHARE = 1.0, 0.6
-"""px from one motion of the whole image, and the share of the tiles that it explains before a moving camera."""
+ALIKE, PARALLAX, ALIKE_SHARE = 1.0, 0.3, 0.6
+"""px, and share of the usual move, that parts of the image may move otherwise than one motion of the whole image says
+before a moving camera, as near things do; and the share of the tiles that have to."""
 LONGEST_PAUSE = 10
 """Frames between two in which the camera is seen to move, from which it rests: arms hide what would tell."""
 _ROUNDS = 10
@@ -119,7 +120,8 @@ def _alike(places: np.ndarray, moves: np.ndarray) -> float:
         motion = np.linalg.lstsq(root * known, root * moves, rcond=None)[0]
         apart = np.linalg.norm(known @ motion - moves, axis=1)
         weights = 1.0 / np.maximum(apart, 0.1)
-    return float(np.mean(apart < ALIKE))
+    usual = float(np.median(np.linalg.norm(moves, axis=1)))
+    return float(np.mean(apart < max(ALIKE, PARALLAX * usual)))
 
 
 def _small_grey(image: np.ndarray) -> np.ndarray:

@@ -112,14 +112,14 @@ class Stand:
     """Takes the reconstructor's place: says what `change` makes of a hand and a ball that move evenly.
 
     change: state and row to the state that is answered. stop_after: Ctrl-C comes after so many windows.
-    moves: share of the frames of the first window about which the camera moves.
+    moves: share of the frames of the first window about which the camera moves. ambiguity: rad, of objects.
     """
 
     def __init__(self, hand_model: Any, ball: Any) -> None:
         self.hand_model, self.ball = hand_model, ball
         self.change: Callable[[HandObjectState, int], HandObjectState] = lambda state, _: state
         self.stop_after: int | None = None
-        self.moves = 0.0
+        self.moves, self.ambiguity = 0.0, 0.0
         self.calls: list[dict[str, Any]] = []
 
     def make(self, request: Any, inputs: Any, boxes: Any) -> Stand:
@@ -135,7 +135,8 @@ class Stand:
             self.calls[-1]["frames"] += len(window)
             self.calls[-1]["depth"] = window[0].depth is not None
             states = [self.change(self.state(frame, start + row), start + row) for row, frame in enumerate(window)]
-            report = {"joint_fit_s": 0.5, "losses": {"obj": [1.0, float("nan")]}, "rotation_ambiguity_rad": {}}
+            open_by = dict.fromkeys(self.calls[-1]["objects"], self.ambiguity)
+            report = {"joint_fit_s": 0.5, "losses": {"obj": [1.0, float("nan")]}, "rotation_ambiguity_rad": open_by}
             yield WindowResult(start, states, {**report, "camera_moves_share": 0.0 if windows else self.moves})
             start, windows = start + len(window), windows + 1
 
@@ -457,6 +458,25 @@ def test_a_camera_that_moves_is_told_of(call: Call, stand: Stand, clip: Path, tm
     assert ("The camera moves in 43% of the frames" in said) == bool(moves)
     # Windows are of 3, 3 and 1 frames.
     assert report_of(tmp_path / "out")["camera_moves_share"] == pytest.approx(moves * 3 / 7)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "said_of_it"),
+    [
+        (BALL, "sphere: looks the same after some turns"),
+        ("wedge.obj", "wedge: the images do not tell it from itself turned by 90 degrees"),
+    ],
+)
+def test_a_rotation_that_is_open_is_said_and_why(
+    call: Call, stand: Stand, clip: Path, tmp_path: Path, mesh: str, said_of_it: str
+) -> None:
+    stand.ambiguity = np.pi / 2
+    corners = np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.05, 0], [0, 0, 0.03]])
+    trimesh.Trimesh(corners, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]).export(tmp_path / "wedge.obj")
+    path = mesh if mesh == BALL else str(tmp_path / mesh)
+    code, _, said = call(clip, "--object", path, "-o", tmp_path / "out")
+    assert code == 0
+    assert said_of_it in said
 
 
 def test_of_several_objects_the_share_is_their_mean() -> None:

@@ -60,6 +60,18 @@ def test_a_camera_that_turns_about_its_axis_is_seen_to() -> None:
     assert CameraWatch().moves(images).all()
 
 
+def test_near_things_pass_faster_than_far_ones() -> None:
+    far, near = (seen_from(whole_scene(seed), path(speed)) for seed, speed in ((0, 3.0), (1, 4.2)))
+    images = [np.vstack([one[: HEIGHT // 2], other[HEIGHT // 2 :]]) for one, other in zip(far, near, strict=True)]
+    assert CameraWatch().moves(images).all()
+
+
+def test_noise_is_no_motion() -> None:
+    rng = np.random.default_rng(0)
+    images = [np.clip(rng.normal(120, 12, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8) for _ in range(12)]
+    assert not CameraWatch().moves(images).any()
+
+
 def test_a_camera_at_rest_is_not_taken_to_move_by_an_arm_or_its_shadow() -> None:
     images = seen_from(whole_scene(), path(0.0, 15))
     for t, image in enumerate(images):
