@@ -3,8 +3,8 @@
 All times are from the object (its mesh, its signed distance and its points are there) to grasps with posed hands: with
 the object's encoder and the hand model. Objects are new to the generator each time. Baseline: FastGrasp in the paper's
 size with 20 steps of DDIM and the adaptation module, our own implementation without training (its time is the same), in
-turns with ours in one process; in batches of 16, as larger ones are no faster per grasp. The paper: 0.14 s per grasp on
-an A40; other hardware and code, hence no ratio.
+turns with `fastgrasp-flow` in one process; in batches of 8. The paper: 0.14 s per grasp on an A40; other hardware and
+code, hence no ratio.
 
 Rows ``+rank8`` and ``+polish`` are per grasp, in a batch of 128 of one object, scores and measurements included.
 Memory is the whole process': Python, torch, hand models and 128 different objects of 1 MB each.
@@ -33,34 +33,46 @@ from benchmarks._generator_methods import (
 from benchmarks.report import Row
 from grasp_nodes.evaluation.harness.protocols import Method
 from grasp_nodes.objects.model import ObjectModel
-from grasp_nodes.synthesis.flow.trained import METHOD
 from grasp_nodes.synthesis.suffixes import compose, parse_method
 
 THREADS = 2
 BATCH = 128
-PAPER_BATCH = 16
-REPEATS = 7
+PAPER_BATCH = 8
+REPEATS = 5
 BASELINE = f"FastGrasp in the paper's size, {PAPER_STEPS} steps"
 
 
 def rows() -> list[Row]:
     """Times and memory."""
     models, things = hand_models(), objects(BATCH)
-    paper, methods = paper_method(models), timed_methods(models)
-    result = []
-    for method in methods:
-        alone, slow_alone = _in_turns(_one(method, things[0]), _one(paper, things[0]))
-        same, slow_same = _in_turns(_same(method, things[0], BATCH), _same(paper, things[0], PAPER_BATCH), 3)
-        each, slow_each = _in_turns(_each(method, things), _each(paper, things[:PAPER_BATCH]), 3)
-        result += [
-            Row.time(f"{method.name}_b1_ms", alone, "ms", BASELINE, slow_alone),
-            Row.time(f"{method.name}_b128_same_ms", same / BATCH, "ms per grasp", BASELINE, slow_same / PAPER_BATCH),
-            Row.time(f"{method.name}_b128_ms", each / BATCH, "ms per grasp", BASELINE, slow_each / PAPER_BATCH),
-            Row(f"{method.name}_peak_mb", _peak_mb(method.name), "MB of the process"),
-        ]
-        if method.name == METHOD:
-            result += _suffixes(method, models, things[0], slow_same / PAPER_BATCH)
+    paper, (flow, *others) = paper_method(models), timed_methods(models)
+    theirs = _works(paper, things, PAPER_BATCH)
+    both = [_in_turns(ours, slow) for ours, slow in zip(_works(flow, things, BATCH), theirs, strict=True)]
+    slow = [both[0][1], both[1][1] / PAPER_BATCH, both[2][1] / PAPER_BATCH]
+    result = _rows(flow, [fast for fast, _ in both], slow)
+    result += _suffixes(flow, models, things[0], slow[1])
+    for method in others:
+        result += _rows(method, [_in_turns(work)[0] for work in _works(method, things, BATCH)], slow)
     return result
+
+
+def _works(method: TimedMethod, things: list[ObjectModel], count: int) -> list[Callable[[], object]]:
+    """One grasp, `count` of one object, and one each of `count` objects."""
+    return [
+        lambda: method.fresh().generate(things[0], 1, 0),
+        lambda: method.fresh().generate(things[0], count, 0),
+        lambda: method.each(things[:count]),
+    ]
+
+
+def _rows(method: TimedMethod, spent: list[float], slow: list[float]) -> list[Row]:
+    alone, same, each = spent
+    return [
+        Row.time(f"{method.name}_b1_ms", alone, "ms", BASELINE, slow[0]),
+        Row.time(f"{method.name}_b128_same_ms", same / BATCH, "ms per grasp", BASELINE, slow[1]),
+        Row.time(f"{method.name}_b128_ms", each / BATCH, "ms per grasp", BASELINE, slow[2]),
+        Row(f"{method.name}_peak_mb", _peak_mb(method.name), "MB of the process"),
+    ]
 
 
 def _suffixes(method: TimedMethod, models: HandModels, thing: ObjectModel, slow: float) -> list[Row]:
@@ -76,25 +88,12 @@ def _suffixes(method: TimedMethod, models: HandModels, thing: ObjectModel, slow:
     return found
 
 
-def _one(method: TimedMethod, thing: ObjectModel) -> Callable[[], object]:
-    return _same(method, thing, 1)
-
-
-def _same(method: TimedMethod, thing: ObjectModel, count: int) -> Callable[[], object]:
-    return lambda: method.fresh().generate(thing, count, 0)
-
-
-def _each(method: TimedMethod, things: list[ObjectModel]) -> Callable[[], object]:
-    return lambda: method.each(things)
-
-
-def _in_turns(ours: Callable[[], object], theirs: Callable[[], object], repeats: int = REPEATS) -> tuple[float, float]:
+def _in_turns(*works: Callable[[], object]) -> list[float]:
     """Medians in ms, after one call of each that does not count."""
-    ours()
-    theirs()
-    both = [(_milliseconds(ours), _milliseconds(theirs)) for _ in range(repeats)]
-    fast, slow = (statistics.median(values) for values in zip(*both, strict=True))
-    return fast, slow
+    for work in works:
+        work()
+    spent = [[_milliseconds(work) for work in works] for _ in range(REPEATS)]
+    return [statistics.median(values) for values in zip(*spent, strict=True)]
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
