@@ -379,6 +379,27 @@ class TestJointFit:
         assert "depth" not in fit.losses
         assert object_error(fit.objects[0], item, block) < 0.6 * object_error(start, item, block)
 
+    def test_masks_of_colour_that_miss_a_part_draw_a_well_placed_object_less_far(
+        self,
+        block: ObjectModel,
+        models: dict[Side, HandModel],
+        fitter: JointFitter,
+        clip: tuple[list[ObservedFrame], HandTrack, ObjectTrack],
+    ) -> None:
+        frames, hand, item = clip
+        cut = []
+        for frame in frames:
+            found = frame.evidence.objects[0]
+            assert found.mask is not None
+            mask = found.mask.copy()
+            mask[:, : int(found.box[0] + 0.3 * (found.box[2] - found.box[0]))] = False
+            evidence = replace(frame.evidence, objects=(replace(found, mask=mask),))
+            cut.append(replace(frame, evidence=evidence, depth=None))
+        free = JointFitter(models, {"block": block}, replace(FAST, object_start=0.0))
+        drawn, kept = (object_error(used.fit(cut, [], [item]).objects[0], item, block) for used in (free, fitter))
+        assert drawn > 0.01
+        assert kept < 0.8 * drawn
+
     def test_collisions_disappear(self, models: dict[Side, HandModel], block: ObjectModel, fitter: JointFitter) -> None:
         hand = hand_track(models)
         item = object_track(models, hand, block, gap=-0.006)
@@ -419,8 +440,8 @@ class TestJointFit:
         fewer = replace(settings, **{name: 0.0})  # type: ignore[arg-type]
         without = JointFitter(models, {"block": block}, fewer).fit(frames, [hand], [item])
         assert set(every.losses) == {*TERMS, "total"}
-        # Without depth no start is believed but the hand's shape.
-        gone, come = ({"depth", "start"}, {"shape"}) if name == "depth" else ({name}, set())
+        # Without depth starts are believed less: the hand's shape, the object's place.
+        gone, come = ({"depth", "start"}, {"shape", "object_start"}) if name == "depth" else ({name}, set())
         assert set(without.losses) == ({*TERMS, "total"} - gone) | come
 
     def test_motion_before_a_moving_camera_says_nothing_of_holding(
@@ -496,7 +517,7 @@ class TestJointFit:
         clip: tuple[list[ObservedFrame], HandTrack, ObjectTrack],
     ) -> None:
         frames, hand, item = clip
-        nothing = replace(FAST, iterations=(3, 3), **dict.fromkeys((*TERMS, "shape"), 0.0))  # type: ignore[arg-type]
+        nothing = replace(FAST, iterations=(3, 3), **dict.fromkeys((*TERMS, "shape", "object_start"), 0.0))  # type: ignore[arg-type]
         fit = JointFitter(models, {"block": block}, nothing).fit(frames, [hand], [item])
         assert set(fit.losses) == {"total"}
         np.testing.assert_allclose(posed(models, fit.hands[0]), posed(models, hand), atol=2e-6)

@@ -222,6 +222,9 @@ class Objective:
             found.setdefault("smooth", []).append(self._smoothness(points))
         if weights.scale and weights.scale_free:
             found.setdefault("scale", []).append(losses.scale_loss(item.scale[None]))
+        if terms.measured is None and weights.object_start and not weights.scale_free:
+            known = self._present[len(self._hands) + j]
+            found.setdefault("object_start", []).append(_moved(points, terms.initial, known))
         if terms.measured is not None and terms.seen_through is not None:
             error = object_depth_loss(terms.measured, item, terms.proxy.signed_distance)
             error = error + see_through_loss(terms.seen_through, place_points(terms.proxy.points, item))

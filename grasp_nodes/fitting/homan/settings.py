@@ -49,6 +49,11 @@ class JointFitSettings:
     """1/m^2; where depth is not measured, seen hands keep their turn and bends. Pixels say nothing of what comes or
     goes along the rays: `local` and `collision` bent and turned hands there, where moving them along the ray, which
     colour tells worst, does as well. A millimetre of it weighs as three pixels of `v2d`. Not in the paper."""
+    object_start: float = 3e2
+    """1/m^2; where depth is not measured, objects stay near their initial places, which were chosen among many by all
+    frames, and by hands near them. Masks of colour alone miss parts and hold others', and `obj`, which knows no
+    outliers, draws objects centimetres towards or away from the camera for that, and the hands that hold them along.
+    A centimetre of it weighs as much as a thousandth of the mask's window does in `obj`. Not in the paper."""
     iterations: tuple[int, int] = (200, 200)
     """Adam steps of the first pass, without `local` and `collision`, and of the second, with all terms: at most."""
     scale_free: bool = False
