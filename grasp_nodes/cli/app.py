@@ -242,9 +242,7 @@ def sequences(
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="ho3d, dexycb, fhb, core50 or epic.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the data set.")],
     homan: Annotated[bool, typer.Option("--homan", help="Only those that HOMan was evaluated on.")] = False,
-    cpf: Annotated[
-        bool, typer.Option("--cpf", help="Only HO3Dv2-, the firm grasps that CPF judged on.")
-    ] = False,
+    cpf: Annotated[bool, typer.Option("--cpf", help="Only HO3Dv2-, the firm grasps that CPF judged on.")] = False,
     json: Json = False,
 ) -> None:
     """List the sequences of a data set of clips that are there, as reconstruct --dataset NAME --sequence takes them."""

@@ -29,7 +29,7 @@ from grasp_nodes.miho.judgement import mean_answer
 from grasp_nodes.miho.picr import PAPER_PICR, SMALL_PICR
 from grasp_nodes.miho.picr_training import train_picr
 from grasp_nodes.miho.samples import TABLE_VERSION, ObjectTable
-from grasp_nodes.miho.trained import HONET, MEAN_ANSWER, PICR, load_honet, load_picr, save_network
+from grasp_nodes.miho.trained import CONTACT_THRESHOLD, HONET, MEAN_ANSWER, PICR, load_honet, load_picr, save_network
 
 SMALL_SETTINGS = TrainingSettings(
     steps=12_000,
@@ -98,14 +98,19 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
     target = request.output / f"{method}{SUFFIX}"
     if not is_first_process():
         return Outcome(target, {})
+    metrics = _metrics(method, trained, options, model, validation)
+    if method == HONET:
+        normalization: dict[str, Any] = {MEAN_ANSWER: mean_answer(data, model)}
+    else:
+        normalization = {CONTACT_THRESHOLD: metrics["threshold"]}
     card = save_network(
         *(target, _tensors(trained), config, model.fingerprint),
-        normalization={MEAN_ANSWER: mean_answer(data, model)} if method == HONET else {},
+        normalization=normalization,
         data=what,
         seed=settings.seed,
         command=request.command,
         hours=round(trained.seconds / 3600, 3),
-        metrics=_metrics(method, trained, options, model, validation),
+        metrics=metrics,
         notes={"licence": "CC0-1.0", "settings": asdict(settings), "batch": batch, "steps": trained.step},
     )
     return Outcome(target, asdict(card), f"use it with {WEIGHTS_VARIABLE}={request.output}")

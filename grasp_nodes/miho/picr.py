@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from grasp_nodes.contact.springs import CONTACT_PROBABILITY
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.anchors import MOST_ANCHORS, NUM_REGIONS
 from grasp_nodes.learning.object_encoders import PointNet
@@ -76,6 +77,8 @@ class PiCR(nn.Module):
     def __init__(self, config: PiCRConfig) -> None:
         super().__init__()
         self.config = config
+        self.threshold = CONTACT_PROBABILITY
+        """Of the probability of contact from which a point has springs; files of weights bring their own."""
         self.image = StackedHourglass(config.hourglass)
         self.encoder = PointNet(config.hourglass.features + config.num_told, config.points, transform=False)
         known = self.encoder.num_features

@@ -112,3 +112,26 @@ def average_precision(score: Tensor, positive: Tensor) -> float:
     recall, precision = right[last] / count, (right / rank)[last]
     steps = torch.diff(recall, prepend=recall.new_zeros(1))
     return float((steps * precision).sum().clamp(min=0.0, max=1.0 + _LEAST))
+
+
+def best_threshold(probability: Tensor, positive: Tensor) -> tuple[float, float, float]:
+    """From which probability on to believe in contact, by the largest F1 score.
+
+    Args:
+        probability: (N,) in [0, 1]. positive: (N,) bool.
+
+    Returns:
+        The threshold, midway to what is left out, and its precision and recall; 1, 0, 0 where nothing is positive.
+    """
+    total = int(positive.sum())
+    if not total:
+        return 1.0, 0.0, 0.0
+    ordered, order = probability.double().sort(descending=True)
+    hits = positive[order].double().cumsum(dim=0)
+    counts = torch.arange(1, len(order) + 1, dtype=torch.float64, device=hits.device)
+    following = torch.cat([ordered[1:], ordered.new_zeros(1)])
+    # Equal probabilities are believed together.
+    score = torch.where(following < ordered, 2 * hits / (counts + total), 0.0)
+    best = int(score.argmax())
+    threshold = float(0.5 * (ordered[best] + following[best]))
+    return threshold, float(hits[best] / counts[best]), float(hits[best] / total)

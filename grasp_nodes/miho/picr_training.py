@@ -19,7 +19,7 @@ from grasp_nodes.learning.training import Report, Trained, train
 from grasp_nodes.miho.honet import HoNet
 from grasp_nodes.miho.honet_training import EVALUATED_AT_ONCE, CropData
 from grasp_nodes.miho.picr import PiCR, PiCRConfig
-from grasp_nodes.miho.picr_loss import ContactLabels, average_precision, picr_loss
+from grasp_nodes.miho.picr_loss import ContactLabels, average_precision, best_threshold, picr_loss
 from grasp_nodes.miho.pose_errors import as_pixels
 from grasp_nodes.miho.samples import CropBatches, ObjectTable, crop_rows
 from grasp_nodes.miho.truth import TruePoses, transform_points
@@ -158,12 +158,16 @@ class ContactScores:
 
     contact_ap: average precision of vertex contact over all points. region_accuracy: share of touched points whose
     region is told. elasticity_error: mean absolute, of touched points' springs. loss: see `picr_loss`.
+    threshold: of the probability of contact with the best balance of precision and recall, and these there.
     """
 
     loss: float
     contact_ap: float
     region_accuracy: float
     elasticity_error: float
+    threshold: float
+    precision: float
+    recall: float
 
     def as_dict(self) -> dict[str, float]:
         """By name."""
@@ -214,4 +218,5 @@ def picr_scores(
         average_precision(torch.cat(scores), torch.cat(positives)),
         float(sums[0] / sums[1].clamp(min=1)),
         float(sums[2] / sums[3].clamp(min=1)),
+        *best_threshold(torch.cat(scores).sigmoid(), torch.cat(positives)),
     )

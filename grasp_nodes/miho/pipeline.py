@@ -92,7 +92,7 @@ class MihoPipeline:
     Args:
         models: of the hands by side; the networks know right hands, left ones are seen in a mirror.
         honet, picr: networks; picr None = poses are HoNet's alone. refiners: GeO by side, None = no refinement.
-        threshold: of contact, from which a point has springs.
+        threshold: of contact, from which a point has springs; None = PiCR's own.
     """
 
     def __init__(
@@ -101,14 +101,16 @@ class MihoPipeline:
         honet: HoNet,
         picr: PiCR | None = None,
         refiners: Mapping[Side, SpringRefiner] | None = None,
-        threshold: float = CONTACT_PROBABILITY,
+        threshold: float | None = None,
     ) -> None:
         if "right" not in models:
             raise InputError(
                 "MIHO: the networks are of right hands: the right hand's model is needed for left ones, too"
             )
         self._models, self._honet, self._picr = models, honet.eval(), picr.eval() if picr is not None else None
-        self._refiners, self._threshold = refiners or {}, threshold
+        self._refiners = refiners or {}
+        own = CONTACT_PROBABILITY if picr is None else picr.threshold
+        self._threshold = own if threshold is None else threshold
         self._anchors = {side: HandAnchors.of_model(model) for side, model in models.items()}
 
     @property

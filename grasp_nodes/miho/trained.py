@@ -20,6 +20,8 @@ HONET, PICR = "honet", "picr"
 Network = TypeVar("Network", bound=nn.Module)
 MEAN_ANSWER = "mean_answer"
 """In the card's `normalization`: what one would say without an image, see `judgement.mean_answer`."""
+CONTACT_THRESHOLD = "contact_threshold"
+"""In the card's `normalization`: from which probability on PiCR is believed, chosen on crops that choose weights."""
 
 
 def load_honet(path: Path | None = None, hand_fingerprint: str | None = None) -> HoNet:
@@ -32,7 +34,7 @@ def load_honet(path: Path | None = None, hand_fingerprint: str | None = None) ->
     def build(values: dict[str, Any]) -> HoNet:
         return HoNet(HoNetConfig(backbone=BackboneConfig(**_tuples(values.pop("backbone"))), **_tuples(values)))
 
-    return _load(build, HONET, path, hand_fingerprint)
+    return _load(build, HONET, path, hand_fingerprint)[0]
 
 
 def load_picr(path: Path | None = None, hand_fingerprint: str | None = None) -> PiCR:
@@ -41,20 +43,22 @@ def load_picr(path: Path | None = None, hand_fingerprint: str | None = None) -> 
     def build(values: dict[str, Any]) -> PiCR:
         return PiCR(PiCRConfig(hourglass=HourglassConfig(**_tuples(values.pop("hourglass"))), **_tuples(values)))
 
-    return _load(build, PICR, path, hand_fingerprint)
+    network, card = _load(build, PICR, path, hand_fingerprint)
+    network.threshold = float(card.normalization.get(CONTACT_THRESHOLD, network.threshold))
+    return network
 
 
 def _load(
     build: Callable[[dict[str, Any]], Network], method: str, path: Path | None, hand_fingerprint: str | None
-) -> Network:
-    """A network as its card describes it; `build` may raise KeyError or TypeError."""
+) -> tuple[Network, WeightCard]:
+    """A network as its card describes it, and the card; `build` may raise KeyError or TypeError."""
     weights = find_weights(method, hand_fingerprint) if path is None else read_weights(path, method, hand_fingerprint)
     try:
         network = build(dict(weights.card.config))
     except (KeyError, TypeError) as error:
         raise InputError(f"{weights.path}: its card does not describe a network of {method} ({error})") from error
     weights.load_into(network)
-    return network.eval()
+    return network.eval(), weights.card
 
 
 def save_network(

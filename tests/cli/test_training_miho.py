@@ -22,7 +22,7 @@ from grasp_nodes.miho.honet import SMALL_HONET, HoNetConfig
 from grasp_nodes.miho.honet_training import honet_errors
 from grasp_nodes.miho.hourglass import HourglassConfig
 from grasp_nodes.miho.picr import SMALL_PICR, PiCRConfig
-from grasp_nodes.miho.trained import MEAN_ANSWER, load_honet, load_picr
+from grasp_nodes.miho.trained import CONTACT_THRESHOLD, MEAN_ANSWER, load_honet, load_picr
 
 TINY = {"per_object": "2", "rounds": "1", "objects": "1", "processes": "1", "precision": "float32", "warmup": "0"}
 
@@ -62,7 +62,9 @@ def test_both_networks_from_nothing_to_files(tmp_path: Path) -> None:
     tuned = request(tmp_path / "tuned", honet=str(file), start=str(first))
     assert train_method("picr", tuned, as_json=False) == 0
     assert load_picr(tmp_path / "tuned" / "picr.safetensors").config.size == 32
-    assert set(read_weights(first).card.metrics) == {"loss", "contact_ap", "region_accuracy", "elasticity_error"}
+    card = read_weights(first).card
+    assert {"loss", "contact_ap", "region_accuracy", "elasticity_error", "threshold"} <= set(card.metrics)
+    assert load_picr(first).threshold == card.normalization[CONTACT_THRESHOLD] == card.metrics["threshold"]
 
 
 @pytest.mark.usefixtures("small")

@@ -171,6 +171,19 @@ def test_picr_sees_the_object_where_honet_puts_it(hands: dict[Side, HandModel], 
     torch.testing.assert_close(springs.point[0, 0], torch.from_numpy(ball.points[0]))
 
 
+def test_the_network_s_own_threshold_decides_unless_another_is_named(
+    hands: dict[Side, HandModel], ball: ObjectModel
+) -> None:
+    """The touched points have a probability of 0.9999."""
+    touching, refiner = Touching(3), Recording()
+    for own, named, count in ((0.5, None, 9), (0.99999, None, 0), (0.99999, 0.5, 9)):
+        touching.threshold = own
+        pipeline = MihoPipeline(hands, Saying(), touching, {"right": refiner}, named)
+        pipeline(make_image(), CAMERA, BOX, ball, "right")
+        assert refiner.springs is not None
+        assert refiner.springs.count.tolist() == [count]
+
+
 class Recording:
     """Moves hands and object by a known motion where there are springs."""
 

@@ -19,6 +19,7 @@ from grasp_nodes.miho.picr import PAPER_PICR, SMALL_PICR, PiCR, PiCRConfig, PiCR
 from grasp_nodes.miho.picr_loss import (
     ContactLabels,
     average_precision,
+    best_threshold,
     contact_loss,
     elasticity_loss,
     picr_loss,
@@ -160,3 +161,28 @@ def test_average_precision_is_the_sum_over_thresholds(pairs: list[tuple[int, boo
         total += (recall - before) * sum(taken) / len(taken)
         before = recall
     assert found == pytest.approx(total)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=30))
+def test_the_best_threshold_has_the_largest_f1(pairs: list[tuple[int, bool]]) -> None:
+    """Against trying all of them."""
+    values = [(0.05 + 0.1 * one, right) for one, right in pairs]
+    total = sum(right for _, right in values)
+    threshold, precision, recall = best_threshold(
+        torch.tensor([one for one, _ in values]), torch.tensor([right for _, right in values])
+    )
+    if not total:
+        assert (threshold, precision, recall) == (1.0, 0.0, 0.0)
+        return
+
+    def scores(least: float) -> tuple[float, float]:
+        taken = [right for one, right in values if one > least]
+        return sum(taken) / max(len(taken), 1), sum(taken) / total
+
+    def f1(least: float) -> float:
+        first, second = scores(least)
+        return 2 * first * second / max(first + second, 1e-12)
+
+    assert (precision, recall) == pytest.approx(scores(threshold))
+    assert f1(threshold) == pytest.approx(max(f1(0.1 * k) for k in range(10)))
