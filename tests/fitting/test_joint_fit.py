@@ -382,11 +382,10 @@ class TestJointFit:
     def test_masks_of_colour_that_miss_a_part_draw_a_well_placed_object_less_far(
         self,
         block: ObjectModel,
-        models: dict[Side, HandModel],
         fitter: JointFitter,
         clip: tuple[list[ObservedFrame], HandTrack, ObjectTrack],
     ) -> None:
-        frames, hand, item = clip
+        frames, _, item = clip
         cut = []
         for frame in frames:
             found = frame.evidence.objects[0]
