@@ -23,6 +23,7 @@ from grasp_nodes.synthesis.flow.hand_points import PointCounts
 from grasp_nodes.synthesis.flow.network import FlowConfig, FlowNetwork, Wishes
 from grasp_nodes.synthesis.flow.sampling import Conditions, sample_vectors
 from grasp_nodes.synthesis.flow.trained import load_flow, save_flow
+from grasp_nodes.synthesis.registry import make_method
 from grasp_nodes.synthesis.samplers import FlowSampler
 
 TINY = FlowConfig(width=32, blocks=2, condition=16, basis=40, encoder=(24,), points=PointCounts(3, 8, 4))
@@ -261,6 +262,12 @@ def test_weights_travel(models, network, hammer, tmp_path, monkeypatch):
     again, weights = load_flow(models["right"])
     assert weights.card.config["points"] == {"pad": 3, "palmar": 8, "rest": 4}
     torch.testing.assert_close(again.coder.deviation, network.coder.deviation)
+    found = make_method("fastgrasp-flow+rank2", models).generator.generate(hammer, 3, seed=0)
+    assert found.method == "fastgrasp-flow+rank2"
+    assert all("penetration_depth" in grasp.metrics for grasp in found.grasps)
+    assert make_method("fastgrasp-flow-guided", models).generator.generate(hammer, 1, seed=0).method == (
+        "fastgrasp-flow-guided"
+    )
     made = [FlowGenerator(one, models).hands(hammer, 3, seed=0).transl for one in (network, again)]
     torch.testing.assert_close(made[0], made[1], atol=2e-3, rtol=0)  # large tensors travel in half precision
     other = replace(models["right"].arrays, v_template=models["right"].arrays.v_template * 1.1)
@@ -271,6 +278,22 @@ def test_weights_travel(models, network, hammer, tmp_path, monkeypatch):
         load_flow(models["right"])
     with pytest.raises(MissingFileError):
         load_flow(models["right"], tmp_path / "other.safetensors")
+
+
+def test_a_network_without_feeling_is_blind_at_the_hand(models, hammer):
+    """The ablation: told by its code alone, it does not see that the object is elsewhere."""
+    torch.manual_seed(0)
+    for local in (True, False):
+        network = FlowNetwork(HandCoder(models["right"], None, *_scales()), replace(TINY, local=local)).eval()
+        torch.nn.init.normal_(network.exit[1].weight)
+        here = _field(hammer, 2)
+        there = replace(here, shift=here.shift + 0.03)
+        told = network.told(torch.zeros(2), network.encode(here, 2), _wishes(2))
+        noisy = 0.1 * torch.randn(2, 30, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            apart = network(noisy, told, torch.zeros(2, 10), here, None)
+            apart = apart - network(noisy, told, torch.zeros(2, 10), there, None)
+        assert (float(apart.abs().max()) > 1e-3) == local
 
 
 def test_wishes_that_are_none():

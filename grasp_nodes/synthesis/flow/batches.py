@@ -89,7 +89,7 @@ class FlowBatches:
 
 
 def field_of(batch: Batch, stack: StackedDistances) -> ManyObjects:
-    """Distances to a batch's objects in the frames of its hands."""
+    """Distances to a batch's objects in the frames of its hands; all on one device."""
     return ManyObjects(stack, batch["object"], batch["turn"], batch["shift"])
 
 

@@ -57,6 +57,8 @@ class FlowLoss:
     def __call__(self, network: FlowNetwork, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Terms by name: ``loss``; ``velocity``: mean square; ``too_deep`` and ``too_far``: of the predicted hands."""
         s, flow, clean = self._settings, RectifiedFlow(), batch["code"]
+        if self._stack.values.device != clean.device:
+            self._stack = self._stack.to(clean.device)
         field, wishes = field_of(batch, self._stack), self._kept_back(wishes_of(batch), generator)
         time = flow.draw_times(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)

@@ -8,7 +8,7 @@ Chen et al., "Analog Bits", ICLR 2023), so that each step corrects the one befor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.hand.kinds import KINDS
+from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS
 from grasp_nodes.learning.object_encoders import BasisPoints
 from grasp_nodes.synthesis.flow.fields import DistanceField
@@ -152,6 +153,16 @@ class FlowNetwork(nn.Module):
             hidden = block(hidden, own)
         with torch.autocast(noisy.device.type, enabled=False):  # half precision would move fingertips by a millimetre
             return self.exit(hidden.to(noisy.dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FlowNetwork:
+        """As `nn.Module`: the coder, which is none, goes with the rest to another device."""
+        super()._apply(fn, recurse)
+        device, own = self._basis.device, self.coder
+        if own.mean.device != device:
+            model = HandModel(own.model.arrays, own.model.dtype).to(device)
+            self.coder = HandCoder(model, own.layout, own.mean.to(device), own.deviation.to(device))
+            self.hand_points.coder = self.coder
+        return self
 
     def _mlp(self) -> Iterator[_Block]:
         for block in self.blocks:

@@ -131,16 +131,15 @@ class FlowJudge:
     @torch.no_grad()
     def __call__(self, network: FlowNetwork) -> dict[str, float]:
         """The values."""
-        generator = torch.Generator().manual_seed(7)
-        loss = FlowLoss(self._stack, FlowLossSettings(physical=0.0, any_kind=0.0))
-        values = {"loss": float(loss(network, self._batch, generator)["velocity"])}
-        coder, drawn = (
-            network.coder,
-            {name: tensor[:: len(tensor) // _DRAWN or 1] for name, tensor in self._batch.items()},
-        )
-        field, wishes = field_of(drawn, self._stack), wishes_of(drawn)
+        coder, device = network.coder, network.coder.mean.device
+        stack, batch = self._stack.to(device), {name: tensor.to(device) for name, tensor in self._batch.items()}
+        generator = torch.Generator(device).manual_seed(7)
+        loss = FlowLoss(stack, FlowLossSettings(physical=0.0, any_kind=0.0))
+        values = {"loss": float(loss(network, batch, generator)["velocity"])}
+        drawn = {name: tensor[:: len(tensor) // _DRAWN or 1] for name, tensor in batch.items()}
+        field, wishes = field_of(drawn, stack), wishes_of(drawn)
         count = len(drawn["code"])
-        noise = torch.randn(count, coder.size, generator=generator)
+        noise = torch.randn(count, coder.size, generator=generator, device=device)
         conditions = Conditions.of_each(network.encode(field, count), wishes)
         vectors = sample_vectors(network, field, conditions, noise, FlowSampler(8))
         signed = field(coder.points(coder.parts_of(vectors, wishes.betas)))
