@@ -381,6 +381,7 @@ class TestJointFit:
 
     def test_masks_of_colour_that_miss_a_part_draw_a_well_placed_object_less_far(
         self,
+        models: dict[Side, HandModel],
         block: ObjectModel,
         fitter: JointFitter,
         clip: tuple[list[ObservedFrame], HandTrack, ObjectTrack],
