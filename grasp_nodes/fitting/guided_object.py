@@ -35,6 +35,11 @@ LEAST_RATE = 0.5
 _FIRM, _LOOSE = (0.002, 0.02), (0.02, 0.15)
 """m and rad that the final pose may differ from the guided one where nothing and where all of the object is seen."""
 _OVERLAP_FRAMES = 3
+_WELL_EXPLAINED = 0.85
+"""Score of the last window's pose from which it is taken on without a search, if it goes on as well."""
+_STILL_EXPLAINED, _STILL_LEAST = 0.95, 0.8
+"""Shares of the score in the common frames that the later ones must have, on average and each: a handle that comes into
+view is few pixels."""
 _RECOLORED, _COLOR_MARGIN, _COLOR_ROUNDS = 3, 0.25, 2
 """Motions that are followed again by colour, how much worse than the best they may be, and how often."""
 
@@ -123,9 +128,12 @@ def _by_depth(
     mesh = make_solver_mesh(object_model)
     scenes = read_scenes(frames)
     follower = GuidedFollower(mesh, scenes, palms)
-    motions = choose_motion(
-        mesh, frames, scenes, follower, palms, seed=seed, extra=_of_previous(previous, mesh, follower, len(frames))
-    )
+    before = _of_previous(previous, mesh, follower, len(frames))
+    continued = _continued(before, follower, 0 if previous is None else min(len(previous), len(frames)))
+    if continued is not None:
+        motions = [continued]
+    else:
+        motions = choose_motion(mesh, frames, scenes, follower, palms, seed=seed, extra=before)
     if not motions or rate(motions[0], palms) < LEAST_RATE:
         return None
     improved = [
@@ -172,6 +180,24 @@ def _of_previous(previous: ObjectTrack | None, mesh: SolverMesh, follower: Guide
         if sighting is not None:
             placed.append(Placed(frame, guess, sighting.score))
     return sorted(placed, key=lambda one: -one.score)[:_OVERLAP_FRAMES]
+
+
+def _continued(before: Sequence[Placed], follower: GuidedFollower, overlap: int) -> GuidedMotion | None:
+    """The motion of the window before, followed through this one, while it explains the images: no search is needed.
+
+    Args:
+        before: its best places. overlap: frames that both windows have.
+    """
+    if not before or before[0].score < _WELL_EXPLAINED:
+        return None
+    motion = follower.follow(before[0].frame, before[0].pose)
+    shown = np.array([one is not None and one.is_enough for one in motion.sightings])
+    usual = motion.scores[:overlap][shown[:overlap]]
+    later = motion.scores[overlap:][shown[overlap:]]
+    if not len(usual) or not len(later):
+        return None
+    least, mean = _STILL_LEAST * usual.mean(), _STILL_EXPLAINED * usual.mean()
+    return motion if later.mean() > mean and later.min() > least else None
 
 
 def _poses(motion: GuidedMotion, mesh: SolverMesh) -> np.ndarray:

@@ -13,9 +13,10 @@ import trimesh
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from grasp_nodes.fitting import guided_object
 from grasp_nodes.fitting.guided_following import GuidedFollower
 from grasp_nodes.fitting.guided_object import initialise_guided_object, palm_poses
-from grasp_nodes.fitting.object_choice import SameSurface, things_off_table
+from grasp_nodes.fitting.object_choice import SameSurface, choose_motion, things_off_table
 from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.predicted_object import (
     HAND_LOSS,
@@ -137,6 +138,32 @@ def test_a_distractor_that_the_segmenter_prefers_does_not_win(bracket):
     assert not track.lost.any()
     for frame, mask in zip(guided, truth, strict=True):
         assert overlap(mask_of(frame, "bracket"), mask) > 0.85
+
+
+def test_a_motion_that_goes_on_is_followed_and_a_wrong_one_searched(bracket, monkeypatch):
+    poses, frames = motion(), []
+    for t, pose in enumerate(poses):
+        own = cast(bracket.vertices, bracket.faces, pose)
+        frames.append(frame_of(t, np.minimum(own, table_depth()), [own < table_depth()]))
+    earlier, _ = initialise_guided_object(bracket, frames[:5])
+    searched = []
+
+    def search(*args, **options):
+        searched.append(True)
+        return choose_motion(*args, **options)
+
+    monkeypatch.setattr(guided_object, "choose_motion", search)
+    kept, _ = initialise_guided_object(bracket, frames[2:], previous=earlier.part(2, 5))
+    assert not searched
+    turned = earlier.T_camera_object[2:5].copy()
+    turned[:, :3, :3] = turned[:, :3, :3] @ Rotation.from_euler("x", 180, degrees=True).as_matrix()
+    found, _ = initialise_guided_object(
+        bracket, frames[2:], previous=replace(earlier.part(2, 5), T_camera_object=turned)
+    )
+    assert searched
+    for track in (kept, found):
+        assert errors(track, poses[2:], bracket).max() < 0.004
+        assert track.seen.all()
 
 
 def test_drifting_masks_are_put_right(bracket):
