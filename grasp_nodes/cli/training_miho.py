@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, apply_options, is_first_process
+from grasp_nodes.data.drawn_crops import drawn_crops
 from grasp_nodes.data.hand_object_images import ImageSettings, images_folder, join_images, make_images, split_objects
 from grasp_nodes.data.source_crops import recorded_crops
 from grasp_nodes.errors import InputError
@@ -53,6 +54,7 @@ class MihoOptions:
     per_object: crops of each object in a round. rounds: of other crops of the same objects. objects: at most, 0 = all.
     processes: that draw.
     dataset: of which the data are a folder, such as ``ho3d``; empty = clip folders. every: only every so many frames.
+    drawn: further crops of each recorded object, of disturbed and of newly fitted grasps; 0 = none.
     honet: weight file whose poses PiCR is fine-tuned on; empty = pre-training on true poses.
     start: weight file of the same network that the training begins with, such as PiCR's for its fine-tuning.
     """
@@ -63,6 +65,7 @@ class MihoOptions:
     processes: int = 2
     dataset: str = ""
     every: int = 1
+    drawn: int = 0
     honet: str = ""
     start: str = ""
 
@@ -87,8 +90,10 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
     if request.data is None:
         data, validation, what = _rendered(options, size, report)
     else:
-        data, validation = _recorded(request.data, options, size)
+        data, validation = _recorded(request.data, options, size, request.seed)
         what = f"{request.data.name}: {len(data)} crops of recorded sequences"
+        if options.drawn:
+            what += " and of further grasps of their objects, drawn"
     batch = request.batch or (SMALL_BATCH if request.size == "small" else PAPER_BATCH)
 
     def progress(done: Report) -> None:
@@ -169,7 +174,8 @@ def _run(
 
 def _belongs(request: TrainingRequest, options: MihoOptions, batch: int) -> Mapping[str, Any]:
     """What a checkpoint must agree on: the data, what is worked out of them, and the networks that are begun with."""
-    drawn = {name: value for name, value in asdict(options).items() if name not in ("processes", "honet", "start")}
+    apart = {"processes", "honet", "start"} | (set() if options.drawn else {"drawn"})
+    drawn = {name: value for name, value in asdict(options).items() if name not in apart}
     files = {name: _file_hash(text) for name, text in (("honet", options.honet), ("start", options.start))}
     return {"data": str(request.data), "batch": batch, "tables": TABLE_VERSION, **drawn, **files}
 
@@ -223,8 +229,16 @@ def _rendered(options: MihoOptions, size: int, report: ProgressReport) -> tuple[
     )
 
 
-def _recorded(folder: Path, options: MihoOptions, size: int) -> tuple[CropData, CropData]:
+def _recorded(folder: Path, options: MihoOptions, size: int, seed: int) -> tuple[CropData, CropData]:
     models = {side: load_hand_model(side) for side in get_args(Side)}
     training, validation, objects = recorded_crops(folder, options.dataset, models, size, options.every)
+    if options.drawn:
+        parts = [training]
+        for number, (name, thing) in enumerate(zip(training.objects, objects, strict=True)):
+            own = training.rows(training.object_index == number)
+            more = drawn_crops(thing, own, models["right"], options.drawn, size, seed + number)
+            if more is not None:
+                parts.append(replace(more, objects=(name,)))
+        training = join_images(parts)
     table = ObjectTable.of_meshes([(one.vertices.astype(np.float64), one.faces) for one in objects])
     return CropData.of(training, table), CropData.of(validation, table)

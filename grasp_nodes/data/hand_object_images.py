@@ -235,10 +235,11 @@ def draw_shard(settings: ImageSettings, name: str) -> bytes:
             break
     if not drawn:
         raise InputError(f"object {name}: no view shows hand and object")
-    return pack_npz({"key": np.array(_key(settings, name)), **_columns(drawn)})
+    return pack_npz({"key": np.array(_key(settings, name)), **crop_columns(drawn)})
 
 
-def _columns(drawn: Sequence[DrawnHand]) -> dict[str, np.ndarray]:
+def crop_columns(drawn: Sequence[DrawnHand]) -> dict[str, np.ndarray]:
+    """Drawn crops as the columns of `HandObjectImages`, but for the objects."""
     hands = {
         column: np.concatenate([getattr(one.hand, column).numpy() for one in drawn]).astype(np.float32)
         for column in ("global_orient", "hand_pose", "betas", "transl")

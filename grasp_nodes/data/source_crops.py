@@ -1,4 +1,7 @@
-"""Crops of recorded sequences with annotated hands and objects: HO-3D, DexYCB, or clip folders with truth."""
+"""Crops of recorded sequences with annotated hands and objects: HO-3D, DexYCB, FHB, or clip folders with truth.
+
+FHB annotates keypoints: hands are fitted to them, one shape to a sequence, so that any hand model will do.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,16 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from grasp_nodes.contact.interaction import HandObjectState
+from grasp_nodes.contact.hand_states import hand_states
+from grasp_nodes.contact.interaction import HandObjectState, HandState
+from grasp_nodes.data.clip_datasets.fhb import FhbSource
+from grasp_nodes.data.clip_datasets.recording import RecordingSource
 from grasp_nodes.data.clip_datasets.registry import ClipOptions, find_dataset
 from grasp_nodes.data.clip_readers import open_clip
 from grasp_nodes.data.frame_source import FrameSource
 from grasp_nodes.data.hand_object_images import HandObjectImages, join_images
 from grasp_nodes.errors import InputError
+from grasp_nodes.fitting.keypoint_fit import fit_keypoints
 from grasp_nodes.geometry.camera import Frame
 from grasp_nodes.geometry.crop_camera import CropCamera
 from grasp_nodes.hand.anatomy import mirror_pose
@@ -26,6 +33,8 @@ from grasp_nodes.hand.placement import move_hands
 from grasp_nodes.objects.loading import load_object
 from grasp_nodes.objects.model import ObjectModel
 
+LARGEST_ERROR = 0.01
+"""m, mean distance of a fitted hand's keypoints from the annotated ones: farther, the annotation is of no hand."""
 NEAR = 0.005
 """m: frames in which the hand is farther than this from the object show no grasp; the paper leaves them out, too."""
 MARGIN = 1.2
@@ -81,10 +90,13 @@ def source_crops(
         raise InputError("crops: expected a recording with true poses and the object's mesh")
     own = load_object(source.object_spec, scale=source.object_scale)
     rng = None if seed is None else np.random.default_rng(seed)
+    fitted = fitted_hands(source, models["right"]) if isinstance(source, FhbSource) and "right" in models else {}
     rows: list[dict[str, np.ndarray]] = []
     side: Side | None = None
     for number, frame in enumerate(source):
         state = source.truth(frame.stamp) if number % every == 0 else None
+        if state is not None and frame.stamp in fitted:
+            state = replace(state, hands=[fitted[frame.stamp]])
         if state is None or not state.hands or not state.objects:
             continue
         hand = state.hands[0].params
@@ -101,6 +113,29 @@ def source_crops(
     return images, _centred(own, side)
 
 
+def fitted_hands(source: RecordingSource, model: HandModel) -> dict[int, HandState]:
+    """Hands that have a recording's annotated keypoints, by stamp, ns; those whose keypoints no hand has are left out.
+
+    Args:
+        source: see `RecordingSource.keypoints`. model: of the hand that is annotated.
+    """
+    known = [(stamp, points) for stamp in source.stamps if (points := source.keypoints(stamp)) is not None]
+    if not known:
+        return {}
+    fit = fit_keypoints(model, np.stack([points for _, points in known]))
+    kept = fit.errors < LARGEST_ERROR
+    if not kept.all():
+        _log.warning(
+            "%s: %d of %d annotated hands are none: no posture comes nearer to their keypoints than %.0f mm",
+            *(type(source).__name__, int((~kept).sum()), len(kept), 1e3 * LARGEST_ERROR),
+        )
+        known = [one for one, good in zip(known, kept, strict=True) if good]
+        if not known:
+            return {}
+        fit = fit_keypoints(model, np.stack([points for _, points in known]))  # what is no hand spoils the shape
+    return {stamp: state for (stamp, _), state in zip(known, hand_states(fit.hands, model), strict=True)}
+
+
 def recorded_crops(
     place: Path, dataset: str, models: Mapping[Side, HandModel], size: int, every: int = 1
 ) -> tuple[HandObjectImages, HandObjectImages, list[ObjectModel]]:
@@ -115,6 +150,9 @@ def recorded_crops(
     objects: dict[tuple[str, str], ObjectModel] = {}
     for number, (name, source) in enumerate(open_sources(place, dataset, models)):
         try:
+            if dataset and not (source.has_truth and source.object_spec):
+                _log.info("%s: %s has no annotated object", place, name)
+                continue
             found = source_crops(source, models, size, seed=number, every=every)
         finally:
             source.close()

@@ -14,6 +14,7 @@ import torch
 
 from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import HandObjectState, ObjectState
+from grasp_nodes.data.clip_datasets.fhb import KEYPOINTS, T_COLOR_DEPTH
 from grasp_nodes.data.frame_source import FrameSourceBase
 from grasp_nodes.data.source_crops import recorded_crops, source_crops
 from grasp_nodes.errors import InputError, MissingFileError
@@ -22,6 +23,7 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
 from tests.data import clip_dataset_doubles as doubles
+from tests.data import test_clip_datasets_fhb as fhb
 from tests.data.test_clip_datasets_ho3d import Writer
 
 CAMERA = CameraModel(np.array([[400.0, 0, 159.5], [0, 410.0, 119.5], [0, 0, 1]]), 320, 240)
@@ -142,3 +144,42 @@ def test_sequences_in_the_format_of_ho3d_become_crops(tmp_path: Path) -> None:
         for row, number in enumerate(numbers):
             np.testing.assert_allclose(found[row], distances[number], atol=1e-5)
     np.testing.assert_allclose(np.ptp(objects[0].vertices, axis=0), [0.06, 0.08, 0.1], atol=1e-6)
+
+
+def test_hands_of_fhb_are_those_that_have_its_keypoints(tmp_path: Path, models: dict[Side, HandModel]) -> None:
+    """Written in the data set's order and frame, mm; any hand model does; points that are no hand are left out."""
+    frames = 4
+    fhb.write(tmp_path, frames)
+    model = models["right"]
+    rng = np.random.default_rng(5)
+    hands = HandParams(
+        torch.tensor([[0.3, 0.1 * k, -0.2] for k in range(frames)]),
+        torch.from_numpy(rng.normal(0, 0.1, (frames, 45)).astype(np.float32)) + model.hands_mean.float(),
+        torch.full((frames, 10), 0.3),
+        torch.tensor([[0.01 * k, 0.02, 0.45] for k in range(frames)]),
+        torch.ones(frames),
+    )
+    with torch.no_grad():
+        output = model(hands.to(dtype=model.dtype))
+    keypoints = output.keypoints.double().numpy()
+    points = np.empty_like(keypoints)
+    points[:, KEYPOINTS] = (keypoints - T_COLOR_DEPTH[:3, 3]) @ T_COLOR_DEPTH[:3, :3]
+    points[3] = rng.normal(0, 0.05, (21, 3)) + [0, 0, 0.45]
+    rows = np.column_stack([np.arange(frames), 1000 * points.reshape(frames, 63)])
+    np.savetxt(tmp_path / "Hand_pose_annotation_v1" / fhb.SEQUENCE / "skeleton.txt", rows, fmt="%.6f")
+    poses = np.tile(np.eye(4), (frames, 1, 1))
+    palm = keypoints[:, [0, 5, 9, 17]].mean(axis=1)
+    poses[:, :3, 3] = 1000 * (palm - T_COLOR_DEPTH[:3, 3]) @ T_COLOR_DEPTH[:3, :3]
+    columns = poses.transpose(0, 2, 1).reshape(frames, 16)
+    path = tmp_path / "Object_6D_pose_annotation_v1" / fhb.SEQUENCE / "object_pose.txt"
+    np.savetxt(path, np.column_stack([np.arange(frames), columns]), fmt="%.9f")
+    training, validation, objects = recorded_crops(tmp_path, "fhb", models, 48)
+    assert len(training) + len(validation) == 3
+    assert [one.object_id for one in objects] == ["salt_model"]
+    with torch.no_grad():
+        crops = training.hands().to(dtype=model.dtype)
+        found = model(crops).vertices.double().numpy()
+    for row in range(len(training)):
+        true = np.linalg.norm(output.vertices[row].double().numpy() - palm[row], axis=1)
+        told = np.linalg.norm(found[row] - training.T_camera_object[row, :3, 3], axis=1)
+        assert np.abs(told - true).mean() < 2e-3
