@@ -21,7 +21,8 @@ from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
 from grasp_nodes.synthesis.flow.network import ANY_KIND, Wishes
 
 _SEEN_POINTS = 64
-"""Of a surface, from which a training sees the axes: their noise turns what has no axes of its own at random."""
+"""Of a surface, from which a training sees axes and middle: their noise turns what has no axes of its own at random,
+and stands for objects that are known in part."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,17 @@ class FlowBatches:
             rng.choice(self.points.shape[1], min(_SEEN_POINTS, self.points.shape[1]), replace=False)
         )
         flips = FLIPS[torch.from_numpy(rng.integers(len(FLIPS), size=len(index)))]
-        turn = flips @ principal_turns(self.points[objects[:, None], seen])
-        parts = self.parts[index].turned(turn)
+        points = self.points[objects[:, None], seen]
+        turn, middle = flips @ principal_turns(points), points.mean(dim=1)
+        parts = self.parts[index].shifted(-middle).turned(turn)
+        back = self.back[objects]
         return {
             "code": self.coder.vectors(parts),
             "betas": parts.betas,
             "kind": self.kinds[index],
             "object": objects,
-            "turn": self.back[objects] @ turn.mT,
-            "shift": self.shift[objects],
+            "turn": back @ turn.mT,
+            "shift": self.shift[objects] + (back @ middle[..., None])[..., 0],
         }
 
 
