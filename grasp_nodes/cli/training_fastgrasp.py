@@ -17,7 +17,7 @@ from grasp_nodes.synthesis.fastgrasp.autoencoder import (
 )
 from grasp_nodes.synthesis.fastgrasp.cvae import PAPER_CVAE, SMALL_CVAE
 from grasp_nodes.synthesis.fastgrasp.denoiser import PAPER_DENOISER, SMALL_DENOISER
-from grasp_nodes.synthesis.fastgrasp.losses import ADAPTATION_WEIGHTS, LossWeights
+from grasp_nodes.synthesis.fastgrasp.losses import ADAPTATION_WEIGHTS, FREER_ADAPTATION_WEIGHTS, LossWeights
 from grasp_nodes.synthesis.fastgrasp.trained import (
     ADAPTATION,
     AUTOENCODER,
@@ -110,7 +110,8 @@ def _adaptation(request: TrainingRequest, report: ProgressReport) -> Outcome:
     settings, options, config, weights, how = split_options(
         request.options,
         begin_settings(request, replace(SMALL_SETTINGS, steps=6000, rate=5e-4), paper_settings()),
-        *(DataOptions(), replace(SMALL_ADAPTATION if small else PAPER_ADAPTATION, **size), ADAPTATION_WEIGHTS, how),
+        *(DataOptions(), replace(SMALL_ADAPTATION if small else PAPER_ADAPTATION, **size)),
+        *(FREER_ADAPTATION_WEIGHTS if small else ADAPTATION_WEIGHTS, how),
     )
     training = GraspTraining.begin(
         *(ADAPTATION, request, settings, options, autoencoder.coder.layout, latent.network.config.points),

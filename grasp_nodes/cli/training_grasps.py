@@ -153,4 +153,6 @@ class GraspTraining:
             hours=round(trained.seconds / 3600, 3),
             metrics={name: round(value, 6) for name, value in trained.values.items()},
         )
-        return Outcome(target, asdict(card), f"use it with {WEIGHTS_VARIABLE}={request.output}")
+        # A hundred numbers of the vectors' scale tell a reader nothing; the file has them.
+        shown = {name: value for name, value in asdict(card).items() if name != "normalization"}
+        return Outcome(target, shown, f"use it with {WEIGHTS_VARIABLE}={request.output}")

@@ -1,14 +1,15 @@
 """The losses of FastGrasp (Wu et al., section 3.2): reconstruction, and GraspTTA's three of hand and object.
 
 ``loss = l1 parameters + l2 mesh + l3 contact + l4 penetration + l5 consistency``. The paper gives the weights but no
-units and leaves three terms to GraspTTA (Jiang et al., ICCV 2021, sections 3.3 and 3.4); here
+units and leaves three terms to GraspTTA (Jiang et al., ICCV 2021, sections 3.3 and 3.4). Ours are such that the
+parameters lead while hands are far from the truth, and all terms are of one order once they are near:
 
-- parameters: mean squared error of the vectors, each number with deviation 1;
-- mesh: Chamfer distance of the vertices, cm²;
+- parameters: squared error of the vectors, summed over the numbers, each of deviation 1;
+- mesh: Chamfer distance of the vertices, in units of (10 cm)²;
 - contact: mean squared distance to the object of what usually touches and is nearer than 1 cm, m²;
-- penetration: 100 times the sum of the squared depths of 3,000 object points inside the hand, m²;
-- consistency: 1 minus the overlap of the contact maps. The maps are soft, since the overlap of those that a threshold
-  makes has no gradient.
+- penetration: sum of the squared depths of 3,000 object points inside the hand, m²;
+- consistency: a tenth of the mean squared difference of the two contact maps of the object's points (the whole kept
+  hands from ever coming near). The maps are soft: the overlap of those that a threshold makes has no gradient.
 
 Nearest points are found without gradient, distances to them have one.
 """
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from grasp_nodes.fitting.homan.losses import contact_zones
+from grasp_nodes.synthesis.fastgrasp.layers import LENGTH
 from grasp_nodes.synthesis.nearest_points import nearest_index, taken
 from grasp_nodes.synthesis.posed_vectors import PosedVectors, vertex_normals
 
@@ -28,12 +30,11 @@ CONTACT_REACH = 0.01
 """m; a vertex that is further away is left where it is."""
 DEEPEST = 0.02
 """m; half of a palm's thickness and more. Points that seem deeper lie before the closed wrist or in a crease."""
-CONTACT_WIDTH = 0.005
+CONTACT_WIDTH = 0.01
 """m; distance at which soft contact has fallen to exp(-1/2)."""
 POINTS_COUNTED = 3000
 """Object points of the paper: penetration is a sum over so many."""
-PENETRATION_FACTOR = 100.0
-_CM2 = 1e4
+_PER_UNIT = 1.0 / LENGTH**2
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class LossWeights:
 
 ADAPTATION_WEIGHTS = LossWeights(100.0, 0.1, 1000.0, 20.0, 0.1)
 """Of the adaptation module (section 4.3)."""
+FREER_ADAPTATION_WEIGHTS = replace(ADAPTATION_WEIGHTS, parameters=1.0)
+"""For a hand that is held to itself: at 100 it would hardly move at all."""
 
 
 class GraspLoss:
@@ -81,16 +84,16 @@ class GraspLoss:
         vertices = self.posed(vectors)
         terms: dict[str, Tensor] = {}
         if weights.parameters:
-            terms["parameters"] = (vectors - true_vectors).square().mean()
+            terms["parameters"] = (vectors - true_vectors).square().sum(dim=1).mean()
         if weights.mesh:
-            terms["mesh"] = _CM2 * chamfer(vertices, true_vertices)
+            terms["mesh"] = _PER_UNIT * chamfer(vertices, true_vertices)
         if weights.contact:
             terms["contact"] = contact_loss(vertices[:, self._zone.to(vertices.device)], points)
         if weights.penetration or weights.consistency:
             nearest = nearest_index(points, vertices)
             if weights.penetration:
                 normals = vertex_normals(vertices.detach(), self._faces.to(vertices.device))
-                terms["penetration"] = PENETRATION_FACTOR * penetration_loss(points, vertices, normals, nearest)
+                terms["penetration"] = penetration_loss(points, vertices, normals, nearest)
             if weights.consistency:
                 true_map = contact_map(points, true_vertices, nearest_index(points, true_vertices))
                 terms["consistency"] = consistency_loss(contact_map(points, vertices, nearest), true_map)
@@ -144,11 +147,5 @@ def contact_map(points: Tensor, vertices: Tensor, nearest: Tensor, width: float 
 
 
 def consistency_loss(first: Tensor, second: Tensor) -> Tensor:
-    """1 minus the overlap of contact maps (B, P), ``2 f·s / (f·f + s·s)``: 0 when they are equal; mean over the batch.
-
-    Where neither touches anything there is nothing to agree on: 0.
-    """
-    common = 2.0 * (first * second).sum(dim=1)
-    both = first.square().sum(dim=1) + second.square().sum(dim=1)
-    touched = both.detach() > 1e-6
-    return torch.where(touched, 1.0 - common / both.clamp(min=1e-6), torch.zeros_like(both)).mean()
+    """A tenth of the mean squared difference of contact maps (B, P)."""
+    return 0.1 * (first - second).square().mean()

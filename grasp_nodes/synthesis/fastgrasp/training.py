@@ -25,6 +25,7 @@ from grasp_nodes.synthesis.schedules import NoiseSchedule
 
 Adapted = Literal["estimated", "sampled"]
 PAPER_BATCH = 256
+LEAST_LEFT = 0.3
 _STATISTICS_ROWS = 256
 _STATISTICS_BATCHES = 16
 
@@ -34,8 +35,10 @@ class AdaptationTraining:
     """What the module learns from.
 
     latents: ``estimated``: a training grasp's latent is noised to a random time, and z1 is the clean latent that the
-    network tells at once; the truth is that grasp. ``sampled``: z1 is sampled from noise in `sampling_steps` of DDIM,
-    as at the end it will be; since a new grasp has no true one, it is held to itself as it was before.
+    network tells at once; the truth is that grasp. Times at which less than `LEAST_LEFT` of the latent is left are
+    not drawn: the error of the noise comes back divided by that share.
+    ``sampled``: z1 is sampled from noise in `sampling_steps` of DDIM, as at the end it will be; since a new grasp has
+    no true one, it is held to itself as it was before.
     """
 
     latents: Adapted = "estimated"
@@ -140,6 +143,7 @@ def train_adaptation(
     schedule = NoiseSchedule.make(denoiser.config.noise_schedule, denoiser.config.noise_steps)
     sampler = DiffusionSampler(schedule, "ddim", min(how.sampling_steps, len(schedule)))
     grasp_loss = GraspLoss(posed, weights)
+    usable = int((schedule.alpha(torch.arange(len(schedule))) >= LEAST_LEFT).sum())
 
     @torch.no_grad()
     def begun(batch: GraspBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -152,7 +156,7 @@ def train_adaptation(
             first = sampler(network.for_sampler(told), noise)
             return first, parts.decode(network.restore(first))
         clean = network.standardise(parts.encode(posed(truth), truth))
-        time = schedule.draw_times(len(clean), generator)
+        time = torch.randint(0, usable, (len(clean),), generator=generator, device=clean.device)
         noisy = schedule.noised(clean, noise, time)
         return schedule.clean(network(noisy, time, told), noisy, time), truth
 
