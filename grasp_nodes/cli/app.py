@@ -237,6 +237,25 @@ def reconstruct(
     raise typer.Exit(work(request))
 
 
+@app.command(name="transfer-contact")
+def transfer_contact(
+    trajectory: Annotated[Path, typer.Argument(metavar="TRAJECTORY", help="trajectory.npz of a reconstruction.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Trajectory to write (.npz).")],
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="PATH", help="Hand model that it was made with; else that in use."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--to", metavar="PATH", help="The other hand model (MANO file or folder).")
+    ] = None,
+    mirror: Annotated[bool, typer.Option("--other-side", help="Of the other side: left for right.")] = False,
+) -> None:
+    """Say a reconstruction's contact of another hand model, or of the other hand, region by region."""
+    from grasp_nodes.cli.transferring_contact import transfer_contact as work
+
+    raise typer.Exit(work(trajectory, output, source, target, mirror))
+
+
 @app.command()
 def sequences(
     dataset: Annotated[str, typer.Argument(metavar="NAME", help="ho3d, dexycb, fhb, core50 or epic.")],
