@@ -19,6 +19,7 @@ import torch
 from benchmarks._geo_all_pairs import AllPairsGeo
 from benchmarks.report import Row
 from grasp_nodes.cli.geo_evaluation import Asked, GeoEvaluation, Job
+from grasp_nodes.contact.as_released import attraction_as_released, repulsion_as_released
 from grasp_nodes.contact.springs import AttractiveSprings
 from grasp_nodes.data.grasp_set import open_grasps
 from grasp_nodes.data.labelled_grasps import LabelledGrasps
@@ -65,6 +66,7 @@ def rows() -> list[Row]:
     return [
         Row.time("geo_iteration_b1_ms", statistics.median(ours), "ms", BASELINE, statistics.median(slow)),
         Row.time("geo_iteration_b64_ms", many, "ms per hand", f"{BASELINE}, per hand of {FEW}", per_hand),
+        *_springs_as_released(model, one, settings),
         *_refinements(model, one, settings),
         *_ratios(model, grasps),
     ]
@@ -108,6 +110,39 @@ def _iteration_ms(model: HandModel, job: Job, settings: GeoSettings) -> float:
     short, long = run(1), run(1 + ITERATIONS)
     short()
     return (_milliseconds(long) - _milliseconds(short)) / ITERATIONS
+
+
+def _springs_as_released(model: HandModel, job: Job, settings: GeoSettings) -> list[Row]:
+    """Energies and gradients of one hand's springs beside those of the authors' code, which are others: times alone."""
+    anchors, springs, item = GeoRefiner(model).anchors, _springs(model, job), job.object_model
+    vertices = model(job.start).vertices.detach().requires_grad_(True)
+    points, normals = torch.from_numpy(item.points), torch.from_numpy(item.normals)
+    repulsion, collapsed = repulsion_of(item, settings), springs.collapsed()
+    assert repulsion is not None
+
+    def median_ms(energy: Callable[[], torch.Tensor]) -> float:
+        def work() -> object:
+            return torch.autograd.grad(energy().sum(), vertices)
+
+        work()
+        return statistics.median(_milliseconds(work) for _ in range(2 * REPEATS + 1))
+
+    return [
+        Row.time(
+            "geo_repulsion_ms",
+            median_ms(lambda: repulsion.energy(vertices)),
+            "ms",
+            "as released: all distances, sorted",
+            median_ms(lambda: repulsion_as_released(vertices, points, normals)),
+        ),
+        Row.time(
+            "geo_attraction_ms",
+            median_ms(lambda: collapsed.energy(anchors.positions(vertices))),
+            "ms",
+            "as released: spring by spring",
+            median_ms(lambda: attraction_as_released(springs, anchors, anchors.positions(vertices))),
+        ),
+    ]
 
 
 def _refinements(model: HandModel, job: Job, settings: GeoSettings) -> list[Row]:

@@ -67,7 +67,7 @@ class Variant:
     """One way to refine. what: for the table. contact: where springs come from. settings: None = nothing is done.
 
     weight: of a baseline's contact. start: what is refined: the ``perturbed`` grasps, the unperturbed ones (``truth``),
-    or these with a ``twisted`` thumb.
+    these with a ``twisted`` thumb, or such ``projected`` onto the anatomical set.
     """
 
     what: str
@@ -75,7 +75,7 @@ class Variant:
     settings: GeoSettings | None = field(default_factory=GeoSettings)
     solver: str = "newton"
     weight: float = 0.0
-    start: Literal["perturbed", "truth", "twisted"] = "perturbed"
+    start: Literal["perturbed", "truth", "twisted", "projected"] = "perturbed"
 
 
 _FREE = GeoSettings(anatomy=0.0)
@@ -102,6 +102,9 @@ VARIANTS: Mapping[str, Variant] = {
     "no_anatomy": Variant("without anatomy", settings=_FREE),
     "pca_pose": Variant("15 principal components instead of 45 angles, Adam", settings=_PCA, solver="adam"),
     "twisted": Variant("the unperturbed grasps with a twisted thumb", settings=None, start="twisted"),
+    "twisted_projected": Variant(
+        "all angles of these moved into their limits (A-MANO's projection)", settings=None, start="projected"
+    ),
     "twisted_geo": Variant("GeO from there", start="twisted"),
     "twisted_no_anatomy": Variant("GeO from there without anatomy", settings=_FREE, start="twisted"),
     "no_thin_walls": Variant("far sides of thin walls push, too", settings=GeoSettings(thin_walls=False)),
@@ -143,7 +146,10 @@ SWEEPS = (
         "Posture by principal components (Table 6), solver, thin walls",
         ("perturbed", "geo", "geo_adam", "pca_pose", "no_thin_walls"),
     ),
-    Sweep("A thumb's unwanted twist (Fig. 15)", ("truth", "twisted", "twisted_geo", "twisted_no_anatomy")),
+    Sweep(
+        "A thumb's unwanted twist (Fig. 15)",
+        ("truth", "twisted", "twisted_projected", "twisted_geo", "twisted_no_anatomy"),
+    ),
 )
 
 
@@ -279,7 +285,11 @@ class GeoEvaluation:
     def _start(self, variant: Variant, job: Job) -> HandParams:
         if variant.start == "perturbed":
             return job.start
-        return job.truth if variant.start == "truth" else twisted(self._refiners["geo"].anatomy, job.truth)
+        if variant.start == "truth":
+            return job.truth
+        anatomy = self._refiners["geo"].anatomy
+        hands = twisted(anatomy, job.truth)
+        return replace(hands, hand_pose=anatomy.project(hands.hand_pose)) if variant.start == "projected" else hands
 
 
 def twisted(anatomy: HandAnatomy, hands: HandParams) -> HandParams:

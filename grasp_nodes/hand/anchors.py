@@ -134,16 +134,6 @@ class HandAnchors:
         corners = vertices[..., faces.flatten(), :].unflatten(-2, (len(self.faces), 3))
         return (corners * self._corner_weights(vertices)[..., None]).sum(dim=-2)
 
-    def positions_of_corners(self, corners: Tensor) -> Tensor:
-        """As `positions`, from the vertices `corner_ids` alone: (..., 96, 3) to (..., 32, 3), m."""
-        split = corners.unflatten(-2, (len(self.faces), 3))
-        return (split * self._corner_weights(corners)[..., None]).sum(dim=-2)
-
-    @property
-    def corner_ids(self) -> list[int]:
-        """The 96 vertices (with repeats) that anchors need: what `HandModel.vertex_subset` takes."""
-        return [int(i) for i in self.faces.ravel()]
-
     @property
     def anchors_of_region(self) -> np.ndarray:
         """(17, 4) int64: the anchors of each region; places that are left over hold -1."""

@@ -129,6 +129,8 @@ def test_what_touches_is_told_by_the_true_grasp_and_a_twist_is_of_the_thumb() ->
     change = (evaluation._refined("twisted", job)[0].hand_pose - job.truth.hand_pose).abs().reshape(2, 15, 3).amax(2)
     moved = {joint for joint in range(15) if float(change[:, joint].max()) > 0.1}
     assert moved == {joint - 1 for joint in FINGER_JOINTS["thumb"][1:]}
+    costs = [sum(evaluation.run(name, job)["anatomy"]) for name in ("twisted", "twisted_projected")]
+    assert costs[1] < 0.7 * costs[0]
 
 
 def test_unknown_variants_are_refused(tmp_path: Path) -> None:

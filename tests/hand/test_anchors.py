@@ -136,9 +136,6 @@ def test_anchors_move_with_the_skin_and_are_differentiable():
     turn = axis_angle_to_matrix(torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64))
     torch.testing.assert_close(anchors.positions(vertices @ turn.T + 0.2), positions @ turn.T + 0.2)
 
-    subset = model.vertex_subset(anchors.corner_ids)
-    torch.testing.assert_close(anchors.positions_of_corners(subset(params).vertices), positions)
-
     def of_pose(pose):
         return anchors.positions(model(replace(params, hand_pose=pose)).vertices)[:, ::5]
 
