@@ -1,0 +1,277 @@
+"""From a cloud of points to an object that generators take: found, completed, closed, or refused with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.objects.clouds import cleaning, clusters, completion, solid
+from grasp_nodes.objects.clouds.table import SMALLEST_TABLE, THICKNESS, Plane, above_table, largest_plane
+from grasp_nodes.objects.clouds.view import View
+from grasp_nodes.objects.model import ObjectModel
+
+LARGEST_WIDTH = 0.15
+"""m, of the narrowest side: a hand that spans 0.2 m between the tips of thumb and little finger holds no more."""
+LARGEST_LENGTH = 0.5
+SMALLEST_LENGTH = 0.01
+_FLAT, _STRAIGHT = 0.0015, 0.003
+"""m, standard deviation of points across a plane, a line."""
+_SLENDER = 0.1
+"""The same as a share of that along it: a tiny thing is not a line."""
+_SEEN_FROM_ONE_SIDE = 0.15
+"""Share of hidden points: of a cloud from all sides it is about one half."""
+_HIDDEN_BEHIND = 0.02
+"""m."""
+TABLES = ("auto", "always", "never")
+COMPLETIONS = ("auto", "mirror", "none")
+
+
+@dataclass(frozen=True)
+class CloudOptions:
+    """How the object is looked for in a cloud; everything in the cloud's frame, m.
+
+    scale: factor of the cloud to metres. region_center, region_extent: (3,), only points in this box count.
+    table: ``auto``, ``always`` or ``never`` a table is taken away; auto: if it is larger than a thing to hold.
+    near: (3,), the object is the thing nearest to it; None: the largest.
+    completion: ``auto``: by symmetry what was seen from one side, ``mirror``: always, ``none``: never.
+    center, extent: (3,), of the whole object where they are known. viewpoint: (3,), of the camera; None = unknown.
+    """
+
+    scale: float = 1.0
+    region_center: np.ndarray | None = None
+    region_extent: np.ndarray | None = None
+    table: str = "auto"
+    near: np.ndarray | None = None
+    completion: str = "auto"
+    center: np.ndarray | None = None
+    extent: np.ndarray | None = None
+    viewpoint: np.ndarray | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ObservedObject:
+    """An object out of a cloud.
+
+    model: its frame has the cloud's axes and its origin in the middle of the object. origin: (3,), m, that middle in
+    the cloud's frame. completion: how the side that was not seen came about. points: (N, 3), m, of the object, in the
+    cloud's frame. table: that it stands on, None = none was found. remarks: what whoever asked should know.
+    """
+
+    model: ObjectModel
+    origin: np.ndarray
+    completion: str
+    points: np.ndarray
+    table: Plane | None
+    remarks: tuple[str, ...] = ()
+
+
+def object_from_cloud(
+    cloud: np.ndarray, options: CloudOptions | None = None, object_id: str = "cloud"
+) -> ObservedObject:
+    """The object that a cloud shows.
+
+    Args:
+        cloud: (N, 3), m (or see `CloudOptions.scale`), any order; NaN and (0, 0, 0) = not measured.
+
+    Raises:
+        InputError: too few or too many points, millimetres, a line, a plane, nothing on the table, or a thing that no
+            hand can hold; the message says which and what to do.
+    """
+    options = options or CloudOptions()
+    _check_options(options)
+    points = cleaning.checked_points(cloud, options.scale)
+    viewpoint = np.zeros(3) if options.viewpoint is None else np.asarray(options.viewpoint, np.float64)
+    if options.region_center is not None and options.region_extent is not None:
+        points = points[cleaning.within_box(points, options.region_center, options.region_extent)]
+        if len(points) < cleaning.FEWEST_POINTS:
+            raise InputError(f"cloud: only {len(points)} points are in the region of interest")
+    _check_length(points)
+    _check_shape(points)
+    scene = cleaning.thinned(points, seed=options.seed)
+    standing, rest, plane = _without_table(scene, viewpoint, options)
+    found = clusters.things(standing)
+    if not found:
+        raise InputError(
+            "cloud: there is no thing in it: " + ("nothing stands on the table" if plane else "no points hang together")
+        )
+    chosen = clusters.choose_thing(standing, found, options.near)
+    others = np.concatenate([rest, np.delete(standing, chosen, axis=0)])
+    remarks = []
+    if len(found) > 1:
+        how = "the largest" if options.near is None else "the one nearest to the place that was given"
+        remarks.append(f"{len(found)} things were seen, this is {how}")
+    seen = cleaning.without_outliers(standing[chosen])
+    _check_size(seen)
+    _check_shape(seen)
+    whole, free, said = _completed(seen, others, viewpoint, plane, options)
+    grid = solid.solid_distance(whole, free)
+    origin = _middle(whole)
+    grid = replace(grid, origin=grid.origin - grid.origin.new_tensor(origin))
+    model = solid.make_cloud_object(grid, object_id, options.seed)
+    check_width(object_id, whole)
+    return ObservedObject(model, origin, said, seen, plane, tuple(remarks))
+
+
+def check_width(name: str, vertices: np.ndarray) -> None:
+    """Refuse what no hand can hold.
+
+    Args:
+        name: of the object, for the message. vertices: (V, 3), m, its own, or points all over it.
+
+    Raises:
+        InputError: its narrowest side is too wide; the message says how wide.
+    """
+    width = narrowest_side(np.asarray(vertices, np.float64))
+    if width > LARGEST_WIDTH:
+        raise InputError(
+            f"{name}: it measures {width:.3f} m where it is narrowest, a hand holds at most "
+            f"{LARGEST_WIDTH:g} m: there are no grasps of it"
+        )
+
+
+def narrowest_side(vertices: np.ndarray) -> float:
+    """m, distance of the two parallel planes nearest to each other between which (V, 3) fits (by the hull's faces)."""
+    hull, faces = solid.hull_mesh(vertices)
+    corner = hull[faces]
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    length = np.linalg.norm(normal, axis=1)
+    normal = normal[length > 1e-12] / length[length > 1e-12, None]
+    best = np.inf
+    for part in np.array_split(normal, max(len(normal) // 500, 1)):
+        best = min(best, float(np.ptp(hull @ part.T, axis=0).min()))
+    return best
+
+
+def _without_table(
+    scene: np.ndarray, viewpoint: np.ndarray, options: CloudOptions
+) -> tuple[np.ndarray, np.ndarray, Plane | None]:
+    """Points that may be the object, the other ones, and the table's plane."""
+    nothing = np.zeros((0, 3))
+    if options.table == "never":
+        return scene, nothing, None
+    table = largest_plane(scene, viewpoint, options.seed)
+    if table is None or (options.table == "auto" and table.sides[1] < SMALLEST_TABLE):
+        if options.table == "always":
+            raise InputError("cloud: there is no plane in it that could be the table")
+        return scene, nothing, None
+    above = above_table(scene, table)
+    return scene[above], scene[~above], table.plane
+
+
+def _completed(
+    seen: np.ndarray, others: np.ndarray, viewpoint: np.ndarray, plane: Plane | None, options: CloudOptions
+) -> tuple[np.ndarray, solid.FreeSpace, str]:
+    """All points of the object, what is free, and how that came about."""
+    spacing = cleaning.spacing_of(seen)
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    view = None
+    if not ((viewpoint > low - 0.02) & (viewpoint < high + 0.02)).all():
+        view = View(seen, viewpoint, spacing, others)
+        if options.completion != "mirror" and view.hidden_share(seen, _HIDDEN_BEHIND) > _SEEN_FROM_ONE_SIDE:
+            view = None
+    if view is None or options.completion == "none":
+        reach = max(2.5 * spacing, 0.006)
+        whole, said = _boxed(_to_table(seen, plane), options), "seen from all sides: nothing was added"
+        if options.completion == "none":
+            said = completion.NOTHING.text
+        return whole, solid.shell_free(whole, reach, _floor(plane, reach)), said
+    up = None if plane is None else plane.normal
+    found = completion.complete_by_symmetry(seen, view, up, spacing, options.center, options.seed)
+    parts = [seen] + [seen @ motion[:3, :3].T + motion[:3, 3] for motion in found.motions]
+    whole = np.concatenate(parts)
+    if plane is not None and not len(found.motions):
+        whole = np.concatenate([whole, _on_table(seen, plane)])
+
+    def free(nodes: np.ndarray) -> np.ndarray:
+        result = view.free(nodes)
+        for motion in found.motions:
+            # What is free before the side that was seen is free before its image, too.
+            result |= view.free((nodes - motion[:3, 3]) @ motion[:3, :3])
+        return result
+
+    said = found.text
+    if plane is not None and plane.height(whole).min() > 2 * THICKNESS:
+        # It touches the table, but nothing of that was seen: as round below as above.
+        below = _upside_down(whole, plane)
+        whole, said = np.concatenate([whole, below[~free(below)]]), f"{said}; its underside is its upper side mirrored"
+    return _boxed(_to_table(whole, plane), options), free, said
+
+
+def _to_table(points: np.ndarray, plane: Plane | None) -> np.ndarray:
+    """With the points down on the table below those that are hardly above it: the table took them away."""
+    if plane is None:
+        return points
+    height = plane.height(points)
+    low = (height < 2 * THICKNESS) & (height > 0)
+    return np.concatenate([points, points[low] - height[low, None] * plane.normal])
+
+
+def _upside_down(points: np.ndarray, plane: Plane) -> np.ndarray:
+    height = plane.height(points)
+    return points + (np.percentile(height, 99.5) - 2 * height)[:, None] * plane.normal
+
+
+def _on_table(points: np.ndarray, plane: Plane) -> np.ndarray:
+    return points - plane.height(points)[:, None] * plane.normal
+
+
+def _boxed(points: np.ndarray, options: CloudOptions) -> np.ndarray:
+    """Within the extent that was given, and up to its sides where they are known."""
+    if options.center is None or options.extent is None:
+        return points
+    half = 0.5 * np.asarray(options.extent, np.float64)
+    within = points[cleaning.within_box(points, options.center, 2 * half + 0.01)]
+    if len(within) < cleaning.FEWEST_POINTS // 2:
+        raise InputError("cloud: hardly any point is in the object's box that was given: is it in the cloud's frame?")
+    middles = np.concatenate([np.diag(half), -np.diag(half)]) + options.center
+    return np.concatenate([within, middles])
+
+
+def _floor(plane: Plane | None, reach: float) -> solid.FreeSpace | None:
+    return None if plane is None else lambda nodes: plane.height(nodes) < reach
+
+
+def _middle(points: np.ndarray) -> np.ndarray:
+    return 0.5 * (points.min(axis=0) + points.max(axis=0))
+
+
+def _check_options(options: CloudOptions) -> None:
+    if options.table not in TABLES:
+        raise InputError(f"table: expected one of {', '.join(TABLES)}, got {options.table!r}")
+    if options.completion not in COMPLETIONS:
+        raise InputError(f"completion: expected one of {', '.join(COMPLETIONS)}, got {options.completion!r}")
+    if not (np.isfinite(options.scale) and options.scale > 0):
+        raise InputError(f"cloud scale: expected a positive number, got {options.scale}")
+    for name in ("region_extent", "extent"):
+        value = getattr(options, name)
+        if value is not None and not (np.isfinite(value).all() and (np.asarray(value) > 0).all()):
+            raise InputError(f"{name}: expected three positive numbers (m), got {np.asarray(value).tolist()}")
+
+
+def _check_shape(points: np.ndarray) -> None:
+    """Raises InputError for a line or a plane."""
+    deviation = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(points.T)), 0.0))[::-1]
+    if deviation[1] < min(_STRAIGHT, _SLENDER * deviation[0]):
+        raise InputError("cloud: its points lie on a line: there is nothing to hold")
+    if deviation[2] < min(_FLAT, _SLENDER * deviation[1]):
+        raise InputError(
+            "cloud: its points lie in a plane: a flat thing, or a single face of one; look at it from another side"
+        )
+
+
+def _check_size(points: np.ndarray) -> None:
+    length = float(np.ptp(points, axis=0).max())
+    if length > LARGEST_LENGTH:
+        raise InputError(
+            f"cloud: the thing in it is {length:.2f} m long, a hand holds things up to {LARGEST_LENGTH:g} m: there are "
+            "no grasps of it; if it stands on a table or among others, give the region of interest"
+        )
+
+
+def _check_length(points: np.ndarray) -> None:
+    length = float(np.ptp(points, axis=0).max())
+    if length < SMALLEST_LENGTH:
+        raise InputError(f"cloud: its {len(points)} points are within {length * 1000:.2g} mm: are these metres?")

@@ -1,0 +1,148 @@
+"""A closed solid out of points: their convex hull without what is known to be free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError, cKDTree
+
+from grasp_nodes.errors import InputError
+from grasp_nodes.geometry.iso_surface import surface_nets
+from grasp_nodes.geometry.mesh import sample_surface
+from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
+from grasp_nodes.objects.model import ObjectModel
+
+NODES = 48
+"""Of the grid along the longest side."""
+PADDING = 0.02
+"""m, of the grid beyond the hull."""
+_NUM_POINTS = 2048
+
+FreeSpace = Callable[[np.ndarray], np.ndarray]
+"""(N, 3), m, to (N,) whether these points are known to be free."""
+
+
+def hull_mesh(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The convex hull of points (N, 3): vertices (V, 3) and outward faces (F, 3).
+
+    Raises:
+        InputError: the points lie in a plane.
+    """
+    try:
+        hull = ConvexHull(points)
+    except QhullError as error:
+        raise InputError("cloud: its points lie in a plane, so they enclose nothing to hold") from error
+    number = np.full(len(points), -1)
+    number[hull.vertices] = np.arange(len(hull.vertices))
+    vertices, faces = points[hull.vertices], number[hull.simplices]
+    corner = vertices[faces]
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    inward = (normal * hull.equations[:, :3]).sum(axis=1) < 0
+    faces[inward] = faces[inward][:, ::-1]
+    return vertices, faces.astype(np.int64)
+
+
+def solid_distance(points: np.ndarray, free: FreeSpace | None, nodes: int = NODES) -> SignedDistanceGrid:
+    """The signed distance to the hull of points (N, 3), m, without what is free."""
+    low, high = points.min(axis=0) - PADDING, points.max(axis=0) + PADDING
+    spacing = float((high - low).max() / (nodes - 1))
+    size = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
+    values = _hull_distance(points, low, spacing, size)
+    if free is not None:
+        inside = np.argwhere(values < 0)
+        carved = values >= 0
+        carved[tuple(inside.T)] = free(low + spacing * inside)
+        values = np.maximum(values, _carved_distance(carved, values, spacing))
+    values = _largest_part(values)
+    return SignedDistanceGrid(torch.from_numpy(values).float(), torch.from_numpy(low).float(), spacing)
+
+
+def _hull_distance(points: np.ndarray, low: np.ndarray, spacing: float, size: np.ndarray) -> np.ndarray:
+    """Distance to the hull at the nodes of a grid: exact inside, outside to half a node or better."""
+    vertices, faces = hull_mesh(points)
+    corner = vertices[faces]
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    length = np.linalg.norm(normal, axis=1)
+    normal, corner = normal[length > 1e-14] / length[length > 1e-14, None], corner[length > 1e-14]
+    offset = (normal * corner[:, 0]).sum(axis=1).astype(np.float32)
+    axes = [(low[k] + spacing * np.arange(size[k]))[:, None] * normal[:, k] for k in range(3)]
+    x, y, z = (one.astype(np.float32) for one in axes)
+    values = np.empty(size)
+    for i in range(size[0]):  # a slice at a time: all of them would take a gigabyte
+        values[i] = ((x[i] - offset + y)[:, None] + z[None]).max(axis=2)
+    outside = ndimage.distance_transform_edt(values >= 0) * spacing - 0.5 * spacing
+    return np.where(values < 0, values, np.maximum(values, outside))
+
+
+def shell_free(points: np.ndarray, reach: float, floor: Callable[[np.ndarray], np.ndarray] | None) -> FreeSpace:
+    """Free space about a thing that was seen from all sides: what comes in from outside through no gap of its points.
+
+    Args:
+        points: (N, 3), m. reach: m, gaps up to twice of it are closed.
+        floor: whether nothing comes in at points (N, 3): the table; None = there is none.
+
+    Returns:
+        For nodes of one grid, in its order, all of those inside of the hull.
+    """
+    tree = cKDTree(points)
+
+    def free(nodes: np.ndarray) -> np.ndarray:
+        step = np.min([np.diff(np.unique(np.round(nodes[:, k], 9))).min() for k in range(3)])
+        cell = np.round((nodes - nodes.min(axis=0)) / step).astype(int) + 1
+        known = np.zeros(cell.max(axis=0) + 2, bool)
+        known[tuple(cell.T)] = True
+        open_space = np.zeros_like(known)
+        open_space[tuple(cell.T)] = tree.query(nodes, distance_upper_bound=reach)[0] > reach
+        if floor is not None:
+            open_space[tuple(cell.T)] &= ~floor(nodes)
+        entry = ndimage.binary_dilation(~known) & open_space
+        flooded = ndimage.binary_propagation(entry, mask=open_space) if entry.any() else entry
+        # The flood stops before the points by the reach; a wall between two floods stays two nodes thick.
+        grown = ndimage.distance_transform_edt(~flooded) * step < reach - 1.25 * step
+        return (flooded | grown)[tuple(cell.T)]
+
+    return free
+
+
+def make_cloud_object(grid: SignedDistanceGrid, object_id: str, seed: int = 0) -> ObjectModel:
+    """An object out of its signed distance.
+
+    Raises:
+        InputError: nothing is inside.
+    """
+    vertices, faces = surface_nets(grid.values.numpy().astype(np.float64), grid.origin.numpy(), grid.spacing)
+    if not len(faces):
+        raise InputError("cloud: its points enclose nothing to hold")
+    points, normals, _ = sample_surface(vertices, faces, _NUM_POINTS, seed)
+    return ObjectModel(
+        object_id,
+        vertices.astype(np.float32),
+        faces,
+        grid,
+        points.astype(np.float32),
+        normals.astype(np.float32),
+    )
+
+
+def _carved_distance(carved: np.ndarray, hull: np.ndarray, spacing: float) -> np.ndarray:
+    """Signed distance to the border of what is carved, positive in it; outside of the hull it says nothing."""
+    opened = ndimage.binary_opening(carved, iterations=1) | (hull >= 0)
+    if not (opened & (hull < 0)).any():
+        return np.full(hull.shape, -np.inf)
+    distance = ndimage.distance_transform_edt(opened) - ndimage.distance_transform_edt(~opened)
+    smooth = ndimage.gaussian_filter((distance - np.sign(distance) * 0.5) * spacing, 0.7)
+    # Near the hull's own border the exact distance to the hull decides.
+    near = ndimage.distance_transform_edt(~(opened & (hull < -spacing))) <= 3
+    return np.where(near, smooth, -np.inf)
+
+
+def _largest_part(values: np.ndarray) -> np.ndarray:
+    label, count = ndimage.label(values < 0)
+    if count < 2:
+        return values
+    sizes = np.bincount(label.reshape(-1))[1:]
+    other = (label > 0) & (label != 1 + int(sizes.argmax()))
+    return np.where(other, np.abs(values) + 1e-6, values)

@@ -1,0 +1,88 @@
+"""The table that an object stands on: the largest plane of a cloud, found by RANSAC (Fischler and Bolles, 1981)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import ConvexHull, QhullError
+
+THICKNESS = 0.006
+"""m: so near to the plane is the table; depth cameras wave by as much."""
+SMALLEST_TABLE = 0.25
+"""m, of the shorter side of what is seen of it: a face of a thing to hold is smaller."""
+_HYPOTHESES, _TESTED_ON = 300, 3000
+_REFITS = 3
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Points x with ``normal @ x == offset``; normal: (3,), unit, up: towards the camera. offset: m."""
+
+    normal: np.ndarray
+    offset: float
+
+    def height(self, points: np.ndarray) -> np.ndarray:
+        """(N,), m, above the plane."""
+        return points @ self.normal - self.offset
+
+
+@dataclass(frozen=True)
+class Table:
+    """A plane, and which points of the cloud belong to it. sides: (2,), m, of what is seen of it, longer one first."""
+
+    plane: Plane
+    belongs: np.ndarray
+    sides: np.ndarray
+
+
+def largest_plane(points: np.ndarray, viewpoint: np.ndarray, seed: int = 0) -> Table | None:
+    """The plane that holds the most points; None where no three points make one.
+
+    Args:
+        points: (N, 3), m. viewpoint: (3,), m, the side that its normal points to. seed: of the hypotheses.
+    """
+    rng = np.random.default_rng(seed)
+    tested = points[rng.choice(len(points), min(_TESTED_ON, len(points)), replace=False)]
+    corner = points[rng.integers(len(points), size=(_HYPOTHESES, 3))]
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    length = np.linalg.norm(normal, axis=1)
+    usable = length > 1e-9
+    if not usable.any():
+        return None
+    normal = normal[usable] / length[usable, None]
+    offset = (normal * corner[usable, 0]).sum(axis=1)
+    votes = (np.abs(tested @ normal.T - offset) < THICKNESS).sum(axis=0)
+    best = int(votes.argmax())
+    plane = Plane(normal[best], float(offset[best]))
+    for _ in range(_REFITS):
+        near = points[np.abs(plane.height(points)) < THICKNESS]
+        middle = near.mean(axis=0)
+        direction = np.linalg.eigh(np.cov(near.T))[1][:, 0]
+        plane = Plane(direction, float(direction @ middle))
+    if plane.height(viewpoint[None])[0] < 0:
+        plane = Plane(-plane.normal, -plane.offset)
+    belongs = np.abs(plane.height(points)) < THICKNESS
+    across = (points[belongs] - points[belongs].mean(axis=0)) @ _across(plane.normal).T
+    axes = np.linalg.eigh(np.cov(across.T))[1] if len(across) > 2 else np.eye(2)
+    sides = np.ptp(np.percentile(across @ axes, [2, 98], axis=0), axis=0)
+    return Table(plane, belongs, np.sort(sides)[::-1])
+
+
+def above_table(points: np.ndarray, table: Table, margin: float = THICKNESS) -> np.ndarray:
+    """(N,) whether points stand on the table: above the plane, and over what is seen of it."""
+    high = table.plane.height(points) > margin
+    axes = _across(table.plane.normal)
+    seen = points[table.belongs] @ axes.T
+    try:
+        edges = ConvexHull(seen).equations
+    except QhullError:  # a line of points: there is nothing to be over
+        return high
+    return high & (points @ axes.T @ edges[:, :2].T + edges[:, 2] <= 0).all(axis=1)
+
+
+def _across(normal: np.ndarray) -> np.ndarray:
+    """(2, 3): two unit vectors in the plane."""
+    first = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.cross(normal, first)])
