@@ -180,7 +180,13 @@ class HandCoder:
         )
 
     def points(self, parts: HandParts, model: HandModel | None = None) -> Tensor:
-        """Vertices (B, V, 3), m, of hands as parts: no rotation becomes an axis and an angle on the way.
+        """The vertices alone of `posed`."""
+        return self.posed(parts, model)[0]
+
+    def posed(self, parts: HandParts, model: HandModel | None = None) -> tuple[Tensor, Tensor]:
+        """Vertices (B, V, 3) and keypoints (B, 21, 3), m, of hands as parts.
+
+        No rotation of the whole hand becomes an axis and an angle on the way.
 
         Args:
             parts: of B hands. model: whose vertices, such as a subset of the coder's model; None = the coder's.
@@ -188,9 +194,10 @@ class HandCoder:
         zero, betas = torch.zeros_like(parts.position), parts.betas
         scale = torch.ones_like(betas[:, 0])
         local = HandParams(zero, self._hand_pose(parts.pose), betas, zero, scale, self.model.side)
-        vertices = (model or self.model)(local).vertices
+        flat = (model or self.model)(local)
         point = self._point if self.layout.point == "palm" else self._wrist(betas)[:, None]
-        return parts.position[:, None] + (vertices - point) @ parts.orient.mT
+        here, turn = parts.position[:, None], parts.orient.mT
+        return here + (flat.vertices - point) @ turn, here + (flat.keypoints - point) @ turn
 
     def vectors(self, parts: HandParts) -> Tensor:
         """(B, size) of parts."""

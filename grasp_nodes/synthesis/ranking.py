@@ -20,6 +20,7 @@ from grasp_nodes.evaluation.contact_metrics import FINGER_CONTACT_DISTANCE
 from grasp_nodes.evaluation.good import GOOD_DEPTH, GOOD_FINGERS
 from grasp_nodes.evaluation.penetration import finger_of_vertices
 from grasp_nodes.hand.anatomy import DegreesOfFreedom, HandAnatomy
+from grasp_nodes.hand.core import HandCore
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.naturalness import unnaturalness
 from grasp_nodes.hand.parameters import HandParams, Side
@@ -36,8 +37,8 @@ class ScoreWeights:
 
     Measured on disturbed training grasps of six objects: 31 % of them are good, of the best of eight 67 %.
 
-    depth: per 5 mm, at which a grasp stops being good. too_deep: from there on, rising from `warned` of it: the deepest
-    vertex is not the whole truth of a thin wall. missing: per finger that lacks of three. idle: per finger that does
+    depth: per 5 mm, at which a grasp stops being good. too_deep: from there on, rising from `warned` of it: what is
+    measured is not the whole depth. missing: per finger that lacks of three. idle: per finger that does
     not touch. push: of contacts that all push the same way (0 = they cancel). unnatural: of one violation of 10 deg.
     """
 
@@ -55,7 +56,8 @@ class Scores:
     """Of B grasps.
 
     score: (B,), higher is better, 0 = no fault found; -inf for a hand with NaN. metrics: (B,) each, by name:
-    ``penetration_depth`` (m, of the deepest vertex), ``fingers`` (that touch), ``push`` (0..1), ``unnaturalness``.
+    ``penetration_depth`` (m, of the deepest vertex), ``object_depth`` (m, of the object in the hand, as far as its core
+    tells), ``fingers`` (that touch), ``push`` (0..1), ``unnaturalness``.
     """
 
     score: np.ndarray
@@ -77,21 +79,22 @@ class GraspScorer:
         parts.append(np.flatnonzero(~np.isin(fingers, np.arange(_FINGERS))))
         self._parts = [torch.from_numpy(part).to(model.device) for part in parts]
         matrix = DegreesOfFreedom.of_anatomy(HandAnatomy.of_model(model)).matrix
+        self._core = HandCore.of_model(model)
         self._inverse = torch.as_tensor(np.linalg.pinv(matrix), dtype=model.dtype, device=model.device)
 
     @torch.no_grad()
     def __call__(self, hands: HandParams, object_model: ObjectModel) -> Scores:
         """Scores of B hands of the model's side, object frame."""
         hands = hands.to(dtype=self._model.dtype, device=self._model.device)
-        names = ("penetration_depth", "fingers", "push", "unnaturalness")
+        names = ("penetration_depth", "object_depth", "fingers", "push", "unnaturalness")
         if not len(hands):
             return Scores(np.zeros(0), {name: np.zeros(0) for name in names})
         rows = torch.arange(len(hands), device=self._model.device)
         found = [self._measured(hands[part], object_model) for part in rows.split(_CHUNK)]
         metrics = {name: torch.cat([one[k] for one in found]) for k, name in enumerate(names)}
         w = self._weights
-        depth, fingers, push, unnatural = metrics.values()
-        share = depth / GOOD_DEPTH
+        depth, wall, fingers, push, unnatural = metrics.values()
+        share = torch.maximum(depth, wall) / GOOD_DEPTH
         cost = (
             w.depth * share
             + w.too_deep * ((share - w.warned) / (1.0 - w.warned)).clamp(0.0, 1.0)
@@ -105,9 +108,11 @@ class GraspScorer:
             {name: values.double().cpu().numpy() for name, values in metrics.items()},
         )
 
-    def _measured(self, hands: HandParams, object_model: ObjectModel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        vertices = self._model(hands).vertices
-        signed = object_model.signed_distance(vertices)
+    def _measured(self, hands: HandParams, object_model: ObjectModel) -> tuple[Tensor, ...]:
+        posed = self._model(hands)
+        vertices, signed = posed.vertices, object_model.signed_distance(posed.vertices)
+        centers, radii = self._core.spheres(posed.keypoints)
+        wall = (radii - object_model.signed_distance(centers)).amax(dim=1)
         nearest = [signed[:, part].min(dim=1) for part in self._parts]
         distances = torch.stack([one.values for one in nearest], dim=1)
         vertex = torch.stack([part[one.indices] for part, one in zip(self._parts, nearest, strict=True)], dim=1)
@@ -119,7 +124,13 @@ class GraspScorer:
             touching.any(dim=1), outward.sum(dim=1).norm(dim=1) / touching.sum(dim=1).clamp(min=1), signed.new_ones(())
         )
         depth = (-signed.amin(dim=1)).clamp(min=0)
-        return depth, touching[:, :_FINGERS].sum(dim=1), push, unnaturalness(hands.hand_pose @ self._inverse)
+        return (
+            depth,
+            wall.clamp(min=0),
+            touching[:, :_FINGERS].sum(dim=1),
+            push,
+            unnaturalness(hands.hand_pose @ self._inverse),
+        )
 
 
 class ScoredGenerator:

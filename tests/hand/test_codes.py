@@ -165,6 +165,7 @@ def test_points_are_the_models_vertices(point):
     coder = HandCoder(model, HandLayout(point=point))
     hands = coder.decode(0.3 * torch.randn(5, coder.size, generator=generator), torch.randn(5, 10, generator=generator))
     ids = [3, 700, 45]
-    found = coder.points(coder.parts(hands), model.vertex_subset(ids))
-    torch.testing.assert_close(found, model(hands).vertices[:, ids], rtol=0, atol=2e-6)
-    torch.testing.assert_close(coder.points(coder.parts(hands)), model(hands).vertices, rtol=0, atol=2e-6)
+    vertices, keypoints = coder.posed(coder.parts(hands), model.vertex_subset(ids))
+    torch.testing.assert_close(vertices, model(hands).vertices[:, ids], rtol=0, atol=2e-6)
+    torch.testing.assert_close(keypoints, model(hands).keypoints, rtol=0, atol=2e-6)
+    torch.testing.assert_close(coder.posed(coder.parts(hands))[0], model(hands).vertices, rtol=0, atol=2e-6)

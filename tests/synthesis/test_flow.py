@@ -11,6 +11,7 @@ import torch
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.geometry.rotations import axis_angle_to_matrix, random_rotations
 from grasp_nodes.hand.codes import HandCoder
+from grasp_nodes.hand.core import CORE_SIZE
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import load_object, make_object
@@ -86,9 +87,13 @@ def test_the_hand_feels_slopes_in_its_own_frame(models, network, hammer):
     here = points.felt(parts, _field(hammer, count))
     there = points.felt(parts.turned(turn), replace(_field(hammer, count), turn=turn.mT))
     torch.testing.assert_close(there, here, atol=2e-3, rtol=0)
-    distance, slope = with_slope(_field(hammer, count), points(parts))
-    torch.testing.assert_close(distance, hammer.signed_distance(points(parts)))
-    torch.testing.assert_close(slope, hammer.signed_distance.gradient(points(parts)))
+    places, below = points(parts)
+    distance, slope = with_slope(_field(hammer, count), places)
+    torch.testing.assert_close(distance, hammer.signed_distance(places))
+    torch.testing.assert_close(slope, hammer.signed_distance.gradient(places))
+    torch.testing.assert_close(points.clearance(parts, _field(hammer, count)), distance - below)
+    assert below[:, :-CORE_SIZE].eq(0).all()
+    assert below[:, -CORE_SIZE:].gt(0.003).all()
     assert here.shape == (count, 4 * TINY.points.total)
     pads = points.pads(torch.arange(float(TINY.points.total))[None])
     assert pads[0, 1].tolist() == [3.0, 4.0, 5.0]
@@ -260,7 +265,7 @@ def test_weights_travel(models, network, hammer, tmp_path, monkeypatch):
     card = save_flow(tmp_path / "fastgrasp-flow.safetensors", network, data="none", seed=1, command="c", hours=0.1)
     assert card.hand_fingerprint == models["right"].fingerprint
     again, weights = load_flow(models["right"])
-    assert weights.card.config["points"] == {"pad": 3, "palmar": 8, "rest": 4}
+    assert weights.card.config["points"] == {"pad": 3, "palmar": 8, "rest": 4, "core": True}
     torch.testing.assert_close(again.coder.deviation, network.coder.deviation)
     found = make_method("fastgrasp-flow+rank2", models).generator.generate(hammer, 3, seed=0)
     assert found.method == "fastgrasp-flow+rank2"

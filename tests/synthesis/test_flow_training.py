@@ -75,7 +75,7 @@ def test_batches_keep_hand_and_object_together(model, around):
     rows = np.arange(30)
     batch = data.batches.of_rows(rows, Step(3))
     parts = data.batches.coder.parts_of(batch["code"], batch["betas"])
-    found = field_of(batch, data.stack)(data.batches.coder.points(parts))
+    found = field_of(batch, data.stack)(data.batches.coder.posed(parts)[0])
     vertices = model(around.hands[torch.from_numpy(rows)]).vertices.double().numpy()
     for row in rows:
         thing = around.objects[row % 4]

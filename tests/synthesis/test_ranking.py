@@ -12,6 +12,7 @@ from grasp_nodes.contact.hand_states import make_grasps, stack_hands
 from grasp_nodes.contact.interaction import GraspSet
 from grasp_nodes.data.synthetic_grasps import SyntheticGrasps
 from grasp_nodes.evaluation.contact_metrics import fingers_in_contact
+from grasp_nodes.evaluation.good import GOOD_DEPTH
 from grasp_nodes.evaluation.harness.bounds import BestOfMany
 from grasp_nodes.evaluation.penetration import finger_of_vertices, hand_signed_distance, penetration_depth
 from grasp_nodes.evaluation.solid import Solid
@@ -20,7 +21,7 @@ from grasp_nodes.hand.anatomy import DegreesOfFreedom, HandAnatomy
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import load_object
-from grasp_nodes.synthesis.ranking import GraspScorer, ScoredGenerator, score_grasps
+from grasp_nodes.synthesis.ranking import GraspScorer, ScoredGenerator, ScoreWeights, score_grasps
 
 SPHERE = "sphere:0.035"
 
@@ -161,3 +162,19 @@ def test_the_best_of_eight_is_better_and_its_polish_better_still(model, sphere, 
     assert np.mean(depth) < np.mean(depths[1])
     assert np.mean(touching) >= np.mean(fingers[1]) - 0.2
     assert scorer(polished, sphere).score.mean() > np.mean([grasp.score for grasp in best.grasps])
+
+
+def test_a_thin_wall_through_the_fingers_is_deep_in_the_hand(model):
+    """No vertex is deep in a plate of 2 mm; the score is not deceived."""
+    plate = load_object("box:0.002,0.2,0.2", resolution=96)
+    flat = model(HandParams.zeros(1))
+    middle = 0.5 * (flat.keypoints[0, 9] + flat.keypoints[0, 10])
+    through = replace(HandParams.zeros(2), transl=torch.stack([-middle, -middle + torch.tensor([0.5, 0.0, 0.0])]))
+    scores = GraspScorer(model)(through, plate)
+    assert scores.metrics["penetration_depth"][0] < 0.003
+    assert scores.metrics["object_depth"][0] > GOOD_DEPTH
+    assert scores.metrics["object_depth"][1] == 0.0
+    weights = ScoreWeights(missing=0.0, idle=0.0, push=0.0, unnatural=0.0)
+    of_depth = GraspScorer(model, weights)(through, plate).score
+    assert of_depth[0] < -3.0
+    assert of_depth[1] == 0.0

@@ -68,7 +68,7 @@ class Guidance:
     def energy(self, vectors: Tensor) -> Tensor:
         """(B,): squared depths and distances of the points felt with, in units of 5 mm."""
         s, points = self._settings, self._network.hand_points
-        distance = self._field(points(self._network.coder.parts_of(vectors, self._betas)))
+        distance = points.clearance(self._network.coder.parts_of(vectors, self._betas), self._field)
         deep = (-distance - s.tolerated).clamp(min=0) / _UNIT
         gap = points.pads(distance).amin(dim=2).clamp(min=0)
         touching = torch.where(gap < s.near, gap / _UNIT, 0.0)

@@ -1,4 +1,7 @@
-"""Points of the hand at which the network feels the object: many on the pads, some on the palm, a few all over."""
+"""Points of the hand at which the network feels the object: many on the pads, some on the palm, a few all over.
+
+And within: a thin wall through a finger is felt at the finger's core alone.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from grasp_nodes.hand.codes import HandCoder, HandParts
+from grasp_nodes.hand.core import CORE_SIZE, HandCore
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.pads import PALM, contact_patches
 from grasp_nodes.synthesis.flow.fields import DistanceField, with_slope
@@ -23,21 +27,23 @@ _RANGE = (-2.0, 3.0)
 class PointCounts:
     """How many points are felt with.
 
-    pad: of each finger. palmar: on the palm and the other phalanges. rest: elsewhere.
+    pad: of each finger. palmar: on the palm and the other phalanges. rest: elsewhere on the skin.
+    core: whether the hand's core (`HandCore`) feels, too.
     """
 
     pad: int = 8
-    palmar: int = 44
-    rest: int = 20
+    palmar: int = 36
+    rest: int = 12
+    core: bool = True
 
     @property
     def total(self) -> int:
         """Of all of them."""
-        return _FINGERS * self.pad + self.palmar + self.rest
+        return _FINGERS * self.pad + self.palmar + self.rest + self.core * CORE_SIZE
 
 
 class HandPoints(nn.Module):
-    """The chosen points of one hand model; pads come first, finger after finger.
+    """The chosen points of one hand model; pads come first, finger after finger, the core comes last.
 
     Args:
         coder: of the hands. counts: of the points.
@@ -48,21 +54,36 @@ class HandPoints(nn.Module):
         self.coder, self.counts = coder, counts
         self.ids = _chosen(coder.model, counts)
         self.hand = coder.model.vertex_subset(self.ids)
+        self._core = HandCore.of_model(coder.model)
 
-    def forward(self, parts: HandParts) -> Tensor:
-        """Places (B, `counts.total`, 3), m, of hands."""
-        return self.coder.points(parts, self.hand)
+    def forward(self, parts: HandParts) -> tuple[Tensor, Tensor]:
+        """Places (B, `counts.total`, 3), m, of hands, and how far each is below the skin (B, `counts.total`), m."""
+        places, keypoints = self.coder.posed(parts, self.hand)
+        if not self.counts.core:
+            return places, places.new_zeros(places.shape[:2])
+        centers, radii = self._core.spheres(keypoints)
+        below = torch.cat([places.new_zeros(places.shape[:2]), radii], dim=1)
+        return torch.cat([places, centers], dim=1), below
+
+    def clearance(self, parts: HandParts, field: DistanceField) -> Tensor:
+        """(B, `counts.total`), m: from the skin at each point, or above it, to the object; negative where they mix."""
+        places, below = self(parts)
+        return field(places) - below
 
     def pads(self, values: Tensor) -> Tensor:
         """(B, 5, pad) of values at the points (B, total)."""
         return values[:, : _FINGERS * self.counts.pad].unflatten(1, (_FINGERS, self.counts.pad))
 
     def felt(self, parts: HandParts, field: DistanceField) -> Tensor:
-        """(B, 4 * total): distance at every point, and its slope in the hand's own frame; without gradient."""
+        """(B, 4 * total): clearance at every point, and its slope in the hand's own frame.
+
+        Args:
+            parts: of hands, without a graph. field: distance to their objects.
+        """
         with torch.no_grad():
-            points = self(parts)
-        distance, slope = with_slope(field, points)
-        return torch.cat([(distance / _NEAR).clamp(*_RANGE), (slope @ parts.orient.detach()).flatten(1)], dim=1)
+            places, below = self(parts)
+        distance, slope = with_slope(field, places)
+        return torch.cat([((distance - below) / _NEAR).clamp(*_RANGE), (slope @ parts.orient).flatten(1)], dim=1)
 
 
 def _chosen(model: HandModel, counts: PointCounts) -> list[int]:

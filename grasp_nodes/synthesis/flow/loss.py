@@ -103,6 +103,6 @@ def _excess(
 
 def _faults(network: FlowNetwork, vectors: Tensor, field: DistanceField, betas: Tensor) -> tuple[Tensor, Tensor]:
     points = network.hand_points
-    distance = field(points(network.coder.parts_of(vectors, betas)))
+    distance = points.clearance(network.coder.parts_of(vectors, betas), field)
     deep = ((-distance - _TOLERATED) / _UNIT).clamp(0, _MOST).square()
     return deep, points.pads(distance).abs().amin(dim=2) / _UNIT

@@ -142,8 +142,11 @@ class FlowJudge:
         noise = torch.randn(count, coder.size, generator=generator, device=device)
         conditions = Conditions.of_each(network.encode(field, count), wishes)
         vectors = sample_vectors(network, field, conditions, noise, FlowSampler(8))
-        signed = field(coder.points(coder.parts_of(vectors, wishes.betas)))
-        depth = (-signed.amin(dim=1)).clamp(min=0)
+        parts = coder.parts_of(vectors, wishes.betas)
+        signed = field(coder.posed(parts)[0])
+        # The skin's depth, or a wall's depth in the hand.
+        clearance = network.hand_points.clearance(parts, field)
+        depth = (-torch.minimum(signed.amin(dim=1), clearance.amin(dim=1))).clamp(min=0)
         touching = torch.stack([signed[:, ids].amin(dim=1) < FINGER_CONTACT_DISTANCE for ids in self._fingers], dim=1)
         fingers, shallow = touching.sum(dim=1), depth < GOOD_DEPTH
         return values | {
