@@ -43,6 +43,12 @@ def _fastgrasp(models: HandModels) -> Method:
     return _of_vectors(load_fastgrasp(models["right"]))
 
 
+def _fastgrasp_ddpm(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.fastgrasp.generator import SamplingSettings, load_fastgrasp
+
+    return _of_vectors(load_fastgrasp(models["right"], settings=SamplingSettings("ddpm")))
+
+
 def _fastgrasp_no_adaptation(models: HandModels) -> Method:
     from grasp_nodes.synthesis.fastgrasp.generator import load_fastgrasp
 
@@ -75,6 +81,7 @@ def _of_vectors(generator: VectorGenerator) -> Method:
 GENERATORS: Mapping[str, Maker] = {
     "cvae": _cvae,
     "fastgrasp": _fastgrasp,
+    "fastgrasp-ddpm": _fastgrasp_ddpm,
     "fastgrasp-no-adaptation": _fastgrasp_no_adaptation,
     "fastgrasp-flow": _fastgrasp_flow,
     "fastgrasp-flow-guided": _fastgrasp_flow_guided,

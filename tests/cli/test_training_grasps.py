@@ -76,14 +76,14 @@ def test_from_nothing_to_grasps_by_name(grasps: Path, tmp_path: Path, monkeypatc
         load_object("sphere:0.03", resolution=32),
     )
     versions = set()
-    for name in ("fastgrasp", "fastgrasp-no-adaptation", "cvae", "grabnet", "grabnet-refine"):
+    for name in ("fastgrasp", "fastgrasp-ddpm", "fastgrasp-no-adaptation", "cvae", "grabnet", "grabnet-refine"):
         assert name in GENERATORS
         method = make_base(name, models)
         assert method.generator is not None
         found = method.generator.generate(ball, 2, 0)
         assert (found.method, len(found.grasps)) == (name, 2)
         versions.add(method.version)
-    assert len(versions) == 5
+    assert len(versions) == 6
     # The same training again is finished already; another auto-encoder no longer fits the latents.
     assert train_method("fastgrasp-autoencoder", request(folder, grasps, validation="0.5"), as_json=False) == 0
     assert read_weights(folder / "fastgrasp-autoencoder.safetensors").sha256 == sha256

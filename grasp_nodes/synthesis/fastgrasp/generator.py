@@ -31,13 +31,14 @@ SAMPLING_STEPS = 20
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How latents are sampled. method, steps, eta: see `DiffusionSampler`; DDPM is meant for all steps of the schedule.
+    """How latents are sampled. method, eta: see `DiffusionSampler`.
 
+    steps: calls of the network; None = all of the schedule's for DDPM, 20 for the others.
     guidance: see `LatentDenoiser.for_sampler`.
     """
 
     method: Method = "ddim"
-    steps: int = SAMPLING_STEPS
+    steps: int | None = None
     eta: float = 0.0
     guidance: float = 0.0
 
@@ -59,7 +60,8 @@ class FastGraspNetwork:
         self.settings = settings or SamplingSettings()
         self._autoencoder, self._denoiser, self._adaptation = autoencoder, denoiser, adaptation
         schedule = NoiseSchedule.make(denoiser.config.noise_schedule, denoiser.config.noise_steps)
-        self._sampler = DiffusionSampler(schedule, self.settings.method, self.settings.steps, eta=self.settings.eta)
+        steps = self.settings.steps or (len(schedule) if self.settings.method == "ddpm" else SAMPLING_STEPS)
+        self._sampler = DiffusionSampler(schedule, self.settings.method, steps, eta=self.settings.eta)
         self.noise_size = denoiser.config.latent
         self.num_points = denoiser.config.points
 
@@ -117,9 +119,8 @@ def load_fastgrasp(
         check_built_on(parts[-1], autoencoder, denoiser)
         adaptation = parts[-1].network
     network = FastGraspNetwork(autoencoder.network, denoiser.network, adaptation, settings)
-    return VectorGenerator(
-        FASTGRASP if adapted else NO_ADAPTATION, network, autoencoder.coder, f"{version_of(*parts)} {network.settings}"
-    )
+    name = (FASTGRASP if adapted else NO_ADAPTATION) + ("-ddpm" if network.settings.method == "ddpm" else "")
+    return VectorGenerator(name, network, autoencoder.coder, f"{version_of(*parts)} {network.settings}")
 
 
 def load_cvae_generator(model: HandModel, folder: Path | None = None) -> VectorGenerator:
