@@ -114,7 +114,7 @@ class GraspTraining:
         check_meshes(where, grasps.objects)
         data = GraspData.of_grasps(
             *(grasps, model, layout, points, options.turned, options.validation),
-            leave_out=[family for family in options.leave_out.split(",") if family],
+            leave_out=[family.strip() for family in options.leave_out.split(",") if family.strip()],
             coder=coder,
             report=partial(report, "sampling surfaces"),
         )

@@ -97,11 +97,11 @@ def object_points(object_model: ObjectModel, count: int) -> tuple[Tensor, Tensor
     """Points of an object's surface, always the same ones, in no order, and the middle of all of its points.
 
     Returns:
-        (count, 3) and (3,) float32, m.
+        (count, 3), or fewer of an object without faces, and (3,), float32, m.
     """
     points = object_model.points
     center = points.mean(axis=0)
-    if len(points) < count:
+    if len(points) < count and len(object_model.faces):
         points = sample_surface(object_model.vertices.astype(np.float64), object_model.faces, count, 0)[0]
     # They were drawn along the list of faces: a run of them is a part of the object.
     chosen = np.random.default_rng(13).permutation(len(points))[:count]

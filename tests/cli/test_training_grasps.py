@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from grasp_nodes.cli import training_fastgrasp, training_grabnet
 from grasp_nodes.cli.training import METHODS, TrainingRequest, train_method
-from grasp_nodes.cli.training_grasps import DataOptions, split_options
+from grasp_nodes.cli.training_grasps import SMALL_SETTINGS, DataOptions, split_options
 from grasp_nodes.data.grasp_files import write_grasps
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError
@@ -119,6 +119,20 @@ def test_parts_come_in_order_and_unknown_settings_are_listed(grasps: Path, tmp_p
     with pytest.raises(InputError, match="families to leave out: mug do not occur"):
         train_method("grabnet", request(tmp_path / "none", grasps, leave_out="mug"), as_json=False)
     assert set(ALL) <= set(METHODS)
+
+
+def test_no_name_of_a_setting_has_two_meanings() -> None:
+    fast, grab = training_fastgrasp, training_grabnet
+    for own in (
+        (fast.SMALL_AUTOENCODER, LossWeights(), fast.Physics()),
+        (fast.SMALL_DENOISER, LossWeights(), fast.Physics()),
+        (fast.SMALL_ADAPTATION, LossWeights(), fast.AdaptationTraining()),
+        (fast.SMALL_CVAE, LossWeights(), fast.Physics()),
+        (grab.SMALL_COARSE, grab.GrabNetWeights()),
+        (grab.SMALL_REFINE, grab.GrabNetWeights()),
+    ):
+        names = [one.name for each in (SMALL_SETTINGS, DataOptions(), *own) for one in fields(each)]
+        assert len(names) == len(set(names)), sorted(name for name in set(names) if names.count(name) > 1)
 
 
 def test_options_go_where_they_belong() -> None:

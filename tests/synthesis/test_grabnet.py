@@ -124,19 +124,19 @@ def test_a_disturbance_has_the_size_it_is_given(data):
     batch = data.batches.of_rows(np.arange(16), data.validation_step)
     code, coder = batch["code"].repeat(30, 1), data.coder
     betas = batch["betas"].repeat(30, 1)
-    moved = RefineConfig(moved=0.02, turned=0.0, bent=0.0)
+    moved = RefineConfig(moved=0.02, rotated=0.0, bent=0.0)
     found = coder.parts_of(disturbed(code, betas, coder, moved, torch.Generator().manual_seed(0)))
     off = found.position - coder.parts_of(code).position
     assert float(off.std()) == pytest.approx(0.02, rel=0.1)
-    still = RefineConfig(moved=0.0, turned=0.0, bent=0.0)
+    still = RefineConfig(moved=0.0, rotated=0.0, bent=0.0)
     posed = PosedVectors(coder)
     same = disturbed(code, betas, coder, still, torch.Generator().manual_seed(0))
     torch.testing.assert_close(posed(same), posed(code), atol=1e-5, rtol=0)
 
 
 def test_refinement_undoes_a_part_of_a_disturbance(data, tmp_path):
-    settings = TrainingSettings(steps=80, rate=3e-3, **SETTINGS)
-    trained = train_refine(REFINE, data, GrabNetWeights(), settings, RunOptions(16, tmp_path))
+    settings = TrainingSettings(steps=70, rate=3e-3, **SETTINGS)
+    trained = train_refine(REFINE, data, GrabNetWeights(), settings, RunOptions(8, tmp_path))
     last = trained.rows[-4:]
     after, before = (sum(row[name] for row in last) for name in ("vertices", "vertices_before"))
     assert after < 0.85 * before

@@ -21,7 +21,7 @@ _FAR = 5.0
 class RefineConfig:
     """Sizes. width: of the layers. blocks: how many. iterations: of a refinement. dropout: of what is read.
 
-    moved, turned, bent: deviations of the noise on training hands: m of the place, rad of the whole hand's turn and of
+    moved, rotated, bent: deviations of the noise on training hands: m of the place, rad of the whole hand's turn and of
     each joint's.
     points: of an object, to which distances are measured.
     """
@@ -31,7 +31,7 @@ class RefineConfig:
     iterations: int = 3
     dropout: float = 0.3
     moved: float = 0.01
-    turned: float = 0.1
+    rotated: float = 0.1
     bent: float = 0.15
     points: int = 2048
 

@@ -119,6 +119,6 @@ def disturbed(
     hands = coder.decode(vectors, betas)
     bent = replace(hands, hand_pose=hands.hand_pose + config.bent * noise(hands.hand_pose.shape[1]))
     parts = coder.parts(bent)
-    turn = axis_angle_to_matrix(config.turned * noise(3))
+    turn = axis_angle_to_matrix(config.rotated * noise(3))
     moved = replace(parts, orient=turn @ parts.orient, position=parts.position + config.moved * noise(3))
     return coder.vectors(moved)
