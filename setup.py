@@ -24,6 +24,7 @@ NODES = (
     "viewer_node",
     "recorder_node",
     "report_node",
+    "grasp_node",
 )
 # pip builds wheels through these commands; colcon calls build, install or develop.
 FOR_WHEEL = any(command in sys.argv for command in ("dist_info", "bdist_wheel", "editable_wheel"))

@@ -313,6 +313,44 @@ def synthesize(
     raise typer.Exit(make(output, objects, grasps, seed, workers, ray, json))
 
 
+@app.command()
+def grasp(
+    item: Annotated[
+        str,
+        typer.Argument(
+            metavar="OBJECT",
+            help="A mesh (obj, ply, stl, off, glb), a shape such as sphere:0.04 or family:mug:12, or a cloud of points "
+            "(npy, xyz, ply without faces).",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")],
+    count: Annotated[int, typer.Option("-n", min=1, max=10_000, help="Grasps.")] = 16,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Such as fastgrasp-flow+rank8; an unknown one lists them all. auto: fastgrasp-flow+polish, or where "
+            "its weights are missing random+polish.",
+        ),
+    ] = "auto",
+    refine: Annotated[str, typer.Option(metavar="NAME", help="none, polish, or geo: by springs of contact.")] = "none",
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+    scale: Annotated[float, typer.Option(help="Factor from the unit of the mesh or cloud to metres.")] = 1.0,
+    device: Annotated[str, typer.Option(help="Of networks: auto, cpu or cuda.")] = "auto",
+    approach: Annotated[
+        str, typer.Option(metavar="X,Y,Z", help="Direction in which the hand reaches, within 45 deg; '' = any.")
+    ] = "",
+    judge: Annotated[bool, typer.Option(help="Measure all that evaluate measures, but for PyBullet's.")] = True,
+    json: Json = False,
+) -> None:
+    """Propose grasps of an object: a file of grasps, a report with all metrics, a picture of each."""
+    from grasp_nodes.cli.grasping import Request
+    from grasp_nodes.cli.grasping import grasp as work
+
+    request = Request(item, output, count, method, refine, seed, scale, device, approach, judge, json)
+    raise typer.Exit(work(request))
+
+
 @app.command(name="render-clips")
 def render_clips(
     output: Annotated[

@@ -269,6 +269,47 @@ class ViewerParameters(ObjectParameters):
     open_browser: bool = parameter(True, "Open the page in the desktop's browser, where there is one.")
 
 
+@dataclass(frozen=True)
+class GraspParameters(ObjectParameters, OutputParameters):
+    """Parameters of grasp_node."""
+
+    method: str = parameter(
+        "auto",
+        "Method of grasps, such as fastgrasp-flow+rank8+polish; an unknown one lists them all. auto: "
+        "fastgrasp-flow+polish, or where its weights are missing random+polish.",
+        read_only=False,
+    )
+    count: int = parameter(16, "Grasps of an object.", minimum=0, maximum=10_000, read_only=False)
+    seed: int = parameter(0, "Of everything that is random.", minimum=0, maximum=2**31 - 1, read_only=False)
+    answer_clouds: bool = parameter(
+        True, "Grasps for every cloud that comes; false: only on request, of the last cloud.", read_only=False
+    )
+    cloud_scale: float = parameter(
+        1.0, "Factor that turns the units of clouds into m.", minimum=1e-6, maximum=1e6, read_only=False
+    )
+    table: str = parameter(
+        "auto",
+        "Whether a table is taken away from clouds; auto: where a plane is larger than a thing to hold.",
+        choices=("auto", "always", "never"),
+        read_only=False,
+    )
+    completion: str = parameter(
+        "auto",
+        "What becomes of the side of an object that no point shows; auto: symmetry, if one side alone was seen; "
+        "mirror: always so; none: it is left as it is.",
+        choices=("auto", "mirror", "none"),
+        read_only=False,
+    )
+    max_contact_maps: int = parameter(
+        16, "Contact maps are computed of so many grasps, the best.", minimum=0, maximum=1000, read_only=False
+    )
+    publish_markers: bool = parameter(True, "Publish markers while somebody subscribes to them.")
+    max_markers: int = parameter(1, "Hands in the markers, the best.", minimum=1, maximum=100, read_only=False)
+    queue_size: int = parameter(1, "Clouds that wait while one is worked on; the newest wins.", minimum=1, maximum=1000)
+    device: str = parameter("auto", "Where networks run; auto: a GPU if there is one.", choices=("auto", "cpu", "cuda"))
+    hand_model: str = parameter("", "MANO file or folder; '' = the open hand.")
+
+
 NODES: dict[str, type[NodeParameters]] = {
     "source_node": SourceParameters,
     "perception_node": PerceptionParameters,
@@ -276,6 +317,7 @@ NODES: dict[str, type[NodeParameters]] = {
     "recorder_node": RecorderParameters,
     "report_node": ReportParameters,
     "viewer_node": ViewerParameters,
+    "grasp_node": GraspParameters,
 }
 
 

@@ -45,11 +45,16 @@ class HandPoser:
 
     def pose(self, hand: HandState, state: HandObjectState) -> PosedHand:
         """Mesh of one hand of `state`, in the state's frame."""
-        model = self.model(hand.params.side)
-        with torch.no_grad():
-            vertices = model(hand.params.to(dtype=model.dtype, device="cpu")).vertices[0].numpy()
+        vertices, faces = self.mesh(hand)
         contact = np.zeros(len(vertices), np.float32)
         for contact_map in state.contact_maps:
             if contact_map.hand_side == hand.params.side and contact_map.hand_track_id == hand.track_id:
                 contact = np.maximum(contact, contact_map.hand_contact)
-        return PosedHand(vertices.astype(np.float32), model.faces.numpy(), contact)
+        return PosedHand(vertices, faces, contact)
+
+    def mesh(self, hand: HandState) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices (778, 3) float32, m, in the hand's frame, and faces (1538, 3)."""
+        model = self.model(hand.params.side)
+        with torch.no_grad():
+            vertices = model(hand.params.to(dtype=model.dtype, device="cpu")).vertices[0].numpy()
+        return vertices.astype(np.float32), model.faces.numpy()

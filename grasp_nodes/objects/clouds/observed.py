@@ -8,7 +8,7 @@ import numpy as np
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.objects.clouds import cleaning, clusters, completion, solid
-from grasp_nodes.objects.clouds.table import SMALLEST_TABLE, THICKNESS, Plane, above_table, largest_plane
+from grasp_nodes.objects.clouds.table import SMALLEST_TABLE, THICKNESS, Plane, above_table, carries, largest_plane
 from grasp_nodes.objects.clouds.view import View
 from grasp_nodes.objects.model import ObjectModel
 
@@ -153,7 +153,8 @@ def _without_table(
     if options.table == "never":
         return scene, nothing, None
     table = largest_plane(scene, viewpoint, options.seed)
-    if table is None or (options.table == "auto" and table.sides[1] < SMALLEST_TABLE):
+    is_table = table is not None and table.sides[1] >= SMALLEST_TABLE and carries(scene, table)
+    if table is None or (options.table == "auto" and not is_table):
         if options.table == "always":
             raise InputError("cloud: there is no plane in it that could be the table")
         return scene, nothing, None

@@ -11,6 +11,7 @@ THICKNESS = 0.006
 """m: so near to the plane is the table; depth cameras wave by as much."""
 SMALLEST_TABLE = 0.25
 """m, of the shorter side of what is seen of it: a face of a thing to hold is smaller."""
+_MOST_BELOW = 0.05
 _HYPOTHESES, _TESTED_ON = 300, 3000
 _REFITS = 3
 
@@ -71,14 +72,23 @@ def largest_plane(points: np.ndarray, viewpoint: np.ndarray, seed: int = 0) -> T
 
 def above_table(points: np.ndarray, table: Table, margin: float = THICKNESS) -> np.ndarray:
     """(N,) whether points stand on the table: above the plane, and over what is seen of it."""
-    high = table.plane.height(points) > margin
+    return (table.plane.height(points) > margin) & _over(points, table)
+
+
+def carries(points: np.ndarray, table: Table) -> bool:
+    """Whether a plane has hardly a point of the cloud (N, 3) below it, as a table; a slice through a thing has."""
+    below = (table.plane.height(points) < -2 * THICKNESS) & _over(points, table)
+    return bool(below.sum() < _MOST_BELOW * table.belongs.sum())
+
+
+def _over(points: np.ndarray, table: Table) -> np.ndarray:
+    """(N,) whether points are above or below what is seen of the table."""
     axes = _across(table.plane.normal)
-    seen = points[table.belongs] @ axes.T
     try:
-        edges = ConvexHull(seen).equations
+        edges = ConvexHull(points[table.belongs] @ axes.T).equations
     except QhullError:  # a line of points: there is nothing to be over
-        return high
-    return high & (points @ axes.T @ edges[:, :2].T + edges[:, 2] <= 0).all(axis=1)
+        return np.ones(len(points), bool)
+    return (points @ axes.T @ edges[:, :2].T + edges[:, 2] <= 0).all(axis=1)
 
 
 def _across(normal: np.ndarray) -> np.ndarray:

@@ -1,0 +1,140 @@
+"""One request for grasps of one object: how many, where, from which side; and what is made of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from grasp_nodes.contact.computation import compute_contact_map
+from grasp_nodes.contact.interaction import Grasp, GraspGenerator, GraspSet
+from grasp_nodes.errors import InputError
+from grasp_nodes.hand.keypoints import closed_faces
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import Side
+from grasp_nodes.objects.model import ObjectModel
+from grasp_nodes.synthesis.chunks import CHUNK, check_request, chunk_seed
+
+LARGEST_COUNT = 10_000
+TIPS = (4, 8, 12, 16, 20)
+"""Keypoints: the ends of the fingers."""
+TOUCHES = 0.01
+"""m from the surface: so near a fingertip counts as touching where it is."""
+_ROUNDS = 8
+"""Times as many grasps are made as are wanted, at most, where some do not suit."""
+
+
+@dataclass(frozen=True)
+class GraspRequest:
+    """What is wanted, in the object's frame, m and rad.
+
+    count: 0 gives none. region_center, region_extent: (3,), a box in which a finger has to touch; None = anywhere.
+    approach: (3,), the direction in which the hand reaches, from its wrist to the middle of its fingertips; None = any.
+    approach_angle: the largest one between the two. contact_maps: of so many, the best.
+    """
+
+    count: int
+    seed: int = 0
+    region_center: np.ndarray | None = None
+    region_extent: np.ndarray | None = None
+    approach: np.ndarray | None = None
+    approach_angle: float = math.pi / 4
+    contact_maps: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.count <= LARGEST_COUNT:
+            raise InputError(f"count: expected 0 to {LARGEST_COUNT} grasps, got {self.count}")
+        check_request(1, self.seed)
+        if self.approach is not None and not (np.isfinite(self.approach).all() and np.any(self.approach)):
+            raise InputError(f"approach: expected a direction, got {np.asarray(self.approach).tolist()}")
+        if not 0 < self.approach_angle <= math.pi:
+            raise InputError(f"approach_angle: expected more than 0 and at most pi rad, got {self.approach_angle}")
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether grasps are taken only where or as they are wanted."""
+        return self.approach is not None or self.region_center is not None
+
+
+def propose(
+    generator: GraspGenerator, object_model: ObjectModel, request: GraspRequest, models: Mapping[Side, HandModel]
+) -> GraspSet:
+    """At most `request.count` grasps, the best first, of those that suit the request; never one with NaN.
+
+    Args:
+        generator: of a method. object_model: the object. models: of both sides, for the contact maps.
+    """
+    start = time.perf_counter()
+    result = GraspSet(object_model.object_id, "", request.seed, 0.0, [], object_model.mesh_resource)
+    kept: list[Grasp] = []
+    for number in range(_ROUNDS if request.is_choosy else 1):
+        if len(kept) >= request.count:
+            break
+        # A few are made at least: of one at a time most requests with a direction would find none.
+        asked = min(max(request.count, CHUNK // 2), CHUNK) if request.is_choosy else request.count
+        found = generator.generate(object_model, asked, chunk_seed(request.seed, number))
+        result = replace(found, seed=request.seed, mesh_resource=object_model.mesh_resource)
+        kept += [one for one in found.grasps if suits(one, object_model, request)]
+    grasps = sorted(kept, key=lambda one: -one.score)[: request.count]
+    grasps = [
+        with_contact_map(one, object_model, models) if number < request.contact_maps else one
+        for number, one in enumerate(grasps)
+    ]
+    return replace(result, grasps=grasps, duration=time.perf_counter() - start)
+
+
+def suits(grasp: Grasp, object_model: ObjectModel, request: GraspRequest) -> bool:
+    """Whether a grasp is finite, comes from where it should, and touches where it should."""
+    keypoints = grasp.hand.keypoints
+    if not np.isfinite(keypoints).all():
+        return False
+    if request.approach is not None:
+        wanted = np.asarray(request.approach, np.float64)
+        reach = reach_direction(keypoints)
+        if reach @ wanted < math.cos(request.approach_angle) * float(np.linalg.norm(wanted)):
+            return False
+    if request.region_center is None or request.region_extent is None:
+        return True
+    tips = keypoints[list(TIPS)]
+    distance, gradient = object_model.signed_distance.query(tips)
+    # Keypoints lie under the skin: what counts is the place on the surface nearest to them.
+    places = tips - distance[:, None] * gradient
+    inside = (np.abs(places - request.region_center) <= 0.5 * np.asarray(request.region_extent)).all(axis=1)
+    return bool((inside & (np.abs(distance) < TOUCHES)).any())
+
+
+def reach_direction(keypoints: np.ndarray) -> np.ndarray:
+    """Unit vector (3,) from the wrist to the middle of the fingertips of keypoints (21, 3)."""
+    reach = keypoints[list(TIPS)].mean(axis=0) - keypoints[0]
+    return reach / max(float(np.linalg.norm(reach)), 1e-9)
+
+
+def with_contact_map(grasp: Grasp, object_model: ObjectModel, models: Mapping[Side, HandModel]) -> Grasp:
+    """The grasp with where its hand and the object touch."""
+    params = grasp.hand.params
+    model = models[params.side]
+    with torch.no_grad():
+        vertices = model(params.to(dtype=model.dtype, device=model.device)).vertices[0].cpu().numpy()
+    faces = closed_faces(model.faces.cpu().numpy())
+    found = compute_contact_map(vertices, faces, object_model, hand_side=params.side)
+    return replace(grasp, contact_map=found)
+
+
+def shifted(grasps: Sequence[Grasp], offset: np.ndarray) -> list[Grasp]:
+    """The same grasps in a frame with the same axes, in which this one's origin is at `offset` (3,), m."""
+    result = []
+    for one in grasps:
+        state = one.hand
+        params = replace(state.params, transl=state.params.transl + state.params.transl.new_tensor(offset))
+        poses = state.joint_poses.copy()
+        poses[:, :3] += offset
+        hand = replace(state, params=params, keypoints=state.keypoints + offset, joint_poses=poses)
+        contact = one.contact_map
+        if contact is not None:
+            contact = replace(contact, points=(contact.points + offset).astype(np.float32))
+        result.append(replace(one, hand=hand, contact_map=contact))
+    return result

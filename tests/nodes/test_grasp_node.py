@@ -1,0 +1,183 @@
+"""grasp_node: clouds, meshes and requests in, grasps, contact and markers out; what cannot be grasped is told."""
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from geometry_msgs.msg import Vector3
+from grasp_msgs.msg import ContactMap, GraspArray
+from grasp_msgs.srv import GenerateGrasps
+from sensor_msgs.msg import PointCloud2, PointField
+from visualization_msgs.msg import Marker, MarkerArray
+
+from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.nodes.conversions.clouds import to_cloud
+from grasp_nodes.nodes.conversions.fields import from_time, set_array, to_header
+from grasp_nodes.nodes.conversions.grasps import from_grasp_array
+from grasp_nodes.nodes.grasp_node import GraspProposalNode
+from grasp_nodes.synthesis.grasp_request import reach_direction
+
+CLOUD, GRASPS, SERVICE, NODE = "object_cloud", "grasps", "generate_grasps", "grasp_node"
+START, STEP = 5_000_000_000, 100_000_000
+MIDDLE = np.array([0.05, -0.03, 0.6])
+RADIUS = 0.035
+
+
+def ball(radius=RADIUS, count=6000):
+    return trimesh.sample.sample_surface(trimesh.creation.icosphere(3, radius), count, seed=0)[0] + MIDDLE
+
+
+def shuffled_cloud(points, stamp=START):
+    """An organised big-endian cloud of doubles, its fields in another order, with padding and NaN."""
+    order = np.dtype(
+        {
+            "names": ["z", "i", "x", "y"],
+            "formats": [">f8", ">u2", ">f8", ">f8"],
+            "offsets": [0, 8, 12, 20],
+            "itemsize": 32,
+        }
+    )
+    rows = np.zeros(2 * len(points), order)
+    for k, name in enumerate("xyz"):
+        rows[name] = np.nan
+        rows[name][: len(points)] = points[:, k]
+    width = len(points)
+    message = PointCloud2(header=to_header(stamp, "camera"), height=2, width=width, is_bigendian=True, point_step=32)
+    message.fields = [
+        PointField(name=name, offset=offset, datatype=kind, count=1)
+        for name, offset, kind in (
+            ("z", 0, PointField.FLOAT64),
+            ("i", 8, PointField.UINT16),
+            ("x", 12, PointField.FLOAT64),
+            ("y", 20, PointField.FLOAT64),
+        )
+    ]
+    message.row_step = 32 * width + 8
+    data = np.zeros((2, message.row_step), np.uint8)
+    data[:, : 32 * width] = rows.view(np.uint8).reshape(2, -1)
+    set_array(message, "data", data.reshape(-1))
+    return message
+
+
+def vertices_of(grasps):
+    model = load_hand_model()
+    with torch.no_grad():
+        return [model(one.hand.params.to(dtype=model.dtype)).vertices[0].numpy() for one in grasps]
+
+
+@pytest.fixture
+def start(bench):
+    def make(**parameters):
+        options = {"input_reliability": "reliable", "method": "random", "count": 4, **parameters}
+        node = bench.start(GraspProposalNode, **options)
+        bench.wait(lambda: node._worker.ready or node.finished.is_set(), "the node")
+        return node
+
+    return make
+
+
+def test_grasps_of_a_cloud_lie_about_it_in_its_frame(bench, start):
+    start(method="random+polish", max_contact_maps=2)
+    got, maps = bench.collect(GraspArray, GRASPS), bench.collect(ContactMap, "contact_map")
+    markers = bench.collect(MarkerArray, "markers")
+    bench.publish(shuffled_cloud(ball()), CLOUD)
+    bench.wait(lambda: got and len(maps) == 2 and markers, "grasps")
+    message = got[0]
+    assert (from_time(message.header.stamp), message.header.frame_id) == (START, "camera")
+    assert message.method == "random+polish"
+    found = from_grasp_array(message)
+    assert len(found.grasps) == 4
+    scores = [one.score for one in found.grasps]
+    assert scores == sorted(scores, reverse=True)
+    assert {"penetration_depth", "fingers"} <= found.grasps[0].metrics.keys()
+    assert [one.contact_map is not None for one in found.grasps] == [True, True, False, False]
+    for one, vertices in zip(found.grasps, vertices_of(found.grasps), strict=True):
+        distance = np.linalg.norm(vertices - MIDDLE, axis=1) - RADIUS
+        assert distance.min() < 0.06
+        if one.contact_map is not None:
+            near = distance < 0.015
+            np.testing.assert_allclose(one.contact_map.hand_signed_distance[near], distance[near], atol=0.003)
+            np.testing.assert_allclose(np.linalg.norm(one.contact_map.points - MIDDLE, axis=1), RADIUS, atol=0.004)
+    shown = {marker.ns: marker for marker in markers[0].markers if marker.action == Marker.ADD}
+    places = np.array([[point.x, point.y, point.z] for point in shown["objects"].points])
+    np.testing.assert_allclose(np.linalg.norm(places - MIDDLE, axis=1), RADIUS, atol=0.004)
+    assert shown["hands"].header.frame_id == "camera"
+    assert "seen from all sides" in bench.values(NODE)["object"]
+
+
+def test_service_answers_for_a_mesh_with_seed_and_method(bench, start):
+    start()
+    ask = {"mesh_resource": "sphere:0.04", "method": "random", "count": 3}
+    first = bench.call(GenerateGrasps, SERVICE, seed=5, **ask)
+    assert first.success, first.message
+    assert len(first.grasps.grasps) == 3
+    assert (first.grasps.seed, first.grasps.mesh_resource) == (5, "sphere:0.04")
+    assert first.grasps.header.frame_id == "object_sphere"
+    again, other = (bench.call(GenerateGrasps, SERVICE, seed=seed, **ask) for seed in (5, 6))
+    np.testing.assert_array_equal(again.grasps.grasps[0].hand.hand_pose, first.grasps.grasps[0].hand.hand_pose)
+    assert not np.array_equal(other.grasps.grasps[0].hand.hand_pose, first.grasps.grasps[0].hand.hand_pose)
+
+
+def test_last_cloud_is_used_and_the_approach_is_kept(bench, start):
+    start(answer_clouds=False)
+    bench.publish(to_cloud(ball(), START, "camera"), CLOUD)
+    bench.wait(lambda: int(bench.values(NODE).get(f"in {CLOUD} total", 0)) == 1, "the cloud")
+    answer = bench.call(GenerateGrasps, SERVICE, count=5, approach=Vector3(z=1.0), approach_angle=0.5, object_id="ball")
+    assert answer.success, answer.message
+    assert answer.grasps.object_id == "ball"
+    assert from_time(answer.grasps.header.stamp) == START
+    for one in from_grasp_array(answer.grasps).grasps:
+        assert reach_direction(one.hand.keypoints)[2] > np.cos(0.5) - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "expected a mesh_resource or a cloud"),
+        ({"mesh_resource": "sphere:0.2"}, "a hand holds at most"),
+        ({"mesh_resource": "/nowhere/mug.obj"}, "/nowhere/mug.obj"),
+        ({"mesh_resource": "sphere:40"}, "metres"),
+        ({"mesh_resource": "sphere:0.04", "method": "magic"}, "fastgrasp-flow, "),
+        ({"mesh_resource": "sphere:0.04", "method": "grabnet"}, "grasp-nodes train"),
+        ({"mesh_resource": "sphere:0.04", "count": 10_001}, "0 to 10000 grasps, got 10001"),
+        ({"mesh_resource": "sphere:0.04", "scale": -1.0}, "positive number"),
+        ({"cloud": to_cloud(np.zeros((0, 3)), START, "camera"), "mesh_resource": ""}, "a cloud"),
+        ({"cloud": to_cloud(np.zeros((300, 3)), START, "camera")}, "at least 100 points"),
+        ({"cloud": to_cloud(ball() * 1000, START, "camera")}, "millimetres"),
+    ],
+)
+def test_bad_requests_are_answered_with_the_reason(bench, start, monkeypatch, fields, said):
+    monkeypatch.delenv("GRASP_NODES_WEIGHTS", raising=False)
+    start()
+    answer = bench.call(GenerateGrasps, SERVICE, **fields)
+    assert not answer.success
+    assert said in answer.message
+    assert not answer.grasps.grasps
+    bench.wait(lambda: bench.dropped(NODE, "refused request") == 1, "the count")
+
+
+def test_bad_clouds_are_counted_and_answered_with_no_grasps(bench, start):
+    start()
+    got = bench.collect(GraspArray, GRASPS)
+    bench.publish(to_cloud(ball(0.15), START, "camera"), CLOUD)
+    bench.wait(lambda: len(got) == 1, "the answer")
+    assert len(got[0].grasps) == 0
+    bench.wait(lambda: bench.dropped(NODE, f"bad {CLOUD}") == 1, "the count")
+    bench.wait(lambda: "a hand holds at most" in bench.statuses[f"/{NODE}"].message, "the reason")
+    bench.publish(to_cloud(ball(), START + STEP, "camera"), CLOUD)
+    bench.wait(lambda: len(got) == 2, "the next answer")
+    assert len(got[1].grasps) == 4
+
+
+def test_unknown_method_ends_the_node_with_the_known_ones(bench, start, capfd):
+    node = start(method="magic")
+    assert node.exit_code == 1
+    text = "".join(capfd.readouterr())
+    assert "magic" in text
+    assert "random" in text
+
+
+def test_object_of_the_parameters_is_grasped_at_once(bench, start):
+    start(object="sphere:0.04")
+    bench.wait(lambda: bench.values(NODE).get(f"out {GRASPS} total") == "1", "grasps")
+    assert "sphere" in bench.values(NODE)["object"]
