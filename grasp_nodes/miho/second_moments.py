@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-WEIGHT = 10.0
+WEIGHT = 100.0
 """Of the moments beside the told rotation, where both disagree; chosen on the crops that choose weights."""
 ITERATIONS = 12
 _HALF_TURNS = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
