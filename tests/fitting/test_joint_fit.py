@@ -444,6 +444,35 @@ class TestJointFit:
         gone, come = ({"depth", "start"}, {"shape", "object_start"}) if name == "depth" else ({name}, set())
         assert set(without.losses) == ({*TERMS, "total"} - gone) | come
 
+    def test_frames_without_measured_depth_stay_near_their_start_like_clips_without(
+        self,
+        models: dict[Side, HandModel],
+        block: ObjectModel,
+        clip: tuple[list[ObservedFrame], HandTrack, ObjectTrack],
+    ) -> None:
+        """Depth has a hole where hand and block are, in one frame, whose mask misses a part of the block."""
+        frames, hand, item = clip
+        hole, holed = 3, list(frames)
+        found = frames[hole].evidence.objects[0]
+        assert found.mask is not None
+        mask = found.mask.copy()
+        mask[:, : int(found.box[0] + 0.3 * (found.box[2] - found.box[0]))] = False
+        evidence = replace(frames[hole].evidence, objects=(replace(found, mask=mask),))
+        holed[hole] = replace(frames[hole], evidence=evidence, depth=np.zeros_like(frames[hole].depth))
+        settings = replace(FAST, iterations=(30, 0), smooth=0.0, centroid=0.0)
+        moved = []
+        for weight in (0.0, 1e5):
+            weights = replace(settings, object_start=weight, shape=weight)
+            fit = JointFitter(models, {"block": block}, weights).fit(holed, [hand], [item])
+            assert {"shape", "object_start"} <= set(fit.losses) if weight else "shape" not in fit.losses
+            assert {"depth", "start"} <= set(fit.losses)
+            places = fit.objects[0].T_camera_object[:, :3, 3] - item.T_camera_object[:, :3, 3]
+            moved.append(np.linalg.norm(places, axis=1))
+        assert moved[0][hole] > 2e-3
+        assert moved[1][hole] < 0.5 * moved[0][hole]
+        others = np.arange(len(frames)) != hole
+        assert np.abs(moved[1] - moved[0])[others].max() < 2e-4
+
     def test_motion_before_a_moving_camera_says_nothing_of_holding(
         self, models: dict[Side, HandModel], block: ObjectModel, fitter: JointFitter
     ) -> None:

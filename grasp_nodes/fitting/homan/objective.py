@@ -196,9 +196,10 @@ class Objective:
             found.setdefault("scale", []).append(losses.scale_loss(ratio))
         if weights.smooth:
             found.setdefault("smooth", []).append(self._smoothness(sample))
-        if weights.shape and terms.measured is None:
+        unmeasured = terms.observed * (1 - terms.with_depth)
+        if weights.shape and unmeasured.any():
             ratio = hand.scale / self._initial_scales[k]
-            found.setdefault("shape", []).append(_reshaped(sample, terms.initial, ratio, terms.observed))
+            found.setdefault("shape", []).append(_reshaped(sample, terms.initial, ratio, unmeasured))
         if terms.match is not None and terms.measured is not None and terms.seen_through is not None:
             error = hand_depth_loss(terms.measured, terms.match, posed.vertices[k])
             error = error + see_through_loss(terms.seen_through, posed.vertices[k])
@@ -222,9 +223,9 @@ class Objective:
             found.setdefault("smooth", []).append(self._smoothness(points))
         if weights.scale and weights.scale_free:
             found.setdefault("scale", []).append(losses.scale_loss(item.scale[None]))
-        if terms.measured is None and weights.object_start and not weights.scale_free:
-            known = self._present[len(self._hands) + j]
-            found.setdefault("object_start", []).append(_moved(points, terms.initial, known))
+        unmeasured = self._present[len(self._hands) + j] * (1 - terms.with_depth)
+        if weights.object_start and not weights.scale_free and unmeasured.any():
+            found.setdefault("object_start", []).append(_moved(points, terms.initial, unmeasured))
         if terms.measured is not None and terms.seen_through is not None:
             error = object_depth_loss(terms.measured, item, terms.proxy.signed_distance)
             error = error + see_through_loss(terms.seen_through, place_points(terms.proxy.points, item))
