@@ -155,7 +155,7 @@ def test_guidance_leaves_the_object(models, network):
     pad = model(flat).vertices[0, network.hand_points.ids[4]]
     hands = replace(flat, transl=torch.stack([torch.tensor([0.0, -0.022, 0.0]) - pad, torch.tensor([0.5, 0.0, 0.0])]))
     vectors = network.coder.encode(hands)
-    guide = Guidance(network, _field(ball, 2), torch.zeros(2, 10), GuidanceSettings(rounds=6))
+    guide = Guidance(network, _field(ball, 2), torch.zeros(2, 10), GuidanceSettings(rounds=6, last=6))
 
     def depth(those):
         return -ball.signed_distance(model(network.coder.decode(those)).vertices).amin(dim=1)
@@ -166,6 +166,7 @@ def test_guidance_leaves_the_object(models, network):
     torch.testing.assert_close(moved[1], vectors[1])
     assert float(guide.energy(moved)[0]) < 0.2 * float(guide.energy(vectors)[0])
     torch.testing.assert_close(guide(vectors, torch.full((2,), 0.25)), vectors)  # too early
+    torch.testing.assert_close(guide.settle(vectors), moved)  # as many rounds when the flow has ended
 
 
 def test_the_slope_of_the_guidance_is_that_of_finite_differences(models):

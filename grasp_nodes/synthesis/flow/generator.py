@@ -158,6 +158,8 @@ class FlowGenerator:
         betas = conditions.wishes.betas[conditions.group]
         guide = Guidance(network, distances, betas, s.guidance) if s.guidance is not None else None
         vectors = sample_vectors(network, distances, conditions, noise, s.sampler, guide)
+        if guide is not None:
+            vectors = guide.settle(vectors)
         parts = network.coder.parts_of(vectors, betas)
         if s.side == "right":
             return network.coder.hands(parts.turned(distances.turn).shifted(distances.shift))
