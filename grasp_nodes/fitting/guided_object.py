@@ -40,6 +40,8 @@ _WELL_EXPLAINED = 0.85
 _STILL_EXPLAINED, _STILL_LEAST = 0.95, 0.8
 """Shares of the score in the common frames that the later ones must have, on average and each: a handle that comes into
 view is few pixels."""
+_CONTRADICTED = 0.5
+"""Share of the silhouette that contradicts a pose of which next to nothing is seen: the motion lost the object."""
 _RECOLORED, _COLOR_MARGIN, _COLOR_ROUNDS = 3, 0.25, 2
 """Motions that are followed again by colour, how much worse than the best they may be, and how often."""
 
@@ -191,6 +193,8 @@ def _continued(before: Sequence[Placed], follower: GuidedFollower, overlap: int)
     if not before or before[0].score < _WELL_EXPLAINED:
         return None
     motion = follower.follow(before[0].frame, before[0].pose)
+    if any(one is None or _is_contradicted(one) for one in motion.sightings[overlap:]):
+        return None
     shown = np.array([one is not None and one.is_enough for one in motion.sightings])
     usual = motion.scores[:overlap][shown[:overlap]]
     later = motion.scores[overlap:][shown[overlap:]]
@@ -198,6 +202,11 @@ def _continued(before: Sequence[Placed], follower: GuidedFollower, overlap: int)
         return None
     least, mean = _STILL_LEAST * usual.mean(), _STILL_EXPLAINED * usual.mean()
     return motion if later.mean() > mean and later.min() > least else None
+
+
+def _is_contradicted(sighting: Sighting) -> bool:
+    """Whether next to nothing agrees because the object is not there, and not because something hides it."""
+    return not sighting.is_enough and sighting.against > _CONTRADICTED * sighting.prediction.whole
 
 
 def _poses(motion: GuidedMotion, mesh: SolverMesh) -> np.ndarray:

@@ -166,6 +166,27 @@ def test_a_motion_that_goes_on_is_followed_and_a_wrong_one_searched(bracket, mon
         assert track.seen.all()
 
 
+def test_a_motion_that_lost_the_object_does_not_go_on(bracket, monkeypatch):
+    """After the overlap and one frame more the bracket is elsewhere: the old pose is not hidden, it is contradicted."""
+    poses, frames = motion(3), []
+    poses = np.concatenate([poses, np.tile(poses[-1:], (7, 1, 1))])
+    poses[4:, 0, 3] += 0.14
+    for t, pose in enumerate(poses):
+        own = cast(bracket.vertices, bracket.faces, pose)
+        frames.append(frame_of(t, np.minimum(own, table_depth()), [own < table_depth()]))
+    earlier, _ = initialise_guided_object(bracket, frames[:3])
+    searched = []
+
+    def search(*args, **options):
+        searched.append(True)
+        return choose_motion(*args, **options)
+
+    monkeypatch.setattr(guided_object, "choose_motion", search)
+    found, _ = initialise_guided_object(bracket, frames, previous=earlier)
+    assert searched
+    assert np.median(errors(found, poses, bracket)) < 0.004
+
+
 def test_drifting_masks_are_put_right(bracket):
     poses, frames, truth = motion(), [], []
     for t, pose in enumerate(poses):
