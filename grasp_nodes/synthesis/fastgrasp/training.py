@@ -26,6 +26,8 @@ from grasp_nodes.synthesis.schedules import NoiseSchedule
 Adapted = Literal["estimated", "sampled"]
 PAPER_BATCH = 256
 LEAST_LEFT = 0.3
+"""Share of a noised latent below which the clean one that a network tells at once is not used: the error of the noise
+comes back divided by it."""
 _STATISTICS_ROWS = 256
 _STATISTICS_BATCHES = 16
 
@@ -35,8 +37,7 @@ class AdaptationTraining:
     """What the module learns from.
 
     latents: ``estimated``: a training grasp's latent is noised to a random time, and z1 is the clean latent that the
-    network tells at once; the truth is that grasp. Times at which less than `LEAST_LEFT` of the latent is left are
-    not drawn: the error of the noise comes back divided by that share.
+    network tells at once; the truth is that grasp. Times at which less than `LEAST_LEFT` is left are not drawn.
     ``sampled``: z1 is sampled from noise in `sampling_steps` of DDIM, as at the end it will be; since a new grasp has
     no true one, it is held to itself as it was before.
     """
@@ -115,7 +116,10 @@ def train_latent(
         squared = (predicted - noise).square().mean()
         if grasp_loss is None:
             return {"loss": squared}
-        vectors = encoder.decode(network.restore(schedule.clean(predicted, noisy, time)))
+        # Where hardly anything is left the told latent is nothing but the noise's error; the true one takes its place.
+        clear = (schedule.alpha(time) >= LEAST_LEFT)[:, None]
+        estimate = torch.where(clear, schedule.clean(predicted, noisy, time), clean)
+        vectors = encoder.decode(network.restore(estimate))
         terms = grasp_loss(vectors, truth, vertices, batch["points"])
         return {**terms, "noise": squared, "loss": squared + terms["loss"]}
 
