@@ -41,7 +41,11 @@ _MOST_THINGS, _MOST_GROUPS = 8, 4
 _IN_FRONT = 0.03
 """m; by how much what hides a thing is nearer."""
 _SAME_MASK = 0.6
-_FOLLOWED = 5
+_FOLLOWED, _FOLLOWED_PLACES = 6, 4
+"""Motions that are followed, and how many of them are of different places before any is of another turn in one.
+
+A thing that looks a little like the mesh from everywhere has many turns; the object itself must not wait behind them.
+"""
 _SAME_PLACE, _SAME_TURN = 0.3, 0.5
 """Share of the diameter, and rad, below which two poses of a frame are one."""
 _SCORE_MARGIN = 0.35
@@ -83,9 +87,13 @@ class SameSurface:
         self.is_ball = all(self((np.eye(3), np.zeros(3)), (turn, np.zeros(3))) for turn in turns)
         """Whether every rotation looks the same, so that none needs to be searched."""
 
+    def place(self, first: Pose, second: Pose) -> bool:
+        """Whether the poses are near each other, however turned."""
+        return bool(np.linalg.norm(first[1] - second[1]) <= _SAME_PLACE * self._reach)
+
     def __call__(self, first: Pose, second: Pose) -> bool:
         """Whether the poses are near each other, and turned by little or by a symmetry."""
-        if np.linalg.norm(first[1] - second[1]) > _SAME_PLACE * self._reach:
+        if not self.place(first, second):
             return False
         turn = first[0].T @ second[0]
         if float(rotation_angles(first[0], second[0])) < _SAME_TURN:
@@ -114,13 +122,15 @@ def choose_motion(
     same = SameSurface(mesh)
     placed = [*extra, *place_on_things(mesh, frames, scenes, follower, seed, same)]
     placed.sort(key=lambda one: -one.score)
+    placed = [one for one in placed if one.score >= placed[0].score - _SCORE_MARGIN]
     motions: list[GuidedMotion] = []
-    for one in placed:
-        if len(motions) == _FOLLOWED or one.score < placed[0].score - _SCORE_MARGIN:
-            break
-        followed = [(motion.rotations[one.frame], motion.centres[one.frame]) for motion in motions]
-        if not any(same(pose, one.pose) for pose in followed):
-            motions.append(follower.follow(one.frame, one.pose))
+    for most, is_known in ((_FOLLOWED_PLACES, same.place), (_FOLLOWED, same)):
+        for one in placed:
+            if len(motions) == most:
+                break
+            followed = [(motion.rotations[one.frame], motion.centres[one.frame]) for motion in motions]
+            if not any(is_known(pose, one.pose) for pose in followed):
+                motions.append(follower.follow(one.frame, one.pose))
     return sorted(motions, key=lambda motion: -rate(motion, palms))
 
 
