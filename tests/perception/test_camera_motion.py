@@ -66,6 +66,50 @@ def test_near_things_pass_faster_than_far_ones() -> None:
     assert CameraWatch().moves(images).all()
 
 
+@pytest.mark.parametrize("speed", [1.5, 4.0])
+@pytest.mark.parametrize("share", [0.08, 0.2, 0.33])
+@pytest.mark.parametrize("place", [(0.5, 0.5), (1.0, 0.5), (1.0, 0.0)])
+def test_what_goes_with_a_moving_camera_does_not_hide_its_motion(
+    speed: float, share: float, place: tuple[float, float]
+) -> None:
+    """As hands and what they hold do before a camera on a head."""
+    images = seen_from(whole_scene(), path(speed, 8))
+    assert CameraWatch().moves([with_block(image, share, place) for image in images]).all()
+
+
+@pytest.mark.parametrize("place", [(1.0, 0.5), (1.0, 1.0), (0.5, 0.5)])
+def test_what_moves_in_half_of_the_image_is_no_moving_camera(place: tuple[float, float]) -> None:
+    """A hand with an object of much texture before a wall of as much."""
+    wall = seen_from(whole_scene(), path(0.0, 10))
+    images = [with_block(image, 0.5, place, step=4 * t) for t, image in enumerate(wall)]
+    assert not CameraWatch().moves(images).any()
+
+
+def with_block(image: np.ndarray, share: float, place: tuple[float, float], step: int = 0) -> np.ndarray:
+    """A part of another scene, which has moved on by a step (px), before that share of the image."""
+    height, width = (int(edge * share**0.5) for edge in (HEIGHT, WIDTH))
+    row, column = int(place[0] * (HEIGHT - height)), int(place[1] * (WIDTH - width))
+    image[row : row + height, column : column + width] = whole_scene(5)[300:][:height, 400 - step :][:, :width]
+    return image
+
+
+@pytest.mark.parametrize("frames", [5, 6])
+def test_the_last_frames_of_a_window_count_like_the_others(frames: int) -> None:
+    """So slow that it shows over two frames only."""
+    assert CameraWatch().moves(seen_from(whole_scene(), path(0.75, frames))).all()
+
+
+def test_a_pause_between_windows_is_one() -> None:
+    there, back = path(5.0, 5), path(5.0, 5) + path(5.0, 5)[-1] - path(5.0, 1)
+    corners = np.concatenate([there, np.tile(there[-1:], (6, 1)), back[1:]])
+    images = seen_from(whole_scene(), corners)
+    watch = CameraWatch()
+    assert not CameraWatch().moves(images[7:11]).any()
+    first = watch.moves(images[:7])
+    assert first[:5].all()
+    assert watch.moves(images[7:]).all()
+
+
 def test_noise_is_no_motion() -> None:
     rng = np.random.default_rng(0)
     images = [np.clip(rng.normal(120, 12, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8) for _ in range(12)]
