@@ -330,7 +330,7 @@ def grasp(
         typer.Option(
             metavar="NAME",
             help="Such as fastgrasp-flow+rank8; an unknown one lists them all. auto: fastgrasp-flow+polish, or where "
-            "its weights are missing random+polish.",
+            "its weights are missing the search of synthetic.",
         ),
     ] = "auto",
     refine: Annotated[str, typer.Option(metavar="NAME", help="none, polish, or geo: by springs of contact.")] = "none",

@@ -14,6 +14,8 @@ from grasp_nodes.errors import InputError, MissingFileError
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
+TABLE = "table"
+
 __all__ = ["FrameSource", "open_source"]
 
 
@@ -27,8 +29,9 @@ def open_source(
     """The frames behind a name.
 
     Args:
-        uri: '' = the default clip (rendered if need be); a clip folder, a stereo folder, a folder of images, a rosbag2
-            folder; a video file; an .mcap, .db3 or .bag file; or the number of a camera.
+        uri: '' = the default clip (rendered if need be); table = an object on a table, rendered as it is asked for; a
+            clip folder, a stereo folder, a folder of images, a rosbag2 folder; a video file; an .mcap, .db3 or .bag
+            file; or the number of a camera.
         object_spec: mesh or shape of the object, '' = the clip's own.
         frames: only the first so many, 0 = all. seed: of the default clip.
         field_of_view: deg, horizontal, assumed where the camera is not known.
@@ -40,6 +43,10 @@ def open_source(
         raise InputError(f"frames: expected 0 or more, got {frames}")
     if not uri:
         return _default_clip(object_spec, frames, seed)
+    if uri == TABLE:
+        from grasp_nodes.data.table_source import TableSource
+
+        return TableSource(object_spec, frames, seed)
     if uri.isascii() and uri.isdigit():
         return CameraSource(int(uri), object_spec, frames, field_of_view)
     path = Path(uri).expanduser()

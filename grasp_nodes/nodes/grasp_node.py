@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from grasp_msgs.msg import ContactMap, GraspArray, HandModelInfo
+from grasp_msgs.msg import ContactMap, GraspArray, HandModelInfo, HandObjectState
 from grasp_msgs.srv import GenerateGrasps
 from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
@@ -20,7 +20,9 @@ from grasp_nodes.nodes.parameters import GraspParameters
 from grasp_nodes.nodes.worker import InferenceWorker
 
 if TYPE_CHECKING:
-    from grasp_nodes.contact.interaction import GraspSet
+    from collections.abc import Sequence
+
+    from grasp_nodes.contact.interaction import Grasp, GraspSet
     from grasp_nodes.evaluation.harness.protocols import Method
     from grasp_nodes.hand.model import HandModel
     from grasp_nodes.hand.parameters import Side
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from grasp_nodes.viewer.posed_hands import HandPoser
 
 CLOUD, GRASPS, CONTACT = "object_cloud", "grasps", "contact_map"
+STATE = "hand_object/state"
 MARKERS, MODEL_INFO, SERVICE = "markers", "hand_model_info", "generate_grasps"
 KEPT_METHODS = 4
 """Methods that stay loaded: each has its networks in memory."""
@@ -158,6 +161,9 @@ class GraspProposalNode(GraspNode[GraspParameters]):
             f"ready: method {method.name}, hand {self.facts['hand model']}, device {method.device}, "
             f"{'working' if self.enabled else 'disabled: call ~/enable'}"
         )
+        if settings.publish_state:
+            # Only now: a source that waits for somebody to answer starts to play when it sees this topic.
+            self._outputs[STATE] = self.advertise(HandObjectState, STATE)
         if self._mesh is not None and self.enabled:
             self.guard("object", self._grasp_mesh)
 
@@ -183,9 +189,13 @@ class GraspProposalNode(GraspNode[GraspParameters]):
             target = self._cloud_target(request, message)
         except InputError as error:
             self.useful(str(error))
-            self._publish_none(message.header)
+            self._publish_none(message.header, str(error))
             raise
-        self._propose(target, request, self.settings.count)
+        try:
+            self._propose(target, request, self.settings.count, answers_cloud=True)
+        except GraspNodesError as error:
+            self._publish_none(message.header, str(error))
+            raise
 
     def _grasp_mesh(self) -> None:
         request = GenerateGrasps.Request(seed=self.settings.seed)
@@ -236,7 +246,7 @@ class GraspProposalNode(GraspNode[GraspParameters]):
         found = object_from_cloud(cloud_to_points(message), options, request.object_id or "cloud")
         return Target(found.model, found.origin, message.header, "; ".join([found.completion, *found.remarks]))
 
-    def _propose(self, target: Target, request: Any, count: int) -> tuple[GraspArray, str]:
+    def _propose(self, target: Target, request: Any, count: int, answers_cloud: bool = False) -> tuple[GraspArray, str]:
         """Make, publish and return grasps, in the frame of the target's header, and a word about their number."""
         from grasp_nodes.nodes.conversions.grasp_requests import to_grasp_request
         from grasp_nodes.nodes.conversions.grasps import to_grasp_array
@@ -254,16 +264,34 @@ class GraspProposalNode(GraspNode[GraspParameters]):
             self.publish(self._outputs[CONTACT], CONTACT, grasp.contact_map)
         if self.settings.publish_markers and self._outputs[MARKERS].get_subscription_count():
             self._publish_markers(found, target)
+        if answers_cloud:
+            self._publish_state(target.header, found.grasps[:1], f"the best of {len(found.grasps)} grasps")
         number = len(found.grasps)
         text = "" if number == asked.count else f"{number} of {asked.count} grasps were found"
         self.useful("" if number else text or "no grasps were asked for")
         self.facts["object"] = "; ".join(part for part in (target.model.object_id, target.text) if part)
         return message, text or ("" if number else "no grasps were asked for")
 
-    def _publish_none(self, header: Any) -> None:
+    def _publish_none(self, header: Any, reason: str) -> None:
         """Say that there are no grasps of this cloud's object: the last ones are of another."""
         message = GraspArray(header=header, object_id="cloud", method=self.settings.method)
         self.publish(self._outputs[GRASPS], GRASPS, message)
+        self._publish_state(header, (), reason)
+
+    def _publish_state(self, header: Any, grasps: Sequence[Grasp], text: str) -> None:
+        """The best grasp as a hand in the cloud's frame."""
+        from grasp_nodes.contact.interaction import FitStatus
+        from grasp_nodes.contact.interaction import HandObjectState as State
+        from grasp_nodes.nodes.conversions.fields import from_time
+        from grasp_nodes.nodes.conversions.states import to_state
+
+        if STATE not in self._outputs:
+            return
+        maps = [one.contact_map for one in grasps if one.contact_map is not None]
+        status = FitStatus.OK if grasps else FitStatus.NOTHING
+        hands = [replace(one.hand, score=1.0) for one in grasps]
+        state = State(from_time(header.stamp), header.frame_id, hands, (), maps, {}, status, text)
+        self.publish(self._outputs[STATE], STATE, to_state(state))
 
     def _publish_markers(self, found: GraspSet, target: Target) -> None:
         from grasp_nodes.nodes.conversions.grasp_markers import grasp_markers

@@ -99,7 +99,8 @@ class SourceParameters(PatientParameters, ObjectParameters, OutputParameters):
 
     source: str = parameter(
         "",
-        "What to play: '' = the default rendered clip, a clip or stereo folder, a video file, an MCAP or db3 bag, or "
+        "What to play: '' = the default rendered clip, table = an object on a table before a rendered camera, a clip "
+        "or stereo folder, a video file, an MCAP or db3 bag, or "
         "the number of a camera as text, '0'.",
     )
     frames: int = parameter(0, "Frames to play; 0 = all.", minimum=0, maximum=10_000_000)
@@ -276,7 +277,7 @@ class GraspParameters(ObjectParameters, OutputParameters):
     method: str = parameter(
         "auto",
         "Method of grasps, such as fastgrasp-flow+rank8+polish; an unknown one lists them all. auto: "
-        "fastgrasp-flow+polish, or where its weights are missing random+polish.",
+        "fastgrasp-flow+polish, or where its weights are missing the search of synthetic.",
         read_only=False,
     )
     count: int = parameter(16, "Grasps of an object.", minimum=0, maximum=10_000, read_only=False)
@@ -302,6 +303,9 @@ class GraspParameters(ObjectParameters, OutputParameters):
     )
     max_contact_maps: int = parameter(
         16, "Contact maps are computed of so many grasps, the best.", minimum=0, maximum=1000, read_only=False
+    )
+    publish_state: bool = parameter(
+        False, "Publish the best grasp of each cloud on hand_object/state, for the page; not beside a fitting_node."
     )
     publish_markers: bool = parameter(True, "Publish markers while somebody subscribes to them.")
     max_markers: int = parameter(1, "Hands in the markers, the best.", minimum=1, maximum=100, read_only=False)

@@ -185,7 +185,8 @@ class SourceNode(GraspNode[SourceParameters]):
         patience = self.settings.start_timeout_s if answered else min(self.settings.start_timeout_s, REALTIME_WAIT_S)
         deadline = time.monotonic() + patience
         while not self._stopping and time.monotonic() < deadline:
-            if not self._color.get_subscription_count():
+            clouds = 0 if self._cloud is None else self._cloud.get_subscription_count()
+            if not self._color.get_subscription_count() + clouds:
                 self._waiting_for = f"nobody subscribes to {COLOR}"
             elif not self.publishers_of(ANSWERS):
                 self._waiting_for = f"nobody publishes {ANSWERS}"

@@ -14,7 +14,7 @@ from grasp_nodes.synthesis.registry import GENERATORS, make_base
 from grasp_nodes.synthesis.suffixes import HandModels, compose, parse_method
 
 AUTO = "auto"
-BEST, WITHOUT_WEIGHTS = "fastgrasp-flow+polish", f"{RANDOM}+polish"
+BEST, WITHOUT_WEIGHTS = "fastgrasp-flow+polish", SYNTHETIC
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,15 @@ import numpy as np
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.objects.clouds import cleaning, clusters, completion, solid
-from grasp_nodes.objects.clouds.table import SMALLEST_TABLE, THICKNESS, Plane, above_table, carries, largest_plane
+from grasp_nodes.objects.clouds.table import (
+    SMALLEST_TABLE,
+    THICKNESS,
+    Plane,
+    Table,
+    above_table,
+    carries,
+    largest_plane,
+)
 from grasp_nodes.objects.clouds.view import View
 from grasp_nodes.objects.model import ObjectModel
 
@@ -24,6 +32,7 @@ _SEEN_FROM_ONE_SIDE = 0.15
 """Share of hidden points: of a cloud from all sides it is about one half."""
 _HIDDEN_BEHIND = 0.02
 """m."""
+_MOST_PLANES = 3
 TABLES = ("auto", "always", "never")
 COMPLETIONS = ("auto", "mirror", "none")
 
@@ -91,21 +100,25 @@ def object_from_cloud(
     _check_length(points)
     _check_shape(points)
     scene = cleaning.thinned(points, seed=options.seed)
-    standing, rest, plane = _without_table(scene, viewpoint, options)
-    found = clusters.things(standing)
+    free_of_planes, planes = _without_planes(scene, viewpoint, options)
+    standing = scene[free_of_planes]
+    found = clusters.things(standing) if len(standing) else []
     if not found:
         raise InputError(
-            "cloud: there is no thing in it: " + ("nothing stands on the table" if plane else "no points hang together")
+            "cloud: there is no thing in it: "
+            + ("nothing stands on the table" if planes else "no points hang together")
         )
     chosen = clusters.choose_thing(standing, found, options.near)
-    others = np.concatenate([rest, np.delete(standing, chosen, axis=0)])
+    others = np.concatenate([scene[~free_of_planes], np.delete(standing, chosen, axis=0)])
+    plane = _below(standing[chosen], planes)
     remarks = []
     if len(found) > 1:
         how = "the largest" if options.near is None else "the one nearest to the place that was given"
         remarks.append(f"{len(found)} things were seen, this is {how}")
     seen = cleaning.without_outliers(standing[chosen])
     _check_size(seen)
-    _check_shape(seen)
+    # Of a flat thing on a table the height is known all the same.
+    _check_shape(seen, may_be_flat=plane is not None)
     whole, free, said = _completed(seen, others, viewpoint, plane, options)
     grid = solid.solid_distance(whole, free)
     origin = _middle(whole)
@@ -145,21 +158,35 @@ def narrowest_side(vertices: np.ndarray) -> float:
     return best
 
 
-def _without_table(
-    scene: np.ndarray, viewpoint: np.ndarray, options: CloudOptions
-) -> tuple[np.ndarray, np.ndarray, Plane | None]:
-    """Points that may be the object, the other ones, and the table's plane."""
-    nothing = np.zeros((0, 3))
-    if options.table == "never":
-        return scene, nothing, None
-    table = largest_plane(scene, viewpoint, options.seed)
-    is_table = table is not None and table.sides[1] >= SMALLEST_TABLE and carries(scene, table)
-    if table is None or (options.table == "auto" and not is_table):
-        if options.table == "always":
-            raise InputError("cloud: there is no plane in it that could be the table")
-        return scene, nothing, None
-    above = above_table(scene, table)
-    return scene[above], scene[~above], table.plane
+def _without_planes(scene: np.ndarray, viewpoint: np.ndarray, options: CloudOptions) -> tuple[np.ndarray, list[Plane]]:
+    """(N,) which points of the scene may be the object, and the planes about it: a table, a wall behind it."""
+    free = np.ones(len(scene), bool)
+    beside = ~free
+    planes: list[Plane] = []
+    for _ in range(0 if options.table == "never" else _MOST_PLANES):
+        left = scene[free]
+        table = largest_plane(left, viewpoint, options.seed) if len(left) >= cleaning.FEWEST_POINTS else None
+        if table is None or not (_is_table(left, table) or (options.table == "always" and not planes)):
+            break
+        planes.append(table.plane)
+        # A single plane is the table itself: what is beside it stands on something else.
+        free[free] = above_table(left, table) if len(planes) == 1 else table.plane.height(left) > THICKNESS
+        if len(planes) == 1:
+            beside = ~free & (table.plane.height(scene) > THICKNESS)
+    if len(planes) > 1:
+        free |= beside & np.all([plane.height(scene) > THICKNESS for plane in planes], axis=0)
+    if options.table == "always" and not planes:
+        raise InputError("cloud: there is no plane in it that could be the table")
+    return free, planes
+
+
+def _is_table(points: np.ndarray, table: Table) -> bool:
+    return bool(table.sides[1] >= SMALLEST_TABLE and carries(points, table))
+
+
+def _below(points: np.ndarray, planes: list[Plane]) -> Plane | None:
+    """The plane that points (N, 3) stand on: the one that they come nearest to."""
+    return min(planes, key=lambda plane: abs(float(np.percentile(plane.height(points), 2))), default=None)
 
 
 def _completed(
@@ -252,12 +279,12 @@ def _check_options(options: CloudOptions) -> None:
             raise InputError(f"{name}: expected three positive numbers (m), got {np.asarray(value).tolist()}")
 
 
-def _check_shape(points: np.ndarray) -> None:
+def _check_shape(points: np.ndarray, may_be_flat: bool = False) -> None:
     """Raises InputError for a line or a plane."""
     deviation = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(points.T)), 0.0))[::-1]
     if deviation[1] < min(_STRAIGHT, _SLENDER * deviation[0]):
         raise InputError("cloud: its points lie on a line: there is nothing to hold")
-    if deviation[2] < min(_FLAT, _SLENDER * deviation[1]):
+    if not may_be_flat and deviation[2] < min(_FLAT, _SLENDER * deviation[1]):
         raise InputError(
             "cloud: its points lie in a plane: a flat thing, or a single face of one; look at it from another side"
         )
