@@ -16,6 +16,7 @@ import torch
 from grasp_nodes.fitting.guided_following import GuidedFollower, GuidedMotion, whole_masks
 from grasp_nodes.fitting.hand_nearby import hand_paths
 from grasp_nodes.fitting.held_object import bridge_hidden, bridge_unseen
+from grasp_nodes.fitting.mask_motion import longest_rest
 from grasp_nodes.fitting.object_choice import Placed, choose_motion, rate
 from grasp_nodes.fitting.object_clip import fit_motion, initialise_object
 from grasp_nodes.fitting.object_fit import make_solver_mesh
@@ -99,8 +100,8 @@ def initialise_guided_object(
         previous=previous,
         hands=hand_paths(hands, hand_models or {}),
     )
-    if any(frame.camera_moves for frame in frames):
-        # Hand and object that rest move alike before such a camera: that says nothing of one carrying the other.
+    if len(frames) and not longest_rest([frame.camera_moves for frame in frames]).any():
+        # Hand and object that rest move alike before a moving camera: that says nothing of one carrying the other.
         return track, list(frames)
     return bridge_unseen(track, palms, object_model.points.astype(np.float64).mean(axis=0)), list(frames)
 
@@ -136,14 +137,15 @@ def _by_depth(
         motions = [continued]
     else:
         motions = choose_motion(mesh, frames, scenes, follower, palms, seed=seed, extra=before)
-    if not motions or rate(motions[0], palms) < LEAST_RATE:
+    rests = longest_rest([frame.camera_moves for frame in frames])
+    if not motions or rate(motions[0], palms, rests) < LEAST_RATE:
         return None
     improved = [
-        _with_colors(mesh, motion, scenes, palms)
+        _with_colors(mesh, motion, scenes, palms, rests)
         for motion in motions[:_RECOLORED]
-        if rate(motion, palms) > rate(motions[0], palms) - _COLOR_MARGIN
+        if rate(motion, palms, rests) > rate(motions[0], palms, rests) - _COLOR_MARGIN
     ]
-    motion, scenes = max(improved, key=lambda pair: rate(pair[0], palms))
+    motion, scenes = max(improved, key=lambda pair: rate(pair[0], palms, rests))
     motion = bridge_hidden(motion, GuidedFollower(mesh, scenes, palms), palms)
     guided = guided_frames(object_model.object_id, frames, scenes, motion.sightings)
     poses = _poses(motion, mesh)
@@ -155,7 +157,11 @@ def _by_depth(
 
 
 def _with_colors(
-    mesh: SolverMesh, motion: GuidedMotion, scenes: Sequence[Scene | None], palms: Sequence[np.ndarray]
+    mesh: SolverMesh,
+    motion: GuidedMotion,
+    scenes: Sequence[Scene | None],
+    palms: Sequence[np.ndarray],
+    rests: np.ndarray,
 ) -> tuple[GuidedMotion, list[Scene | None]]:
     """A motion followed again in scenes in which the colours that it teaches tell hand and object apart."""
     found = list(scenes)
@@ -165,7 +171,7 @@ def _with_colors(
         follower = GuidedFollower(mesh, found, palms)
         start = int(np.argmax(motion.evidences))
         again = follower.follow(start, (motion.rotations[start], motion.centres[start]))
-        motion = max(follower.seen_again(motion), again, key=lambda one: rate(one, palms))
+        motion = max(follower.seen_again(motion), again, key=lambda one: rate(one, palms, rests))
     return motion, found
 
 

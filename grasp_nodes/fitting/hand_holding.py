@@ -45,6 +45,7 @@ def brought_to_objects(
     objects: Sequence[ObjectTrack],
     object_models: Mapping[str, ObjectModel],
     camera: CameraModel,
+    camera_moves: np.ndarray | None = None,
 ) -> list[HandTrack]:
     """The hands, their size and distance changed by one factor each so that they touch what they hold.
 
@@ -52,6 +53,7 @@ def brought_to_objects(
         hand_models: by side. hands: of T frames, placed by colour alone.
         objects: of the same frames. object_models: by object id.
         camera: that took the images.
+        camera_moves: (T,) bool, frames in which motion in the images does not show that something is held.
     """
     moved = []
     for hand in hands:
@@ -59,20 +61,26 @@ def brought_to_objects(
         with torch.no_grad():
             vertices = model(hand.params.to(dtype=model.dtype)).vertices.double().cpu().numpy()
         zones = [zone.cpu().numpy() for zone in contact_zones(model)]
-        factor = holding_factor(camera, vertices, ~hand.lost, zones, objects, object_models)
+        factor = holding_factor(camera, vertices, ~hand.lost, zones, objects, object_models, camera_moves)
         params = replace(hand.params, transl=factor * hand.params.transl, scale=factor * hand.params.scale)
         moved.append(replace(hand, params=params))
     return moved
 
 
 def held_frames(
-    camera: CameraModel, vertices: np.ndarray, known: np.ndarray, track: ObjectTrack, points: np.ndarray
+    camera: CameraModel,
+    vertices: np.ndarray,
+    known: np.ndarray,
+    track: ObjectTrack,
+    points: np.ndarray,
+    camera_moves: np.ndarray | None = None,
 ) -> np.ndarray:
     """Rows of the frames in which the object moves while the hand is over it.
 
     Args:
         camera: that took the images. vertices: (T, V, 3), m, of the hand. known: (T,) bool, frames with a hand.
         track: of the object. points: (N, 3), m, of its surface, in its own frame.
+        camera_moves: (T,) bool, frames in which nothing is known to move; None = none.
     """
     poses = track.T_camera_object
     placed = np.einsum("tij,nj->tni", poses[:, :3, :3], points) + poses[:, None, :3, 3]
@@ -81,6 +89,8 @@ def held_frames(
     count = len(track)
     before, after = np.maximum(np.arange(count) - 1, 0), np.minimum(np.arange(count) + 1, count - 1)
     moves = np.linalg.norm(middles[after] - middles[before], axis=1) > MOVED * (after - before) / 2
+    if camera_moves is not None:
+        moves &= ~camera_moves
     rows = np.flatnonzero(moves & usable & usable[before] & usable[after] & known)
     return np.array([row for row in rows if _overlap(camera, vertices[row], placed[row])], np.int64)
 
@@ -100,6 +110,7 @@ def holding_factor(
     zones: Sequence[np.ndarray],
     objects: Sequence[ObjectTrack],
     models: Mapping[str, ObjectModel],
+    camera_moves: np.ndarray | None = None,
 ) -> float:
     """Factor on size and distance of a hand that brings it to what it holds; 1 where it holds nothing.
 
@@ -107,7 +118,7 @@ def holding_factor(
         camera: that took the images.
         vertices: (T, V, 3), m, camera frame, of the hand. known: (T,) bool, frames in which it was found.
         zones: vertex ids of what touches: pads of the fingers, and the palm.
-        objects: tracks of T frames. models: by object id.
+        objects: tracks of T frames. models: by object id. camera_moves: as :func:`held_frames`.
     """
     costs = np.zeros(len(FACTORS))
     frames = 0
@@ -116,7 +127,7 @@ def holding_factor(
         if model is None:
             continue
         points = track.scale * model.points.astype(np.float64)
-        rows = held_frames(camera, vertices, known, track, points)
+        rows = held_frames(camera, vertices, known, track, points, camera_moves)
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_FRAMES)).round().astype(int))]
         for row in rows:
             costs += _contact_costs(vertices[row], zones, track.T_camera_object[row], track.scale, model)

@@ -17,6 +17,22 @@ _SURE = 0.5
 """Share outside of its place at which a thing has left it, however long that took."""
 
 
+def longest_rest(camera_moves: Sequence[bool]) -> np.ndarray:
+    """(T,) bool, the longest run of frames before a camera at rest, in which motion in the images is one of things.
+
+    None where that is at most half of the frames: too little to tell what moves from what was seen to rest.
+
+    Args:
+        camera_moves: of T frames.
+    """
+    moves = np.asarray(camera_moves, bool)
+    borders = np.concatenate([[-1], np.flatnonzero(moves), [len(moves)]])
+    longest = int(np.argmax(np.diff(borders)))
+    result = np.zeros(len(moves), bool)
+    result[borders[longest] + 1 : borders[longest + 1]] = True
+    return result if 2 * np.count_nonzero(result) > len(moves) else np.zeros(len(moves), bool)
+
+
 def left_place(masks: Sequence[np.ndarray]) -> float:
     """How much of a thing is outside of its place, its largest mask, in the fifth of the frames that has most there.
 

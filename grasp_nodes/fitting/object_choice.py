@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from grasp_nodes.fitting.guided_following import GuidedFollower, GuidedMotion, Pose
+from grasp_nodes.fitting.mask_motion import longest_rest
 from grasp_nodes.fitting.object_initialise import initialise_object_pose
 from grasp_nodes.fitting.object_motions import rotation_angles
 from grasp_nodes.fitting.object_observation import observe_object
@@ -131,19 +132,26 @@ def choose_motion(
             followed = [(motion.rotations[one.frame], motion.centres[one.frame]) for motion in motions]
             if not any(is_known(pose, one.pose) for pose in followed):
                 motions.append(follower.follow(one.frame, one.pose))
-    return sorted(motions, key=lambda motion: -rate(motion, palms))
+    rests = longest_rest([frame.camera_moves for frame in frames])
+    return sorted(motions, key=lambda motion: -rate(motion, palms, rests))
 
 
-def rate(motion: GuidedMotion, palms: Sequence[np.ndarray] = ()) -> float:
+def rate(motion: GuidedMotion, palms: Sequence[np.ndarray] = (), rests: np.ndarray | None = None) -> float:
     """How well a motion explains the clip, and whether it is of what a hand moves.
 
     The object itself fits exactly in some frames, a thing of about its shape nearly in all.
+
+    Args:
+        motion: of T frames. palms: of each hand (T, 4, 4), camera frame, NaN where not known.
+        rests: (T,) bool, frames before a camera at rest, whose places tell what moves; None = all.
     """
     seen = np.array([one is not None for one in motion.sightings])
     if not seen.any():
         return 0.0
-    places = motion.centres[seen]
-    moved = float(np.percentile(np.linalg.norm(places - np.median(places, axis=0), axis=1), 80))
+    places = motion.centres[seen if rests is None else seen & rests]
+    moved = 0.0
+    if len(places):
+        moved = float(np.percentile(np.linalg.norm(places - np.median(places, axis=0), axis=1), 80))
     near, closest = 0.0, 0.0 if not palms else np.inf
     for palm in palms:
         gap = np.nan_to_num(np.linalg.norm(palm[:, :3, 3] - motion.centres, axis=1), nan=1.0)

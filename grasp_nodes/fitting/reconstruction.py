@@ -238,8 +238,9 @@ class ClipReconstructor:
         has_depth = settings.use_depth and any(frame.depth is not None for frame in frames)
         if settings.size_by_object and not (before.hands or has_depth or settings.independent):
             # A hand that was there before has its size, and the frames that are final keep it.
+            camera_moves = np.array([frame.camera_moves for frame in frames], bool)
             hands = brought_to_objects(
-                self._hand_models, hands, objects, self._object_models, frames[0].evidence.camera
+                self._hand_models, hands, objects, self._object_models, frames[0].evidence.camera, camera_moves
             )
         return InitialWindow(frames, hands, objects, before.kept)
 

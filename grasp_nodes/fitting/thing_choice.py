@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from grasp_nodes.fitting.mask_motion import left_place
+from grasp_nodes.fitting.mask_motion import left_place, longest_rest
 from grasp_nodes.fitting.object_clip import initialise_object
 from grasp_nodes.fitting.tracks import ObjectTrack
 from grasp_nodes.objects.model import ObjectModel
@@ -105,9 +105,11 @@ def _rate(
     )
     overlap = float(np.nanmean(track.iou)) if track.seen.any() else 0.0
     at_hand = np.array([one is not None and _is_at_hand(frame, one) for frame, one in zip(frames, found, strict=True)])
-    masks = [one.mask for one in found if one is not None and one.mask is not None]
     # Before a moving camera all things leave their places.
-    moves = 0.0 if any(frame.camera_moves for frame in frames) else min(left_place(masks) / _MOVED, 1.0)
+    rests = longest_rest([frame.camera_moves for frame in frames])
+    masks = [one.mask for one, still in zip(found, rests, strict=True) if still and one is not None]
+    shapes = [mask for mask in masks if mask is not None]
+    moves = min(left_place(shapes) / _MOVED, 1.0) if shapes else 0.0
     return RatedThing(
         track_id,
         overlap * (len(with_mask) / len(frames)) ** 0.5,

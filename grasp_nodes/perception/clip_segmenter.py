@@ -39,6 +39,8 @@ MOVING_SHARE = 0.3
 """Share of a thing's pixels that depth sees move from which it does."""
 WORTH = 0.03
 """Share of the best thing's score below which nothing is followed."""
+MOSTLY = 0.5
+"""Share of a window in which the camera moves, above which places in its images tell nothing of motion."""
 IDLE = 0.3
 """Merit of the best thing in a window below which others are looked for."""
 FREE_GAIN = 4.0
@@ -136,7 +138,8 @@ class ClipObjectSegmenter:
         self._size = size
         sights = [self._sight(frame, seen) for frame, seen in zip(frames, hands, strict=True)]
         still = _is_still(sights)
-        self._camera_moves = bool(self._watch.moves([frame.color for frame in frames]).any())
+        # A window in which it moves now and then is one of a camera at rest.
+        self._camera_moves = bool(self._watch.moves([frame.color for frame in frames]).mean() > MOSTLY)
         sights = self._see_motion(sights, still)
         self._things = [thing for thing in self._things if not thing.is_lost]
         found: list[tuple[ThingTracker, list[Sight]]] = []

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from grasp_nodes.fitting import guided_object
 from grasp_nodes.fitting.guided_following import GuidedFollower
 from grasp_nodes.fitting.guided_object import initialise_guided_object, palm_poses
-from grasp_nodes.fitting.object_choice import SameSurface, choose_motion, things_off_table
+from grasp_nodes.fitting.object_choice import MOVES, SameSurface, choose_motion, rate, things_off_table
 from grasp_nodes.fitting.object_fit import make_solver_mesh
 from grasp_nodes.fitting.predicted_object import (
     HAND_LOSS,
@@ -185,6 +185,24 @@ def test_a_motion_that_lost_the_object_does_not_go_on(bracket, monkeypatch):
     found, _ = initialise_guided_object(bracket, frames, previous=earlier)
     assert searched
     assert np.median(errors(found, poses, bracket)) < 0.004
+
+
+def test_before_a_moving_camera_a_change_of_place_is_no_merit(bracket):
+    """Until the third frame the bracket rests, then it moves, or the camera does."""
+    poses, frames = motion(), []
+    for t, pose in enumerate(poses):
+        own = cast(bracket.vertices, bracket.faces, pose)
+        frames.append(frame_of(t, np.minimum(own, table_depth()), [own < table_depth()]))
+    mesh = make_solver_mesh(bracket)
+    follower = GuidedFollower(mesh, read_scenes(frames))
+    rotation = poses[0, :3, :3]
+    followed = follower.follow(0, (rotation, rotation @ mesh.centre + poses[0, :3, 3]))
+    every = np.ones(len(frames), bool)
+    plain = rate(followed)
+    assert plain == rate(followed, (), every)
+    still = rate(followed, (), ~every)
+    assert plain - MOVES <= still < plain - 0.5 * MOVES
+    assert rate(followed, (), np.arange(len(frames)) < 3) == pytest.approx(still, abs=0.005)
 
 
 def test_drifting_masks_are_put_right(bracket):

@@ -82,6 +82,13 @@ def test_a_thing_that_lies_still_is_not_held():
     assert float(found.params.scale[0]) == pytest.approx(1.12)
 
 
+def test_before_a_moving_camera_nothing_is_known_to_be_carried():
+    hand, block, _ = held()
+    for moves, size in ((np.ones(COUNT, bool), 1.12), (np.arange(COUNT) > 6, 1.0)):
+        (found,) = brought_to_objects(MODELS, [scaled(hand, 1.12)], [block], {"block": BLOCK}, CAMERA, moves)
+        assert float(found.params.scale[0]) == pytest.approx(size, rel=0.03)
+
+
 def test_a_thing_that_moves_elsewhere_is_not_held():
     hand, block, _ = held()
     block.T_camera_object[:, 1, 3] -= 0.3

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from grasp_nodes.fitting.mask_motion import left_place, moving_frames
+from grasp_nodes.fitting.mask_motion import left_place, longest_rest, moving_frames
 
 SHAPE = (40, 80)
 
@@ -15,6 +15,15 @@ def rectangle(left: int, right: int) -> np.ndarray:
     mask = np.zeros(SHAPE, bool)
     mask[10:20, left:right] = True
     return mask
+
+
+@pytest.mark.parametrize(
+    ("moves", "rests"),
+    [("", ""), ("0000", "1111"), ("1111", "0000"), ("0001", "1110"), ("10001", "01110"), ("0011", "0000")],
+)
+def test_what_moves_is_told_from_the_longest_rest_of_the_camera(moves: str, rests: str) -> None:
+    found = longest_rest([one == "1" for one in moves])
+    assert found.tolist() == [one == "1" for one in rests]
 
 
 def test_a_resting_thing_stays_whatever_hides_it() -> None:

@@ -57,3 +57,5 @@ def test_what_leaves_its_place_is_the_object_unless_the_camera_moves() -> None:
     assert rated[0].moves > 0
     _, rated = choose_thing(box, [replace(frame, camera_moves=True) for frame in frames])
     assert [one.moves for one in rated] == [0.0, 0.0]
+    _, rated = choose_thing(box, [replace(frame, camera_moves=t == 4) for t, frame in enumerate(frames)])
+    assert [one.moves > 0 for one in rated] == [True, False]
