@@ -54,11 +54,13 @@ def doubt_of_window(apart: Sequence[float], before: float = 0.0) -> float:
     """0 (the reader knows such hands) to 1 (it does not).
 
     Args:
-        apart: of the window's frames, as `unfamiliarity` tells it. before: the doubt of the window before.
+        apart: of the window's frames, as `unfamiliarity` tells it. before: the doubt of the window before; frames that
+            are sure take it back, where most are.
     """
     usual = float(np.median(apart)) if len(apart) else 0.0
     doubt = float(np.clip((usual - FAMILIAR) / (FOREIGN - FAMILIAR), 0.0, 1.0))
-    is_familiar_again = 0.0 < usual < FAMILIAR_AGAIN
+    sure = [one for one in apart if one > 0.0]
+    is_familiar_again = usual > 0.0 and float(np.median(sure)) < FAMILIAR_AGAIN
     return doubt if is_familiar_again else max(doubt, before)
 
 

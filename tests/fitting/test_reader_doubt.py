@@ -89,6 +89,9 @@ def test_doubt_outlasts_windows_that_are_not_clear():
     assert doubt_of_window([0.0] * 5, first) == 1.0  # no landmarks that are sure
     assert doubt_of_window([], first) == 1.0
     assert doubt_of_window([clear] * 5, first) == 0.0
+    # Frames without sure landmarks are not familiar: the three that are sure lie at 0.5.
+    assert doubt_of_window([0.0, 0.0, 0.9 * FAMILIAR_AGAIN, between, between], first) == 1.0
+    assert doubt_of_window([0.0, 0.0, clear, clear, clear], first) == 0.0
 
 
 def flat_hand_with_short_fingers():
