@@ -27,6 +27,7 @@ from grasp_nodes.data.clip_files import ClipInfo, ClipTruth, write_clip_info, wr
 from grasp_nodes.data.clip_readers import open_clip
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.evaluation.clip_metrics import FrameScore
+from grasp_nodes.fitting.homan.settings import PAPER_HOMAN
 from grasp_nodes.fitting.reconstruction import WindowResult
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.files import MODEL_VARIABLE, load_hand_model
@@ -186,7 +187,7 @@ class TestVariants:
     def test_names(self) -> None:
         assert [variant.name for variant in parse_variants(" rgb, no_smooth ")] == ["rgb", "no_smooth"]
         assert [variant.name for variant in parse_variants("all")] == list(VARIANTS)
-        wanted = "rgbd rgb independent no_local no_collision no_centroid no_smooth gt_boxes gt_masks"
+        wanted = "rgbd rgb independent no_local no_collision no_centroid no_smooth gt_boxes gt_masks paper"
         assert list(VARIANTS) == wanted.split()
 
     @pytest.mark.parametrize("text", ["", "depth", "rgb,all", "rgb,rgb", ","])
@@ -208,6 +209,11 @@ class TestVariants:
             assert replace(settings.joint, **{term: getattr(plain.joint, term) for term in terms}) == plain.joint
         assert [name for name, variant in VARIANTS.items() if variant.use_depth] == ["rgbd"]
         assert [name for name, variant in VARIANTS.items() if variant.settings(0, 30).independent] == ["independent"]
+
+    def test_the_papers_variant_fits_with_the_papers_losses_alone(self) -> None:
+        settings = VARIANTS["paper"].settings(0, 30)
+        assert settings.joint == PAPER_HOMAN
+        assert replace(settings, joint=VARIANTS["rgb"].settings(0, 30).joint) == VARIANTS["rgb"].settings(0, 30)
 
     @pytest.mark.parametrize("frames", [1, 2, 10, 30, 200])
     def test_clips_of_any_length_have_valid_windows(self, frames: int) -> None:

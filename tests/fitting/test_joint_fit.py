@@ -18,6 +18,7 @@ from grasp_nodes.fitting.homan.losses import contact_zones
 from grasp_nodes.fitting.homan.objective import Objective, frame_gaps
 from grasp_nodes.fitting.homan.observation import read_images
 from grasp_nodes.fitting.homan.proxies import make_proxy
+from grasp_nodes.fitting.homan.settings import PAPER_HOMAN
 from grasp_nodes.fitting.homan.variables import CENTER_JOINT, ClipVariables
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
 from grasp_nodes.geometry.camera import CameraModel
@@ -443,6 +444,24 @@ class TestJointFit:
         # Without depth starts are believed less: the hand's shape, the object's place.
         gone, come = ({"depth", "start"}, {"shape", "object_start"}) if name == "depth" else ({name}, set())
         assert set(without.losses) == ({*TERMS, "total"} - gone) | come
+
+    def test_the_papers_settings_leave_its_eight_losses_with_its_weights(
+        self,
+        models: dict[Side, HandModel],
+        block: ObjectModel,
+        clip: tuple[list[ObservedFrame], HandTrack, ObjectTrack],
+    ) -> None:
+        frames, hand, item = clip
+        few = replace(PAPER_HOMAN, iterations=(1, 1), scale_free=True)
+        fit = JointFitter(models, {"block": block}, few).fit(frames, [hand], [item])
+        eight = {"obj", "v2d", "pca", "scale", "smooth", "centroid", "local", "collision"}
+        assert set(fit.losses) == {*eight, "total"}
+        # Supplementary section C, and the two passes of section 3.
+        weights = {"obj": 1, "v2d": 50, "pca": 0.004, "scale": 0.001, "smooth": 2000, "centroid": 1, "local": 1}
+        assert {name: getattr(PAPER_HOMAN, name) for name in (*weights, "collision")} == {**weights, "collision": 0.001}
+        assert (PAPER_HOMAN.smooth_order, PAPER_HOMAN.iterations, PAPER_HOMAN.early_stop) == (1, (200, 200), False)
+        assert (PAPER_HOMAN.rotation_rate, PAPER_HOMAN.translation_rate) == (0.1, 0.01)
+        assert PAPER_HOMAN.rate_start == PAPER_HOMAN.rate_end == 1.0
 
     def test_frames_without_measured_depth_stay_near_their_start_like_clips_without(
         self,

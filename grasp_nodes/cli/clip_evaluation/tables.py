@@ -92,6 +92,7 @@ def table_one(by: Mapping[str, Row]) -> Table:
         "gt_boxes",
         "gt_masks",
         "rgbd",
+        "paper",
     ]
     lines = []
     for name in order:

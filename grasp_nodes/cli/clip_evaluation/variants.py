@@ -7,11 +7,12 @@ quoted beside ours for the order of things, never as a comparison.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.fitting.homan.joint_fit import JointFitSettings
+from grasp_nodes.fitting.homan.settings import PAPER_HOMAN
 from grasp_nodes.fitting.reconstruction import ReconstructionSettings
 
 Evidence = Literal["own, depth", "own", "true boxes", "true masks"]
@@ -31,12 +32,13 @@ class TableOne(NamedTuple):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to reconstruct. meaning: for people. off: weights of `JointFitSettings` that are zero."""
+    """One way to reconstruct. meaning: for people. joint: of the joint fit. off: weights of it that are zero."""
 
     name: str
     meaning: str
     evidence: Evidence = "own"
     independent: bool = False
+    joint: JointFitSettings = field(default_factory=JointFitSettings)
     off: tuple[str, ...] = ()
     paper: TableOne | None = None
     paper_note: str = ""
@@ -49,7 +51,7 @@ class Variant:
     def settings(self, seed: int, frames: int) -> ReconstructionSettings:
         """How clips are reconstructed; a whole clip of up to `frames` frames is one window."""
         weights: dict[str, float] = dict.fromkeys(self.off, 0.0)
-        joint: JointFitSettings = replace(JointFitSettings(), **weights)  # type: ignore[arg-type]
+        joint: JointFitSettings = replace(self.joint, **weights)  # type: ignore[arg-type]
         window = max(min(frames, ReconstructionSettings().window), 1)
         overlap = min(ReconstructionSettings().overlap, (window - 1) // 2)
         return ReconstructionSettings(
@@ -79,9 +81,12 @@ VARIANTS: Mapping[str, Variant] = {
         Variant("gt_boxes", "true boxes", "true boxes", paper_note="figure 4: hand and object 2 cm better"),
         Variant(
             "gt_masks",
-            "true boxes and masks",
+            "true boxes and masks; what hides the object told from measured depth and its true pose",
             "true masks",
             paper_note="figure 4: object 2 cm, ADD-S below 1 cm",
+        ),
+        Variant(
+            "paper", "`rgb` with the paper's eight losses, weights and rates alone in the joint fit", joint=PAPER_HOMAN
         ),
     )
 }

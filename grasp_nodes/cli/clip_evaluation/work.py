@@ -96,7 +96,11 @@ def hand_models() -> dict[Side, HandModel]:
 
 
 def make_observer(evidence: Evidence, truth: TrueEvidence, object_model: ObjectModel) -> ClipObserver:
-    """The perception of a kind of evidence; it is told the truth only as far as the kind's name says."""
+    """The perception of a kind of evidence; it is told the truth only as far as the kind's name says.
+
+    True masks come with what may hide the object: the forearm, and what the clip's measured depth shows nearer than the
+    object's middle in its true pose. The fit sees neither of the two.
+    """
     landmarker: HandLandmarker
     network = landmarker = LitertHandLandmarker(LandmarkerOptions())
     given = evidence in ("true boxes", "true masks")

@@ -342,7 +342,8 @@ def first_boxes(request: Request, inputs: Inputs) -> dict[str, np.ndarray]:
     """The user's boxes by object id.
 
     Raises:
-        InputError: a box that is none, or that goes far beyond the image: it is of an image of another size.
+        InputError: a box that is none, or that goes far beyond the image, in shares of its width on all sides: it is
+            of an image of another size.
     """
     boxes = {name: np.array(_parse_box(text)) for name, text in zip(inputs.objects, request.boxes, strict=False)}
     camera = inputs.source.camera

@@ -12,7 +12,8 @@ from grasp_nodes.fitting.homan.losses import WEIGHTS
 class JointFitSettings:
     """How a clip is fitted jointly. A weight of 0 switches its term off.
 
-    The paper's weights are those of clips without depth; see `depth` for the term that the paper does not have.
+    The weights are ours: those that differ from HOMan's (Hasson et al. 2021), and the terms that it does not have, say
+    so. `PAPER_HOMAN` holds the paper's.
     """
 
     obj: float = 30 * WEIGHTS["obj"]
@@ -44,7 +45,7 @@ class JointFitSettings:
     """1/m^2; measured depth against posed surfaces, both ways. Not in the paper."""
     start: float = 2e4
     """1/m^2; where depth is measured, hands and objects stay near their initial places, which solvers found that match
-    depth better than a few hundred steps of Adam do. Not in the paper."""
+    depth better than a few hundred steps of Adam do. Objects with `scale_free` have none. Not in the paper."""
     shape: float = 1e3
     """1/m^2; where depth is not measured, seen hands keep their turn and bends. Pixels say nothing of what comes or
     goes along the rays: `local` and `collision` bent and turned hands there, where moving them along the ray, which
@@ -53,7 +54,8 @@ class JointFitSettings:
     """1/m^2; where depth is not measured, objects stay near their initial places, which were chosen among many by all
     frames, and by hands near them. Masks of colour alone miss parts and hold others', and `obj`, which knows no
     outliers, draws objects centimetres towards or away from the camera for that, and the hands that hold them along.
-    A centimetre of it weighs as much as a thousandth of the mask's window does in `obj`. Not in the paper."""
+    A centimetre of it weighs as much as a thousandth of the mask's window does in `obj`. Off with `scale_free`: a start
+    of another size is no place to stay. Not in the paper."""
     iterations: tuple[int, int] = (200, 200)
     """Adam steps of the first pass, without `local` and `collision`, and of the second, with all terms: at most."""
     scale_free: bool = False
@@ -93,3 +95,30 @@ class JointFitSettings:
         for name, least in (("window", 16), ("depth_points", 1), ("renewal", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+PAPER_HOMAN = JointFitSettings(
+    obj=WEIGHTS["obj"],
+    v2d=WEIGHTS["v2d"],
+    pca=WEIGHTS["pca"],
+    scale=WEIGHTS["scale"],
+    smooth=WEIGHTS["smooth"],
+    smooth_order=1,
+    centroid=WEIGHTS["centroid"],
+    local=WEIGHTS["local"],
+    collision=WEIGHTS["col"],
+    holding=0.0,
+    anatomy=0.0,
+    depth=0.0,
+    start=0.0,
+    shape=0.0,
+    object_start=0.0,
+    iterations=(200, 200),
+    rate_start=1.0,
+    rate_end=1.0,
+    early_stop=False,
+)
+"""HOMan's eight losses with its weights, constant rates and numbers of steps, and none of our terms; colour alone.
+
+The losses are in our units and of our object's and hand's meshes; how the fit begins is ours as well.
+"""
