@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 REAL = {**os.environ, "GRASP_NODES_ROS": "real"}
 # These damage bytes on purpose, which the middleware of ROS 2 answers in its own way, or start the embedded launcher.
-EMBEDDED_ONLY = ("test_fuzz.py", "test_demo_launch.py")
+EMBEDDED_ONLY = ("test_fuzz.py", "test_demo_launch.py", "test_grasp_launch.py")
 
 
 def has_ros2():
