@@ -9,11 +9,13 @@ from grasp_nodes.data.clip_readers import open_clip
 from grasp_nodes.data.rendered_clips import default_clip
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.perception import clip_segmenter
 from grasp_nodes.perception.boxes import box_of_points
 from grasp_nodes.perception.clip_segmenter import ClipObjectSegmenter, StreamedClipSegmenter
 from grasp_nodes.perception.evidence import HandEvidence
 from grasp_nodes.perception.object_boxes import FirstFrameBox
 from grasp_nodes.perception.object_mask import MaskObjectSegmenter
+from grasp_nodes.perception.thing_tracker import ThingTracker
 
 OBJECT, HAND = 2, 3
 
@@ -69,6 +71,25 @@ def test_depth_is_left_alone_when_told_so(scene):
     absent = ClipObjectSegmenter().segment_clip(*inputs(scenes, False))
     for one, other in zip(ignored, absent, strict=True):
         np.testing.assert_array_equal(one[0].mask, other[0].mask)
+
+
+@pytest.mark.parametrize(("moving", "told"), [(0, False), (3, False), (7, True)])
+def test_a_window_is_one_of_a_moving_camera_where_it_mostly_moves(scene, monkeypatch, moving, told):
+    class Watch:
+        def moves(self, images):
+            return np.arange(len(images)) < moving
+
+    asked = []
+    follow = ThingTracker.follow
+
+    def noted(self, sights, still, start=None, camera_moves=False):
+        asked.append(camera_moves)
+        follow(self, sights, still, start, camera_moves)
+
+    monkeypatch.setattr(clip_segmenter, "CameraWatch", Watch)
+    monkeypatch.setattr(ThingTracker, "follow", noted)
+    ClipObjectSegmenter().segment_clip(*inputs(pick_up(scene, 8), False))
+    assert set(asked) == {told}
 
 
 def test_the_object_is_the_same_in_the_next_window(scene):
