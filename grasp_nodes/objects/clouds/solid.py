@@ -69,10 +69,10 @@ def _hull_distance(points: np.ndarray, low: np.ndarray, spacing: float, size: np
     normal, corner = normal[length > 1e-14] / length[length > 1e-14, None], corner[length > 1e-14]
     offset = (normal * corner[:, 0]).sum(axis=1).astype(np.float32)
     axes = [(low[k] + spacing * np.arange(size[k]))[:, None] * normal[:, k] for k in range(3)]
-    x, y, z = (one.astype(np.float32) for one in axes)
+    x, y, z = (one.T.astype(np.float32) for one in axes)
     values = np.empty(size)
     for i in range(size[0]):  # a slice at a time: all of them would take a gigabyte
-        values[i] = ((x[i] - offset + y)[:, None] + z[None]).max(axis=2)
+        values[i] = ((x[:, i] - offset)[:, None, None] + y[:, :, None] + z[:, None]).max(axis=0)
     outside = ndimage.distance_transform_edt(values >= 0) * spacing - 0.5 * spacing
     return np.where(values < 0, values, np.maximum(values, outside))
 

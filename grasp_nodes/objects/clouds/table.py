@@ -72,23 +72,26 @@ def largest_plane(points: np.ndarray, viewpoint: np.ndarray, seed: int = 0) -> T
 
 def above_table(points: np.ndarray, table: Table, margin: float = THICKNESS) -> np.ndarray:
     """(N,) whether points stand on the table: above the plane, and over what is seen of it."""
-    return (table.plane.height(points) > margin) & _over(points, table)
+    above = table.plane.height(points) > margin
+    above[above] = _over(points[above], points[table.belongs], table.plane.normal)
+    return above
 
 
 def carries(points: np.ndarray, table: Table) -> bool:
     """Whether a plane has hardly a point of the cloud (N, 3) below it, as a table; a slice through a thing has."""
-    below = (table.plane.height(points) < -2 * THICKNESS) & _over(points, table)
-    return bool(below.sum() < _MOST_BELOW * table.belongs.sum())
+    below = points[table.plane.height(points) < -2 * THICKNESS]
+    under = _over(below, points[table.belongs], table.plane.normal)
+    return bool(under.sum() < _MOST_BELOW * table.belongs.sum())
 
 
-def _over(points: np.ndarray, table: Table) -> np.ndarray:
-    """(N,) whether points are above or below what is seen of the table."""
-    axes = _across(table.plane.normal)
+def _over(points: np.ndarray, seen: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """(N,) whether points (N, 3) are above or below the hull of what is seen of the table (M, 3)."""
+    axes = _across(normal)
     try:
-        edges = ConvexHull(points[table.belongs] @ axes.T).equations
+        edges = ConvexHull(seen @ axes.T).equations.T
     except QhullError:  # a line of points: there is nothing to be over
         return np.ones(len(points), bool)
-    return (points @ axes.T @ edges[:, :2].T + edges[:, 2] <= 0).all(axis=1)
+    return (points @ axes.T @ edges[:2] + edges[2]).max(axis=1, initial=-np.inf) <= 0
 
 
 def _across(normal: np.ndarray) -> np.ndarray:
