@@ -10,8 +10,7 @@ from grasp_nodes.errors import InputError
 FEWEST_POINTS, MOST_POINTS = 100, 2_000_000
 VOXEL = 0.002
 """m: of points in one voxel one is kept, their mean."""
-_KEPT = 150_000
-"""Points after thinning; of a larger scene so many, chosen at random."""
+_OVERVIEW, _COARSE_VOXEL = 100_000, 0.004
 _TESTED_ON = 10_000
 _LARGEST_SCENE = 20.0
 """m: what spreads farther is not a table top seen by a depth camera: millimetres."""
@@ -63,17 +62,21 @@ def within_box(points: np.ndarray, center: np.ndarray, extent: np.ndarray) -> np
     return (np.abs(points - center) <= 0.5 * np.asarray(extent)).all(axis=1)
 
 
-def thinned(points: np.ndarray, voxel: float = VOXEL, seed: int = 0) -> np.ndarray:
-    """One point for each voxel, the mean of those in it; (N, 3) to (M, 3), m, at most 150,000."""
+def thinned(points: np.ndarray, voxel: float = VOXEL) -> np.ndarray:
+    """One point for each voxel, the mean of those in it; (N, 3) to (M, 3), m."""
     cell = np.floor((points - points.min(axis=0)) / voxel).astype(np.int64)
     size = cell.max(axis=0) + 1
     key = (cell[:, 0] * size[1] + cell[:, 1]) * size[2] + cell[:, 2]
     _, inverse, count = np.unique(key, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
-    means = np.stack([np.bincount(inverse, weights=points[:, k]) for k in range(3)], axis=1) / count[:, None]
-    if len(means) > _KEPT:
-        means = means[np.sort(np.random.default_rng(seed).choice(len(means), _KEPT, replace=False))]
-    return means
+    return np.stack([np.bincount(inverse, weights=points[:, k]) for k in range(3)], axis=1) / count[:, None]
+
+
+def overview(points: np.ndarray, seed: int) -> np.ndarray:
+    """Enough of a cloud (N, 3) to tell its tables and things apart: at most 100,000 points by lot, thinned to 4 mm."""
+    if len(points) > _OVERVIEW:
+        points = points[np.random.default_rng(seed).integers(len(points), size=_OVERVIEW)]
+    return thinned(points, _COARSE_VOXEL)
 
 
 def without_outliers(points: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ GAP = 0.01
 """m: points that are nearer to each other are of one thing."""
 SMALLEST_SHARE = 0.05
 """Of the points of the largest thing: what is smaller is noise."""
-FEWEST = 50
+FEWEST = 25
 
 
 def things(points: np.ndarray, gap: float = GAP) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.objects.clouds import cleaning, clusters, completion, solid
@@ -33,6 +34,8 @@ _SEEN_FROM_ONE_SIDE = 0.15
 _HIDDEN_BEHIND = 0.02
 """m."""
 _MOST_PLANES = 3
+_NEAR = 0.008
+"""m: two voxels of the overview."""
 TABLES = ("auto", "always", "never")
 COMPLETIONS = ("auto", "mirror", "none")
 
@@ -99,7 +102,7 @@ def object_from_cloud(
             raise InputError(f"cloud: only {len(points)} points are in the region of interest")
     _check_length(points)
     _check_shape(points)
-    scene = cleaning.thinned(points, seed=options.seed)
+    scene = cleaning.overview(points, options.seed)
     free_of_planes, planes = _without_planes(scene, viewpoint, options)
     standing = scene[free_of_planes]
     found = clusters.things(standing) if len(standing) else []
@@ -115,7 +118,7 @@ def object_from_cloud(
     if len(found) > 1:
         how = "the largest" if options.near is None else "the one nearest to the place that was given"
         remarks.append(f"{len(found)} things were seen, this is {how}")
-    seen = cleaning.without_outliers(standing[chosen])
+    seen = cleaning.without_outliers(_all_of(points, standing[chosen], planes))
     _check_size(seen)
     # Of a flat thing on a table the height is known all the same.
     _check_shape(seen, may_be_flat=plane is not None)
@@ -182,6 +185,15 @@ def _without_planes(scene: np.ndarray, viewpoint: np.ndarray, options: CloudOpti
 
 def _is_table(points: np.ndarray, table: Table) -> bool:
     return bool(table.sides[1] >= SMALLEST_TABLE and carries(points, table))
+
+
+def _all_of(points: np.ndarray, thing: np.ndarray, planes: list[Plane]) -> np.ndarray:
+    """The thing's points of the whole cloud (N, 3), thinned, by those (M, 3) that the overview has of it."""
+    low, high = thing.min(axis=0) - _NEAR, thing.max(axis=0) + _NEAR
+    fine = cleaning.thinned(points[((points >= low) & (points <= high)).all(axis=1)])
+    for plane in planes:
+        fine = fine[plane.height(fine) > THICKNESS]
+    return fine[cKDTree(thing).query(fine, distance_upper_bound=_NEAR)[0] < np.inf]
 
 
 def _below(points: np.ndarray, planes: list[Plane]) -> Plane | None:
