@@ -58,7 +58,7 @@ class HoNetInitialiser:
         before = {track.params.side: track for track in hands}
         sides = [side for side in self._hands if side in new or side in before]
         joined = [self._hand(side, frames, len(views), new.get(side), before.get(side)) for side in sides]
-        return joined, [_object(thing, objects) for thing in things]
+        return joined, [_object(thing, objects, known) for thing in things]
 
     def _view(self, frame: ObservedFrame) -> GraspInView | None:
         if frame.color is None:
@@ -75,14 +75,20 @@ class HoNetInitialiser:
     ) -> HandTrack:
         model = self._hands[side]
         if new is None:
-            params = HandParams.zeros(added, side, model.dtype)
-            new = HandTrack(params, np.zeros(added, bool), np.zeros(added), np.ones(added, bool))
+            new = _lost_hand(added, side, model)
         if before is None:
             betas, scale = new.params.betas[torch.from_numpy(~new.lost)].mean(dim=0), new.params.scale
-            number = _number_of(frames, side, new.track_id)
-            return _filled(replace(new, params=_reshaped(new.params, betas, scale, model), track_id=number))
+            new = replace(new, params=_reshaped(new.params, betas, scale, model))
+            earlier = _lost_hand(len(frames) - added, side, model)
+            return replace(_filled(_followed(earlier, new)), track_id=_number_of(frames, side, new.track_id))
         betas, scale = before.params.betas[0], before.params.scale[0].expand(added)
         return _filled(_followed(before, replace(new, params=_reshaped(new.params, betas, scale, model))))
+
+
+def _lost_hand(count: int, side: Side, model: HandModel) -> HandTrack:
+    """Frames of a hand of which nothing is told."""
+    params = HandParams.zeros(count, side, model.dtype)
+    return HandTrack(params, np.zeros(count, bool), np.zeros(count), np.ones(count, bool))
 
 
 def _reshaped(hands: HandParams, betas: torch.Tensor, scale: torch.Tensor, model: HandModel) -> HandParams:
@@ -111,13 +117,18 @@ def _filled(track: HandTrack) -> HandTrack:
     return replace(track, params=track.params[torch.from_numpy(rows)], lost=np.zeros(len(track), bool))
 
 
-def _object(new: ObjectTrack, before: Sequence[ObjectTrack]) -> ObjectTrack:
-    """The object of all frames, its size that of the window before."""
-    earlier = next((track for track in before if track.object_id == new.object_id), None)
-    if earlier is not None:
-        names = ("T_camera_object", "seen", "score", "iou", "lost")
-        columns: dict[str, Any] = {name: np.concatenate([getattr(earlier, name), getattr(new, name)]) for name in names}
-        new = replace(new, **columns, scale=earlier.scale)
+def _lost_object(count: int, object_id: str) -> ObjectTrack:
+    """Frames of an object of which nothing is told."""
+    poses, nothing = np.tile(np.eye(4), (count, 1, 1)), np.zeros(count)
+    return ObjectTrack(object_id, poses, nothing.astype(bool), nothing, np.full(count, np.nan), np.ones(count, bool))
+
+
+def _object(new: ObjectTrack, before: Sequence[ObjectTrack], known: int) -> ObjectTrack:
+    """The object of all frames, its size that of the window before; new, it is lost in the `known` first ones."""
+    earlier = next((track for track in before if track.object_id == new.object_id), _lost_object(known, new.object_id))
+    names = ("T_camera_object", "seen", "score", "iou", "lost")
+    columns: dict[str, Any] = {name: np.concatenate([getattr(earlier, name), getattr(new, name)]) for name in names}
+    new = replace(new, **columns, scale=earlier.scale)
     rows = _nearest(new.lost)
     if rows is None:
         return new

@@ -128,6 +128,20 @@ def test_a_hand_that_left_is_carried_and_images_are_needed(hands: dict[Side, Han
         initialiser.initialise([replace(observed(0), color=None)], [], [])
 
 
+def test_what_comes_later_has_rows_of_the_frames_before(hands: dict[Side, HandModel], ball: ObjectModel) -> None:
+    """A hand that enters after the first window, and an object that only then is looked for."""
+    _, thing = tracks_of(hands, ball, 2, ([], []))
+    hand, later = tracks_of(hands, ball, 4, ([], [thing]))
+    assert (len(hand), len(later), hand.track_id) == (4, 4, 7)
+    assert hand.seen.tolist() == [False, False, False, True], "frame 2 has no hand"
+    assert not hand.lost.any()
+    torch.testing.assert_close(hand.params.transl, hand.params.transl[3:].expand(4, 3))
+    first, _ = tracks_of(hands, ball, 2, ([], []))
+    _, entered = tracks_of(hands, ball, 4, ([first], []))
+    assert entered.seen.tolist() == [False, False, False, True]
+    np.testing.assert_allclose(entered.T_camera_object[0], entered.T_camera_object[3])
+
+
 def test_a_clip_begins_where_the_network_says(hands: dict[Side, HandModel], ball: ObjectModel) -> None:
     """Without a joint fit after it the states are what was told, in overlapping windows."""
     settings = ReconstructionSettings(window=4, overlap=1, independent=True)
