@@ -38,12 +38,17 @@ KEPT_METHODS = 4
 
 @dataclass(frozen=True)
 class Target:
-    """An object that is to be grasped. origin: (3,), m, of its frame in that of the header. text: how it came about."""
+    """An object that is to be grasped.
+
+    origin: (3,), m, of its frame in that of the header. text: how it came about. table: below it, in its frame, see
+    `GraspRequest`.
+    """
 
     model: ObjectModel
     origin: np.ndarray
     header: Any
     text: str = ""
+    table: tuple[np.ndarray, float] | None = None
 
 
 class GraspProposalNode(GraspNode[GraspParameters]):
@@ -244,7 +249,11 @@ class GraspProposalNode(GraspNode[GraspParameters]):
         settings = self.settings
         options = to_cloud_options(request, settings.cloud_scale, settings.table, settings.completion)
         found = object_from_cloud(cloud_to_points(message), options, request.object_id or "cloud")
-        return Target(found.model, found.origin, message.header, "; ".join([found.completion, *found.remarks]))
+        table = None
+        if found.table is not None and settings.avoid_table:
+            table = found.table.normal, float(found.table.offset - found.table.normal @ found.origin)
+        text = "; ".join([found.completion, *found.remarks])
+        return Target(found.model, found.origin, message.header, text, table)
 
     def _propose(self, target: Target, request: Any, count: int, answers_cloud: bool = False) -> tuple[GraspArray, str]:
         """Make, publish and return grasps, in the frame of the target's header, and a word about their number."""
@@ -253,6 +262,7 @@ class GraspProposalNode(GraspNode[GraspParameters]):
         from grasp_nodes.synthesis.grasp_request import propose, shifted
 
         asked = to_grasp_request(request, count, target.origin, self.settings.max_contact_maps)
+        asked = replace(asked, table=target.table)
         method = self._method(request.method or self.settings.method)
         if method.generator is None:
             raise InputError(f"method {method.name}: {method.missing}")

@@ -294,6 +294,9 @@ class GraspParameters(ObjectParameters, OutputParameters):
         choices=("auto", "always", "never"),
         read_only=False,
     )
+    avoid_table: bool = parameter(
+        True, "No grasps whose joints or fingertips would be below the table that was found.", read_only=False
+    )
     completion: str = parameter(
         "auto",
         "What becomes of the side of an object that no point shows; auto: symmetry, if one side alone was seen; "

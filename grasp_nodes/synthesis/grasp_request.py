@@ -24,8 +24,8 @@ TIPS = (4, 8, 12, 16, 20)
 """Keypoints: the ends of the fingers."""
 TOUCHES = 0.01
 """m from the surface: so near a fingertip counts as touching where it is."""
-_ROUNDS = 8
-"""Times as many grasps are made as are wanted, at most, where some do not suit."""
+_ROUNDS = 12
+"""Times that grasps are made, at most, where some do not suit."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class GraspRequest:
     count: 0 gives none. region_center, region_extent: (3,), a box in which a finger has to touch; None = anywhere.
     approach: (3,), the direction in which the hand reaches, from its wrist to the middle of its fingertips; None = any.
     approach_angle: the largest one between the two. contact_maps: of so many, the best.
+    table: normal (3,), up, and offset (m) of the plane ``normal @ x == offset``: no joint or fingertip may be below it.
     """
 
     count: int
@@ -44,6 +45,7 @@ class GraspRequest:
     approach: np.ndarray | None = None
     approach_angle: float = math.pi / 4
     contact_maps: int = 16
+    table: tuple[np.ndarray, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.count <= LARGEST_COUNT:
@@ -57,7 +59,7 @@ class GraspRequest:
     @property
     def is_choosy(self) -> bool:
         """Whether grasps are taken only where or as they are wanted."""
-        return self.approach is not None or self.region_center is not None
+        return any(one is not None for one in (self.approach, self.region_center, self.table))
 
 
 def propose(
@@ -74,8 +76,8 @@ def propose(
     for number in range(_ROUNDS if request.is_choosy else 1):
         if len(kept) >= request.count:
             break
-        # A few are made at least: of one at a time most requests with a direction would find none.
-        asked = min(max(request.count, CHUNK // 2), CHUNK) if request.is_choosy else request.count
+        # More than are wanted, where some will not suit; the search for a slow method's stays short.
+        asked = max(request.count, min(2 * request.count, CHUNK), 16) if request.is_choosy else request.count
         found = generator.generate(object_model, asked, chunk_seed(request.seed, number))
         result = replace(found, seed=request.seed, mesh_resource=object_model.mesh_resource)
         kept += [one for one in found.grasps if suits(one, object_model, request)]
@@ -91,6 +93,8 @@ def suits(grasp: Grasp, object_model: ObjectModel, request: GraspRequest) -> boo
     """Whether a grasp is finite, comes from where it should, and touches where it should."""
     keypoints = grasp.hand.keypoints
     if not np.isfinite(keypoints).all():
+        return False
+    if request.table is not None and (keypoints @ request.table[0] - request.table[1]).min() < 0:
         return False
     if request.approach is not None:
         wanted = np.asarray(request.approach, np.float64)

@@ -85,6 +85,15 @@ def test_a_fingertip_touches_in_the_region_asked_for(models):
     assert not all(highest(one) for one in everywhere.grasps)
 
 
+def test_no_hand_reaches_into_the_table(models, ball):
+    table = (np.array([0, 0, 1.0]), -0.04)
+    found = propose(RandomHands(models["right"]), ball, GraspRequest(8, 2, table=table, contact_maps=0), models)
+    free = propose(RandomHands(models["right"]), ball, GraspRequest(8, 2, contact_maps=0), models)
+    assert len(found.grasps) == 8
+    assert all(one.hand.keypoints[:, 2].min() >= -0.04 for one in found.grasps)
+    assert any(one.hand.keypoints[:, 2].min() < -0.04 for one in free.grasps)
+
+
 def test_shifted_grasps_are_the_same_hands_elsewhere(models, ball):
     offset = np.array([0.3, -0.2, 0.9])
     found = propose(RandomHands(models["right"]), ball, GraspRequest(3, contact_maps=1), models)
