@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from grasp_nodes.cli.clip_evaluation import variants
@@ -257,7 +258,7 @@ def markdown_page(
             WORST_FRAMES,
         ]
         for name in pictures:
-            lines += ["", f"![{name}]({name})"]
+            lines += ["", f"![The worst frames: {Path(name).stem}]({name})"]
         lines += [""]
     return "\n".join(lines)
 
