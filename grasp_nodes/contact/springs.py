@@ -111,6 +111,16 @@ class AttractiveSprings:
         """(B,) int64: springs of each hand; 0 = the hand touches nothing, and nothing attracts it."""
         return (self.elasticity > 0).sum(dim=1)
 
+    def within(self, anchor_positions: Tensor, length: float) -> AttractiveSprings:
+        """Those that are no longer than this.
+
+        Args:
+            anchor_positions: (B, 32, 3), m, object frame. length: m.
+        """
+        ends = torch.gather(anchor_positions, 1, self.anchor[..., None].expand(-1, -1, 3))
+        near = (ends - self.point).norm(dim=-1) <= length
+        return AttractiveSprings(self.anchor, self.point, self.elasticity * near)._packed()
+
     def energy(self, anchor_positions: Tensor) -> Tensor:
         """Sum of all springs, spring by spring.
 

@@ -66,6 +66,21 @@ def test_the_energy_is_that_of_the_algorithm(per_anchor):
     np.testing.assert_array_equal(springs.count, (sizes[region] * (contact.numpy() > 0.8)).sum(axis=1))
 
 
+def test_springs_that_are_too_long_are_left_out():
+    """The tip of the index finger has three anchors; points lie 4 and 15 cm above each hand's first one."""
+    (first, *_) = np.flatnonzero(np.asarray(ANCHORS.region) == 5)
+    positions = torch.stack([POSITIONS, POSITIONS + 1.0])
+    points = POSITIONS[first] + torch.tensor([[0, 0, 0.04], [0, 0, 0.15]], dtype=torch.float64)
+    ones = torch.ones(2, 2, dtype=torch.float64)
+    springs = AttractiveSprings.of_contact(ANCHORS, points, ones, torch.full((2, 2), 5), ones)
+    near = springs.within(positions, 0.1)
+    assert springs.count.tolist() == [6, 6]
+    assert near.count.tolist() == [3, 0]
+    assert (near.point[0] == points[0]).all()
+    assert springs.within(positions, 0.01).count.tolist() == [0, 0]
+    torch.testing.assert_close(springs.within(positions, 3.0).energy(positions), springs.energy(positions))
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 60))
 def test_the_collapse_is_the_sum_wherever_the_anchors_are(seed, batch, count):

@@ -24,7 +24,7 @@ from grasp_nodes.hand.placement import move_hands
 from grasp_nodes.miho.frame_views import crop_box
 from grasp_nodes.miho.honet import SMALL_HONET, HoNet, HoNetOutput
 from grasp_nodes.miho.picr import SMALL_PICR, PiCR, PiCROutput
-from grasp_nodes.miho.pipeline import GraspInView, MihoPipeline, mirrored
+from grasp_nodes.miho.pipeline import LONGEST_SPRING, GraspInView, MihoPipeline, mirrored
 from grasp_nodes.miho.reconstruction import MihoReconstructor
 from grasp_nodes.miho.samples import ObjectTable
 from grasp_nodes.objects.loading import load_object, make_object
@@ -58,7 +58,7 @@ class Saying(HoNet):
         other = torch.from_numpy(Rotation.from_rotvec([-0.2, 0.4, 1.5]).as_matrix().astype(np.float32))
         self.values = (
             *(torch.tensor([0.1, -0.05]), torch.tensor(0.2), turn, 0.3 * torch.randn(15, generator=generator)),
-            *(0.5 * torch.randn(10, generator=generator), torch.tensor([-0.1, 0.15]), torch.tensor(-0.4), other),
+            *(0.5 * torch.randn(10, generator=generator), torch.tensor([-0.1, -0.15]), torch.tensor(-0.4), other),
         )
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> HoNetOutput:
@@ -132,7 +132,7 @@ def test_poses_are_told_back_in_the_camera_of_the_image(hands: dict[Side, HandMo
     middle, half = 0.5 * (BOX[:2] + BOX[2:]), 0.5 * (BOX[2] - BOX[0])
     np.testing.assert_allclose((pixel - middle) / half, [0.1, -0.05], atol=0.02)
     thing = CAMERA.project(view.T_camera_object[:3, 3])
-    np.testing.assert_allclose((thing - middle) / half, [-0.1, 0.15], atol=0.02)
+    np.testing.assert_allclose((thing - middle) / half, [-0.1, -0.15], atol=0.02)
     # how wide the view is at the root: 0.3 m times exp(0.3 times what it says)
     width = np.linalg.norm(root) * 2 * half / 500
     assert width == pytest.approx(0.3 * np.exp(0.06), rel=0.03)
@@ -229,6 +229,24 @@ def test_without_springs_the_hand_stays_as_it_was(hands: dict[Side, HandModel], 
     assert not same.refined
     torch.testing.assert_close(same.hands.hand_pose, alone.hands.hand_pose)
     np.testing.assert_allclose(same.T_camera_object, alone.T_camera_object)
+
+
+def test_a_hand_that_is_far_from_the_object_stays_where_it_is(
+    hands: dict[Side, HandModel], ball: ObjectModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Springs of certain contact, but from one end of the crop to the other: none pulls, and the answer says so."""
+    network, touching = Saying(), Touching(40)
+    network.values = (*network.values[:5], torch.tensor([-0.9, 0.9]), torch.tensor(1.5), network.values[7])
+    geo = GeoRefiner(hands["right"], GeoSettings(move_object=True))
+    alone = MihoPipeline(hands, network, touching)(make_image(), CAMERA, BOX, ball, "right")
+    vertices = hands["right"](alone.hands).vertices[0].double().numpy()
+    assert np.linalg.norm(vertices, axis=1).min() - 0.03 > LONGEST_SPRING
+    same = MihoPipeline(hands, network, touching, {"right": geo})(make_image(), CAMERA, BOX, ball, "right")
+    assert not same.refined
+    assert "have no springs" in caplog.text
+    torch.testing.assert_close(same.hands.transl, alone.hands.transl, atol=0, rtol=0)
+    torch.testing.assert_close(same.hands.hand_pose, alone.hands.hand_pose, atol=0, rtol=0)
+    np.testing.assert_array_equal(same.T_camera_object, alone.T_camera_object)
 
 
 @pytest.mark.parametrize("count", [300, 2048])
