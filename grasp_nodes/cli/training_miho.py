@@ -21,7 +21,7 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.learning.settings import TrainingSettings
-from grasp_nodes.learning.training import Report, Trained
+from grasp_nodes.learning.training import EVALUATED, Report, Trained
 from grasp_nodes.learning.weights import SUFFIX, WEIGHTS_VARIABLE, read_weights
 from grasp_nodes.miho import honet_training, picr_training
 from grasp_nodes.miho.honet import PAPER_HONET, SMALL_HONET
@@ -30,7 +30,7 @@ from grasp_nodes.miho.judgement import mean_answer
 from grasp_nodes.miho.picr import PAPER_PICR, SMALL_PICR
 from grasp_nodes.miho.picr_training import train_picr
 from grasp_nodes.miho.samples import TABLE_VERSION, ObjectTable
-from grasp_nodes.miho.trained import CONTACT_THRESHOLD, HONET, MEAN_ANSWER, PICR, load_honet, load_picr, save_network
+from grasp_nodes.miho.trained import CONTACT_THRESHOLD, HONET, MEAN_ANSWER, PICR, load_honet, save_network
 
 SMALL_SETTINGS = TrainingSettings(
     steps=12_000,
@@ -116,7 +116,13 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
         command=request.command,
         hours=round(trained.seconds / 3600, 3),
         metrics=metrics,
-        notes={"licence": "CC0-1.0", "settings": asdict(settings), "batch": batch, "steps": trained.step},
+        notes={
+            "licence": "CC0-1.0",
+            "settings": asdict(settings),
+            "batch": batch,
+            "steps": trained.step,
+            "curves": _evaluations(trained),
+        },
     )
     return Outcome(target, asdict(card), f"use it with {WEIGHTS_VARIABLE}={request.output}")
 
@@ -156,16 +162,13 @@ def _run(
     if method == HONET and options.honet:
         raise InputError("train honet: --set honet is PiCR's")
     belongs = _belongs(request, options, batch)
+    start = read_weights(Path(options.start), method, model.fingerprint) if options.start else None
     if method == HONET:
         honet_config = SMALL_HONET if request.size == "small" else PAPER_HONET
-        begun = load_honet(Path(options.start), model.fingerprint).state_dict() if options.start else None
-        trained = train_honet(honet_config, *data, model, settings, batch, folder, progress, belongs, begun)
+        trained = train_honet(honet_config, *data, model, settings, batch, folder, progress, belongs, start)
         return trained, honet_config
     picr_config = SMALL_PICR if request.size == "small" else PAPER_PICR
     honet = load_honet(Path(options.honet), model.fingerprint) if options.honet else None
-    start = None
-    if options.start:
-        start = load_picr(Path(options.start), model.fingerprint).state_dict()
     return (
         train_picr(picr_config, *data, model, settings, batch, folder, honet, progress, belongs, start),
         picr_config,
@@ -187,6 +190,16 @@ def _file_hash(path: str) -> str:
 def _tensors(trained: Trained) -> Mapping[str, torch.Tensor]:
     """The best by the held-out crops; without an evaluation the last."""
     return trained.best if trained.best is not None else trained.network.state_dict()
+
+
+def _evaluations(trained: Trained) -> list[dict[str, float]]:
+    """Of all evaluations: the step, and the values by name."""
+    found = []
+    for row in trained.rows:
+        values = {name.removeprefix(EVALUATED): value for name, value in row.items() if name.startswith(EVALUATED)}
+        if values:
+            found.append({"step": row["step"]} | {name: value and round(value, 4) for name, value in values.items()})
+    return found
 
 
 def _metrics(
@@ -236,6 +249,8 @@ def _recorded(folder: Path, options: MihoOptions, size: int, seed: int) -> tuple
         parts = [training]
         for number, (name, thing) in enumerate(zip(training.objects, objects, strict=True)):
             own = training.rows(training.object_index == number)
+            if not len(own):
+                continue  # only sequences that validate show it: it must stay unseen
             more = drawn_crops(thing, own, models["right"], options.drawn, size, seed + number)
             if more is not None:
                 parts.append(replace(more, objects=(name,)))

@@ -34,6 +34,8 @@ Evaluation: TypeAlias = Callable[[Any], Mapping[str, float]]
 """Of a network in evaluation mode (the average, if there is one): values by name."""
 
 LOSS = "loss"
+EVALUATED = "evaluation/"
+"""Before the names of an evaluation's values in the curves."""
 _AGREE_EVERY = 10
 """steps after which several processes agree on the time and on stopping."""
 _REPORT_S = 0.1
@@ -217,7 +219,7 @@ class _Training:
         values |= self._means()
         if evaluating:
             standing.values = self._evaluated()
-            values |= {f"evaluation/{name}": value for name, value in standing.values.items()}
+            values |= {f"{EVALUATED}{name}": value for name, value in standing.values.items()}
         if self.curves is not None:
             self.curves.add(standing.step, values)
 

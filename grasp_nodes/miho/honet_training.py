@@ -15,6 +15,7 @@ from grasp_nodes.data.hand_object_images import HandObjectImages
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.learning.settings import TrainingSettings
 from grasp_nodes.learning.training import Report, Trained, train
+from grasp_nodes.learning.weights import Weights
 from grasp_nodes.miho.honet import HoNet, HoNetConfig
 from grasp_nodes.miho.honet_loss import honet_loss
 from grasp_nodes.miho.pose_errors import PoseErrors, as_pixels
@@ -64,7 +65,7 @@ def train_honet(
     folder: Path,
     progress: Callable[[Report], None] | None = None,
     belongs_to: Mapping[str, Any] | None = None,
-    start: Mapping[str, Tensor] | None = None,
+    start: Weights | None = None,
 ) -> Trained:
     """Train, or go on training.
 
@@ -72,11 +73,14 @@ def train_honet(
         config: of the network. data, validation: crops of the network's size. model: of the right hand, float32.
         settings, folder, progress: as `train`. batch: crops of one process in a step.
         belongs_to: what else a checkpoint must agree on, besides the configuration. start: weights to begin with.
+
+    Raises:
+        InputError: as `train`, or `start` is of another configuration.
     """
     torch.manual_seed(settings.seed)
     network = HoNet(config)
     if start is not None:
-        network.load_state_dict(dict(start))
+        start.load_into(network)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     tables: dict[torch.device, tuple[ObjectTable, HandModel]] = {}
 

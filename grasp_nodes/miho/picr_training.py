@@ -16,6 +16,7 @@ from grasp_nodes.hand.anchors import HandAnchors
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.learning.settings import TrainingSettings
 from grasp_nodes.learning.training import Report, Trained, train
+from grasp_nodes.learning.weights import Weights
 from grasp_nodes.miho.honet import HoNet
 from grasp_nodes.miho.honet_training import EVALUATED_AT_ONCE, CropData
 from grasp_nodes.miho.picr import PiCR, PiCRConfig
@@ -83,7 +84,7 @@ def train_picr(
     honet: HoNet | None = None,
     progress: Callable[[Report], None] | None = None,
     belongs_to: Mapping[str, Any] | None = None,
-    start: Mapping[str, Tensor] | None = None,
+    start: Weights | None = None,
 ) -> Trained:
     """Train, or go on training.
 
@@ -92,11 +93,14 @@ def train_picr(
         settings, folder, progress: as `train`. batch: crops of one process in a step.
         honet: tells the poses (fine-tuning); None = true poses that are moved a little (pre-training).
         belongs_to: what else a checkpoint must agree on. start: weights to begin with, such as the pre-trained ones.
+
+    Raises:
+        InputError: as `train`, or `start` is of another configuration.
     """
     torch.manual_seed(settings.seed)
     network = PiCR(config)
     if start is not None:
-        network.load_state_dict(dict(start))
+        start.load_into(network)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     anchors = HandAnchors.of_model(model)
     known: dict[torch.device, _Known] = {}
@@ -150,6 +154,22 @@ def nearest_told(rotation: Tensor, truth: TruePoses, table: ObjectTable) -> Tens
     """
     nearest = truth.nearest_symmetric(rotation, table.symmetries[truth.object_index])
     return rotation @ nearest.mT @ truth.object_rotation
+
+
+@torch.no_grad()
+def true_regions(data: CropData, model: HandModel, anchors: HandAnchors) -> tuple[Tensor, Tensor]:
+    """What `picr_scores` compares with, on the CPU: whether points of crops are touched, bool, and by which region.
+
+    Returns:
+        Each (N, P), of P points of each crop's object; the region int64, of the nearest anchor.
+    """
+    own = _Known(model, anchors, data.table, torch.device("cpu"))
+    which = torch.arange(min(EVALUATED_POINTS, own.table.points.shape[1]))
+    labels = []
+    for first in range(0, len(data), EVALUATED_AT_ONCE):
+        rows = np.arange(first, min(first + EVALUATED_AT_ONCE, len(data)))
+        labels.append(own.labels(TruePoses.of_batch(crop_rows(data.crops, rows), own.hand), which))
+    return torch.cat([one.contact for one in labels]), torch.cat([one.region for one in labels])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from grasp_nodes.cli import training_miho
 from grasp_nodes.cli.training import TrainingRequest, train_method
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
-from grasp_nodes.learning.weights import read_weights
+from grasp_nodes.learning.weights import SHIPPED_FOLDER, read_weights
 from grasp_nodes.miho.backbones import BackboneConfig
 from grasp_nodes.miho.honet import SMALL_HONET, HoNetConfig
 from grasp_nodes.miho.honet_training import honet_errors
@@ -64,6 +64,8 @@ def test_both_networks_from_nothing_to_files(tmp_path: Path) -> None:
     assert load_picr(tmp_path / "tuned" / "picr.safetensors").config.size == 32
     card = read_weights(first).card
     assert {"loss", "contact_ap", "region_accuracy", "elasticity_error", "threshold"} <= set(card.metrics)
+    assert card.notes["curves"][-1]["step"] == 2
+    assert card.notes["curves"][-1]["contact_ap"] == pytest.approx(card.metrics["contact_ap"], abs=1e-3)
     assert load_picr(first).threshold == card.normalization[CONTACT_THRESHOLD] == card.metrics["threshold"]
 
 
@@ -98,6 +100,15 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         train_method("honet", request(tmp_path, nonsense="1"), as_json=False)
     with pytest.raises(InputError, match=r"clip\.json"):
         train_method("picr", replace(request(tmp_path), data=tmp_path), as_json=False)
+
+
+@pytest.mark.usefixtures("small")
+def test_weights_of_another_size_are_no_start(tmp_path: Path) -> None:
+    """The shipped ones are larger than those that are trained here."""
+    for method in ("honet", "picr"):
+        begun = request(tmp_path / method, start=str(SHIPPED_FOLDER / f"{method}.safetensors"))
+        with pytest.raises(InputError, match=f"tensors do not fit the network of method '{method}'"):
+            train_method(method, begun, as_json=False)
 
 
 _TWO_PROCESSES = """

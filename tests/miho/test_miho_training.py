@@ -16,6 +16,7 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.learning.settings import TrainingSettings
 from grasp_nodes.learning.steps import Step
+from grasp_nodes.learning.weights import read_weights
 from grasp_nodes.miho import honet_training, picr_training
 from grasp_nodes.miho.backbones import BackboneConfig
 from grasp_nodes.miho.honet import HoNet, HoNetConfig
@@ -107,7 +108,8 @@ def test_a_training_of_both_ends_in_files_that_answer_the_same(data: CropData, h
     torch.testing.assert_close(found.pca, expected.pca, atol=2e-2, rtol=0)  # stored in half precision
 
     first = train_picr(PICR, data, data, hand, settings, 4, tmp_path / "picr")
-    start = first.network.state_dict()
+    save_network(tmp_path / "first.safetensors", first.network.state_dict(), PICR, hand.fingerprint)
+    start = read_weights(tmp_path / "first.safetensors", "picr")
     tuned = train_picr(PICR, data, data, hand, settings, 4, tmp_path / "tuned", honet, start=start)
     assert {"loss", "contact_ap", "region_accuracy", "elasticity_error", "threshold"} <= set(tuned.values)
     save_network(tmp_path / "picr.safetensors", tuned.network.state_dict(), PICR, hand.fingerprint)
