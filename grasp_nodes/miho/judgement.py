@@ -19,6 +19,7 @@ from grasp_nodes.evaluation.penetration import (
     penetration_depth,
 )
 from grasp_nodes.evaluation.solid import Solid
+from grasp_nodes.hand.anchors import HandAnchors
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.placement import move_hands
@@ -32,6 +33,7 @@ from grasp_nodes.miho.honet import (
     width_value,
 )
 from grasp_nodes.miho.honet_training import CropData
+from grasp_nodes.miho.picr_training import true_regions
 from grasp_nodes.miho.pipeline import GraspInView, MihoPipeline
 from grasp_nodes.miho.pose_errors import PoseErrors
 from grasp_nodes.miho.samples import crop_rows
@@ -160,6 +162,19 @@ def answer_errors(answer: Mapping[str, Any], data: CropData, model: HandModel) -
         points = data.table.points[truth.object_index]
         parts.append(PoseErrors.of(said.poses(truth.focal, size, model, points), truth, data.table, model))
     return PoseErrors.join(parts)
+
+
+def constant_contact(training: CropData, data: CropData, model: HandModel) -> tuple[float, float]:
+    """What one answer for every point of every crop reaches: average precision of contact, and accuracy of regions.
+
+    The answer: a probability, whose precision is the share of touched points at any recall, and the region that most
+    touched points of the training crops have.
+    """
+    anchors = HandAnchors.of_model(model)
+    touched, region = true_regions(training, model, anchors)
+    commonest = region[touched].bincount().argmax()
+    touched, region = true_regions(data, model, anchors)
+    return float(touched.double().mean()), float((region[touched] == commonest).double().mean())
 
 
 def _rotation(value: torch.Tensor) -> torch.Tensor:

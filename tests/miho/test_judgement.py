@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from grasp_nodes.data.hand_object_images import HandObjectImages, ImageSettings, draw_shard
 from grasp_nodes.geometry.mesh import sample_surface
+from grasp_nodes.hand.anchors import HandAnchors
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.hand.placement import move_hands
 from grasp_nodes.miho.honet_training import CropData
-from grasp_nodes.miho.judgement import answer_errors, judge_views, mean_answer
+from grasp_nodes.miho.judgement import answer_errors, constant_contact, judge_views, mean_answer
+from grasp_nodes.miho.picr import SMALL_PICR, PiCR, PiCROutput
+from grasp_nodes.miho.picr_training import picr_scores
 from grasp_nodes.miho.pipeline import GraspInView, MihoPipeline
 from grasp_nodes.miho.samples import ObjectTable
 from grasp_nodes.objects.registry import family_mesh
@@ -77,6 +81,36 @@ def test_the_true_grasps_touch_and_do_not_enter(crops: HandObjectImages, data: C
     tips = np.flatnonzero(np.isin(owner, [3, 6, 9, 12, 15]))  # the last joint of every finger
     for row, posed in enumerate(hands.vertices.numpy()):
         assert truth.disjointedness[row] == pytest.approx(tree.query(posed[tips])[0].mean(), abs=4e-4)
+
+
+class Always(PiCR):
+    """Says the same of every point: 0.5, and one region."""
+
+    def __init__(self, region: int) -> None:
+        super().__init__(SMALL_PICR)
+        self.said = region
+
+    def forward(self, images: Tensor, points: Tensor, normals: Tensor, root: Tensor, focal: Tensor) -> list[PiCROutput]:
+        shape = points.shape[:2]
+        region = torch.zeros(*shape, 17)
+        region[..., self.said] = 9.0
+        return [PiCROutput(torch.zeros(shape), region, torch.zeros(*shape, 4), torch.ones(shape) > 0)]
+
+
+def test_a_constant_answer_scores_as_a_network_that_always_gives_it(data: CropData) -> None:
+    """Of all regions, the one that is best on the crops themselves."""
+    anchors = HandAnchors.of_model(MODEL)
+    scores = [picr_scores(Always(region).eval(), data, MODEL, anchors) for region in range(17)]
+    precision, accuracy = constant_contact(data, data, MODEL)
+    assert precision == pytest.approx(scores[0].contact_ap, abs=1e-6)
+    assert 0.02 < precision < 0.9
+    assert accuracy == pytest.approx(max(one.region_accuracy for one in scores), abs=1e-6)
+    assert accuracy < 1
+    # Commonest on crops of something else: that region's accuracy here.
+    one = CropData(data.crops.rows(slice(0, 1)), data.table)
+    first = [picr_scores(Always(region).eval(), one, MODEL, anchors).region_accuracy for region in range(17)]
+    expected = scores[int(np.argmax(first))].region_accuracy
+    assert constant_contact(one, data, MODEL)[1] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_mean_answer_of_one_crop_is_that_crop(crops: HandObjectImages, data: CropData) -> None:
