@@ -41,8 +41,8 @@ def test_crops_show_recorded_and_fitted_grasps() -> None:
     centre = crops.T_camera_object[:, :3, 3].astype(np.float64)
     nearest = np.linalg.norm(vertices - centre[:, None], axis=2).min(axis=1) - 0.035
     assert (np.abs(nearest) < 0.015).all()
-    flat = np.abs(crops.hand_pose).max(axis=1) < 1.0  # the recorded ones are flat hands, moved a little
-    assert flat.sum() >= 3
+    # The recorded ones are flat hands, moved a little; fitted ones hold the ball.
+    assert (np.abs(crops.hand_pose).max(axis=1) < 0.5).sum() == 3
     again = drawn_crops(ball, recorded(3), model, 6, 64, 0)
     assert again is not None
     np.testing.assert_array_equal(again.images, crops.images)
