@@ -93,6 +93,7 @@ def source_crops(
     fitted = fitted_hands(source, models["right"]) if isinstance(source, FhbSource) and "right" in models else {}
     rows: list[dict[str, np.ndarray]] = []
     side: Side | None = None
+    left_out = 0
     for number, frame in enumerate(source):
         state = source.truth(frame.stamp) if number % every == 0 else None
         if state is not None and frame.stamp in fitted:
@@ -101,11 +102,18 @@ def source_crops(
             continue
         hand = state.hands[0].params
         if side not in (None, hand.side):
+            left_out += 1
             continue
         row = _row(frame, state, models, own, size, rng)
         if row is not None:
             side = hand.side
             rows.append(row)
+    if left_out:
+        _log.warning(
+            "%s: %d frames are left out: their hand is not the %s one of the frames before; give each side as a "
+            "sequence of its own",
+            *(source.object_id, left_out, side),
+        )
     if not rows or side is None:
         return None
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}

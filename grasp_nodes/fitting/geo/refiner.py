@@ -50,6 +50,7 @@ class GeoRefiner:
         self.anchors = anchors_of(model)
         self.anatomy = HandAnatomy.of_model(model)
         self._repulsion: tuple[ObjectModel, RepulsiveSprings | None] | None = None
+        self._told: set[str] = set()
 
     def __call__(self, hands: HandParams, object_model: ObjectModel) -> HandParams:
         """Refined hands, with contact where hands and object are near each other now; the object stays."""
@@ -127,7 +128,11 @@ class GeoRefiner:
         result = parts[0] if len(parts) == 1 else joined(parts)
         untouched = sum(reason == NO_SPRINGS for reason in result.reason)
         if untouched:
-            logger.warning(
+            # Clips are refined frame by frame: each object is worth one warning.
+            level = logging.DEBUG if object_model.object_id in self._told else logging.WARNING
+            self._told.add(object_model.object_id)
+            logger.log(
+                level,
                 "GeO: %d of %d hands have no springs to %s: they stay as they are",
                 untouched,
                 len(hands),
