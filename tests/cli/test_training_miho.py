@@ -14,6 +14,7 @@ import pytest
 
 from grasp_nodes.cli import training_miho
 from grasp_nodes.cli.training import TrainingRequest, train_method
+from grasp_nodes.data.hand_object_images import HandObjectImages
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.learning.weights import SHIPPED_FOLDER, read_weights
@@ -23,6 +24,7 @@ from grasp_nodes.miho.honet_training import honet_errors
 from grasp_nodes.miho.hourglass import HourglassConfig
 from grasp_nodes.miho.picr import SMALL_PICR, PiCRConfig
 from grasp_nodes.miho.trained import CONTACT_THRESHOLD, MEAN_ANSWER, load_honet, load_picr
+from grasp_nodes.objects.loading import load_object
 
 TINY = {"per_object": "2", "rounds": "1", "objects": "1", "processes": "1", "precision": "float32", "warmup": "0"}
 
@@ -109,6 +111,27 @@ def test_weights_of_another_size_are_no_start(tmp_path: Path) -> None:
         begun = request(tmp_path / method, start=str(SHIPPED_FOLDER / f"{method}.safetensors"))
         with pytest.raises(InputError, match=f"tensors do not fit the network of method '{method}'"):
             train_method(method, begun, as_json=False)
+
+
+def test_objects_that_only_validate_are_not_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two recorded objects one is seen in training sequences, the other in the sequence that validates."""
+    things = [load_object(spec, num_points=300) for spec in ("sphere:0.03", "box:0.05,0.04,0.09")]
+    zeros = np.zeros((4, 45), np.float32)
+    crops = HandObjectImages(
+        np.zeros((4, 32, 32, 3), np.uint8),
+        *(zeros[:, 0] + 50, zeros[:, :3], zeros, zeros[:, :10], zeros[:, :3]),
+        np.tile(np.eye(4, dtype=np.float32), (4, 1, 1)),
+        np.array([0, 0, 0, 1]),
+        ("ball", "box"),
+    )
+    asked = []
+    split = crops.rows(slice(0, 3)), crops.rows(slice(3, None)), things
+    monkeypatch.setattr(training_miho, "recorded_crops", lambda *_: split)
+    monkeypatch.setattr(training_miho, "drawn_crops", lambda thing, *_: asked.append(thing.object_id))
+    training, validation = training_miho._recorded(tmp_path, training_miho.MihoOptions(drawn=2), 32, 0)
+    assert asked == [things[0].object_id]
+    assert (len(training), len(validation)) == (3, 1)
+    assert len(training.table.codes) == len(validation.table.codes) == 2
 
 
 _TWO_PROCESSES = """

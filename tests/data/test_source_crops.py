@@ -92,6 +92,27 @@ def test_the_crop_s_hand_is_where_its_pixels_are(models: dict[Side, HandModel], 
     assert np.abs(thing.vertices.min(axis=0) + thing.vertices.max(axis=0)).max() < 1e-6
 
 
+class TwoSides(Recording):
+    """A right hand, and in the second frame a left one in its place."""
+
+    def __init__(self, right: HandModel, left: HandModel) -> None:
+        super().__init__(right)
+        self.left = left
+
+    def truth(self, stamp: int) -> HandObjectState:
+        found = super().truth(0)
+        return found if stamp == 0 else replace(found, hands=Recording(self.left).truth(0).hands)
+
+
+def test_frames_of_the_other_hand_are_left_out_and_counted(
+    models: dict[Side, HandModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = source_crops(TwoSides(models["right"], models["left"]), models, 64)
+    assert found is not None
+    assert len(found[0]) == 1
+    assert "ball: 1 frames are left out: their hand is not the right one" in caplog.text
+
+
 def test_left_hands_come_with_mirrored_objects(models: dict[Side, HandModel]) -> None:
     """The hand's distance to the object's middle is that of the recording."""
     for side in ("right", "left"):
