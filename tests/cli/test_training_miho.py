@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.learning.weights import SHIPPED_FOLDER, read_weights
 from grasp_nodes.miho.backbones import BackboneConfig
-from grasp_nodes.miho.honet import SMALL_HONET, HoNetConfig
+from grasp_nodes.miho.honet import SMALL_HONET, HoNet, HoNetConfig
 from grasp_nodes.miho.honet_training import honet_errors
 from grasp_nodes.miho.hourglass import HourglassConfig
-from grasp_nodes.miho.picr import SMALL_PICR, PiCRConfig
+from grasp_nodes.miho.picr import SMALL_PICR, PiCR, PiCRConfig
 from grasp_nodes.miho.trained import CONTACT_THRESHOLD, MEAN_ANSWER, load_honet, load_picr
 from grasp_nodes.objects.loading import load_object
 
@@ -141,17 +141,18 @@ spec = importlib.util.spec_from_file_location("sizes", {this!r})
 sizes = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sizes)
 sizes.training_miho.SMALL_HONET, sizes.training_miho.SMALL_PICR = sizes.tiny_sizes()
-for method in ("honet", "picr") if __name__ == "__main__" else ():  # processes that draw import this file, too
-    asked = sizes.replace(sizes.request(Path({folder!r}) / method), batch=1)
-    assert sizes.train_method(method, asked, as_json=False) == 0
+if __name__ == "__main__":  # processes that draw import this file, too
+    asked = sizes.replace(sizes.request(Path({folder!r}) / {method!r}), batch=1)
+    assert sizes.train_method({method!r}, asked, as_json=False) == 0
 """
 
 
 @pytest.mark.processes
-def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    """Under torchrun, with gloo; the first one alone writes and talks."""
+@pytest.mark.parametrize(("method", "load"), [("honet", load_honet), ("picr", load_picr)])
+def test_two_processes_train_one_network(method: str, load: Callable[[Path], HoNet | PiCR], tmp_path: Path) -> None:
+    """Under torchrun, with gloo; the first one alone writes and talks. One training to a launch, as commands are."""
     script = tmp_path / "two.py"
-    script.write_text(_TWO_PROCESSES.format(this=__file__, folder=str(tmp_path)))
+    script.write_text(_TWO_PROCESSES.format(this=__file__, folder=str(tmp_path), method=method))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     environment = {
         **os.environ,
@@ -161,10 +162,9 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    for method, load in (("honet", load_honet), ("picr", load_picr)):
-        file = tmp_path / method / f"{method}.safetensors"
-        assert load(file).config.size == 32
-        assert done.stdout.count(f"{file}: use it with") == 1
-        card = read_weights(file).card
-        assert card.notes["steps"] == 2
-        assert np.isfinite(list(card.metrics.values())).all()
+    file = tmp_path / method / f"{method}.safetensors"
+    assert load(file).config.size == 32
+    assert done.stdout.count(f"{file}: use it with") == 1
+    card = read_weights(file).card
+    assert card.notes["steps"] == 2
+    assert np.isfinite(list(card.metrics.values())).all()
