@@ -12,9 +12,12 @@ from grasp_nodes.fitting import object_choice
 from grasp_nodes.fitting.guided_following import GuidedMotion
 from grasp_nodes.fitting.object_choice import Placed, choose_motion
 from grasp_nodes.fitting.object_fit import make_solver_mesh
+from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.objects.loading import load_object
+from grasp_nodes.perception.evidence import Evidence, ObservedFrame
 
 _FRAMES = 4
+_CAMERA = CameraModel(np.array([[100.0, 0, 31.5], [0, 100.0, 23.5], [0, 0, 1]]), 64, 48)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ def test_the_object_does_not_wait_behind_many_turns_of_a_thing_beside(monkeypatc
     places.append(Placed(0, (np.eye(3), np.array(own)), 0.7))
     monkeypatch.setattr(object_choice, "place_on_things", lambda *_: places)
     follower = _FollowerOfStills({beside: 0.5, own: 0.9})
-    best = choose_motion(mesh, [None] * _FRAMES, [None] * _FRAMES, follower)[0]
+    frames = [ObservedFrame(Evidence(index, _CAMERA)) for index in range(_FRAMES)]
+    best = choose_motion(mesh, frames, [None] * _FRAMES, follower)[0]
     np.testing.assert_allclose(best.centres[0], own)
     assert len(follower.followed) <= 6
     assert follower.followed.count(beside) == min(turns, 5), "room that is left goes to other turns of one thing"
