@@ -55,8 +55,8 @@ TOUCHING = 0.005
 TWIST = math.radians(50.0)
 """Of the thumb's two outer joints about their bones, in what stands for the paper's figure 15."""
 FORMAT = 3
-SPRING_STRENGTHS = (2e-4, 6e-4, 1.4e-3, 2e-3, 4e-3, 8e-3)
-"""k_rpl of the paper's Table 5; 1e-3 is GeO as it is."""
+SPRING_STRENGTHS = (2e-4, 6e-4, 1e-3, 1.4e-3, 4e-3, 8e-3)
+"""k_rpl of the paper's Table 5; that of `GeoSettings` is GeO as it is."""
 VANILLA_WEIGHTS = (2.0, 8.0, 30.0, 120.0, 480.0, 1920.0)
 OBMAN_WEIGHTS = (300.0, 1200.0, 4800.0, 12000.0, 48000.0)
 """The paper gives none: each baseline is compared at its best."""

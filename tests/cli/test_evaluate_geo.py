@@ -94,7 +94,7 @@ def test_sweeps_are_of_some_objects_and_choose_what_all_are_measured_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The page is written whole: main table, sweeps and the paper's."""
-    sweeps = (Sweep("Weights", ("perturbed", "obman_300", "obman_1200")), Sweep("Strength", ("geo", "krpl_0.002")))
+    sweeps = (Sweep("Weights", ("perturbed", "obman_300", "obman_1200")), Sweep("Strength", ("geo", "krpl_0.004")))
     monkeypatch.setattr("grasp_nodes.cli.evaluating_geo.SWEEPS", sweeps)
     monkeypatch.setattr("grasp_nodes.cli.evaluating_geo.MEASURED", ("truth", "perturbed"))
     run = []
@@ -108,13 +108,13 @@ def test_sweeps_are_of_some_objects_and_choose_what_all_are_measured_with(
     asked = Asked(grasps=6, per_object=2, simulated=0, swept=2)
     assert evaluate_geo(Request(tmp_path, asked)) == 0
     count = {name: run.count(name) for name in set(run)}
-    assert count == {"perturbed": 3, "obman_300": 1, "obman_1200": 3, "geo": 1, "krpl_0.002": 1, "truth": 3}
+    assert count == {"perturbed": 3, "obman_300": 1, "obman_1200": 3, "geo": 1, "krpl_0.004": 1, "truth": 3}
     page = (tmp_path / "geo.md").read_text()
     main, weights, strength, paper = page.split("\n## ")
     assert "obman_1200: " in main
     assert "obman_300: " not in main
     assert "obman_300: " in weights
-    assert "krpl_0.002: " in strength
+    assert "krpl_0.004: " in strength
     assert "principal components" in paper
 
 

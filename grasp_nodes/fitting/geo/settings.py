@@ -32,7 +32,7 @@ class GeoSettings:
 
     length: float = 0.01
     attraction: float = 1.0
-    repulsion: float = 1e-3
+    repulsion: float = 2e-3
     reach: float = 0.02
     anatomy: float = 3.0
     offset: float = 3.0
