@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from grasp_nodes.data.trajectory_files import RecordedTrajectory, read_trajector
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.hand.anchors import anchors_of
-from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.files import load_hand_arrays, load_hand_model, mano_entries, save_npz
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import load_object
@@ -72,3 +73,33 @@ def test_what_cannot_be_carried_is_told(trajectory: Path, tmp_path: Path) -> Non
     write_trajectory(empty, RecordedTrajectory(HandObjectTrajectory("clip", states), CAMERA, 30.0))
     with pytest.raises(InputError, match="no contact map"):
         transfer_contact(empty, tmp_path / "x.npz", None, None, mirror=False)
+
+
+@pytest.fixture
+def longer_hand(tmp_path: Path) -> Path:
+    """A folder with the open hand, a tenth larger, in MANO's format: another model with another fingerprint."""
+    for side in ("right", "left"):
+        arrays = load_hand_arrays("right" if side == "right" else "left")
+        entries = mano_entries(replace(arrays, v_template=1.1 * arrays.v_template))
+        kept = {name: value for name, value in entries.items() if name not in ("fingerprint", "model_id")}
+        save_npz(tmp_path / f"MANO_{side.upper()}.npz", kept)
+    return tmp_path
+
+
+def test_contact_is_said_of_another_model(trajectory: Path, longer_hand: Path, tmp_path: Path) -> None:
+    """The same hand, larger, has the same places in every region: each vertex keeps its value."""
+    output = tmp_path / "larger.npz"
+    words = ["transfer-contact", str(trajectory), "-o", str(output), "--to", str(longer_hand)]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert load_hand_model("right", longer_hand).model_id in done.stdout
+    old, new = (read_trajectory(path).trajectory.states[0].contact_maps[0] for path in (trajectory, output))
+    assert old.hand_contact.max() > 0
+    np.testing.assert_allclose(new.hand_contact, old.hand_contact, atol=1e-3)
+    np.testing.assert_array_equal(new.region, old.region)
+
+
+def test_the_hand_that_it_was_made_with_must_be_named(trajectory: Path, longer_hand: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"fingerprints differ.*--from"):
+        transfer_contact(trajectory, tmp_path / "x.npz", str(longer_hand), None, mirror=False)
+    assert not (tmp_path / "x.npz").exists()
