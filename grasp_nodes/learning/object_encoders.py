@@ -13,12 +13,10 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.geometry.ball_points import ball_points
 
 Norm = Literal["batch", "layer", "none"]
 
-_STRIDES = 1.2207440846057596 ** -np.arange(1.0, 4.0)
-"""Of the additive recurrence that fills a cube (Roberts, "The unreasonable effectiveness of quasirandom sequences",
-2018): powers of the root of x^4 = x + 1."""
 _TRANSFORM_WIDTHS = (64, 128, 1024)
 _TRANSFORM_HEAD = (512, 256)
 
@@ -122,7 +120,8 @@ def _layers(widths: Sequence[int], norm: Norm) -> nn.Sequential:
 def _largest(layers: nn.Sequential, points: Tensor) -> Tensor:
     """(B, D): of (B, P, C)."""
     batch, count, channels = points.shape
-    return layers(points.reshape(batch * count, channels)).view(batch, count, -1).amax(dim=1)
+    # Not amax: its gradient goes through every entry, that of max to one point of each feature.
+    return layers(points.reshape(batch * count, channels)).view(batch, count, -1).max(dim=1).values
 
 
 class BasisPoints:
@@ -137,11 +136,7 @@ class BasisPoints:
     def __init__(self, count: int = 4096, radius: float = 0.15) -> None:
         if count < 1 or not radius > 0:
             raise InputError(f"basis points: expected 1 or more and a radius above 0, got {count} and {radius}")
-        share = (0.5 + np.arange(1, count + 1)[:, None] * _STRIDES) % 1.0
-        turn, height = 2 * np.pi * share[:, 0], 2 * share[:, 1] - 1
-        flat = np.sqrt(1 - height * height)
-        directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), height], axis=1)
-        self.points = (radius * np.cbrt(share[:, 2:]) * directions).astype(np.float32)
+        self.points = ball_points(count, radius).astype(np.float32)
 
     def __call__(self, points: Tensor) -> Tensor:
         """Distances (B, count), m, of point sets (B, P, 3), m; without gradient."""
