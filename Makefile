@@ -3,12 +3,14 @@ PYTHON ?= python3
 ARGS ?=
 # More arguments for pip, for example --extra-index-url with PyTorch's index of CPU wheels.
 PIP_ARGS ?=
-EXTRAS := embedded,hands,onnx,viewer,sim,smplx,scale,build-hand,lint,test
+EXTRAS := embedded,hands,onnx,viewer,sim,smplx,scale,lerobot,hdf5,build-hand,lint,test
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Processes that share the tests. Each file stays in one of them.
+JOBS ?= 2
 # Tests and benchmarks count on one thread per process: torch and numba would take the cores from each other.
 ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2
 
@@ -23,7 +25,7 @@ demo: venv models
 
 test: venv models
 	@.ci/debian_packages.sh test || true
-	@$(ONE_THREAD) $(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term --durations=25 $(ARGS)
 
 bench: venv models
 	@for name in $$($(BIN)/python -c 'from benchmarks.__main__ import names; print(*names())'); do $(BIN)/python -m benchmarks $$name $(ARGS) || exit 1; done

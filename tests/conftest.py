@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
+
+# Processes that test side by side must not hear each other: each has a domain of its own, which it does not take over
+# from the process that started it. Tests that start a graph of their own take domains from 91 on.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ["ROS_DOMAIN_ID"] = str(1 + _worker % 10 + 10 * random.SystemRandom().randrange(9))
 
 
 def pytest_sessionstart() -> None:

@@ -1,7 +1,6 @@
-"""The embedded runtime on this machine's loopback, on a random domain, one fresh context per test."""
+"""The embedded runtime on this machine's loopback, one fresh context per test."""
 
 import os
-import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from grasp_nodes.paths import share_dir
 
 os.environ["GRASP_NODES_ROS"] = "embedded"
 os.environ["CYCLONEDDS_URI"] = embedded.loopback_uri()
-os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randrange(1, 100)))
 
 SHARE = share_dir()
 embedded.install({"grasp_msgs": [SHARE / "msg", SHARE / "srv"]}, {"grasp_nodes": SHARE})

@@ -3,7 +3,6 @@
 import json
 import os
 import queue
-import random
 import subprocess
 import sys
 import threading
@@ -17,7 +16,6 @@ from grasp_nodes.paths import share_dir
 
 os.environ["GRASP_NODES_ROS"] = "embedded"
 os.environ["CYCLONEDDS_URI"] = embedded.loopback_uri()
-os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randrange(1, 100)))
 
 SHARE = share_dir()
 embedded.install({"grasp_msgs": [SHARE / "msg", SHARE / "srv"]}, {"grasp_nodes": SHARE})
