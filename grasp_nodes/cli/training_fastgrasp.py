@@ -39,7 +39,7 @@ from grasp_nodes.synthesis.trained_parts import check_built_on
 
 SMALL_BATCH = 64
 LOSS_POINTS = {"small": 512, "paper": 3000}
-"""Object points of the losses, where no network reads more."""
+"""Object points of the losses; the networks read the first ones of them."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,10 @@ def _latent(request: TrainingRequest, report: ProgressReport) -> Outcome:
         begin_settings(request, replace(SMALL_SETTINGS, steps=60_000), paper_settings()),
         *(DataOptions(), replace(SMALL_DENOISER if small else PAPER_DENOISER, **size), LossWeights(), Physics(False)),
     )
+    points = max(config.points, LOSS_POINTS[request.size]) if physics.physics else config.points
     training = GraspTraining.begin(
-        *(LATENT, request, settings, options, autoencoder.coder.layout, config.points),
-        *(2 * SMALL_BATCH if small else PAPER_BATCH, report, [autoencoder], autoencoder.coder),
+        *(LATENT, request, settings, options, autoencoder.coder.layout, points),
+        *(SMALL_BATCH if small else PAPER_BATCH, report, [autoencoder], autoencoder.coder),
     )
     physical = weights if physics.physics else None
     trained = train_latent(config, autoencoder.network, training.data, settings, training.run, physical)
@@ -113,9 +114,10 @@ def _adaptation(request: TrainingRequest, report: ProgressReport) -> Outcome:
         *(DataOptions(), replace(SMALL_ADAPTATION if small else PAPER_ADAPTATION, **size)),
         *(FREER_ADAPTATION_WEIGHTS if small else ADAPTATION_WEIGHTS, how),
     )
+    points = max(config.points, latent.network.config.points, LOSS_POINTS[request.size])
     training = GraspTraining.begin(
-        *(ADAPTATION, request, settings, options, autoencoder.coder.layout, latent.network.config.points),
-        *(SMALL_BATCH if small else PAPER_BATCH, report, [autoencoder, latent], autoencoder.coder),
+        *(ADAPTATION, request, settings, options, autoencoder.coder.layout, points),
+        *(SMALL_BATCH // 2 if small else PAPER_BATCH, report, [autoencoder, latent], autoencoder.coder),
     )
     trained = train_adaptation(
         *(config, autoencoder.network, latent.network, training.data, settings, training.run, how, weights)
@@ -133,7 +135,7 @@ def _cvae(request: TrainingRequest, report: ProgressReport) -> Outcome:
     weights = weights if physics.physics else weights.without_physics()
     layout = SMALL_LAYOUT if small else PAPER_LAYOUT
     training = GraspTraining.begin(
-        *(CVAE, request, settings, options, layout, config.points),
+        *(CVAE, request, settings, options, layout, max(config.points, LOSS_POINTS[request.size])),
         *(SMALL_BATCH if small else PAPER_BATCH, report),
     )
     trained = train_cvae(config, training.data, weights, settings, training.run)

@@ -13,17 +13,22 @@ from grasp_nodes.synthesis.fastgrasp.layers import LENGTH, perceptron
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """Sizes. latent: N_z. widths: of its own PointNet of the object; transform, norm: see there. layers: of the MLP."""
+    """Sizes.
+
+    latent: N_z. widths: of its own PointNet of the object; transform, norm: see there. layers: of the MLP.
+    points: of the object that are read.
+    """
 
     latent: int = 768
     widths: tuple[int, ...] = (64, 128, 1024)
     transform: bool = True
     norm: Norm = "batch"
     layers: tuple[int, ...] = (2048, 1024)
+    points: int = 3000
 
 
 PAPER_ADAPTATION = AdaptationConfig()
-SMALL_ADAPTATION = AdaptationConfig(192, (32, 64, 256), False, "layer", (512, 256))
+SMALL_ADAPTATION = AdaptationConfig(96, (32, 64, 256), False, "layer", (512, 256), 256)
 
 
 class Adaptation(nn.Module):
@@ -42,8 +47,8 @@ class Adaptation(nn.Module):
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def encode_object(self, points: Tensor) -> Tensor:
-        """What is told of objects (B, width); points (B, P, 3), m, their mean at the origin."""
-        return self.object_encoder(points / LENGTH).relu()
+        """What is told of objects (B, width); points (B, P, 3), m, their mean at the origin; the first are read."""
+        return self.object_encoder(points[:, : self.config.points] / LENGTH).relu()
 
     def forward(self, latents: Tensor, told: Tensor) -> Tensor:
         """z2 (B, N_z) of latents z1 (B, N_z) and objects told (B, width)."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.codes import HandLayout
+from grasp_nodes.hand.parameters import NUM_VERTICES
 from grasp_nodes.learning.object_encoders import Norm, PointNet
 from grasp_nodes.synthesis.fastgrasp.layers import LENGTH, perceptron
 
@@ -27,6 +29,7 @@ class AutoEncoderConfig:
     latent: N_z. widths: of the hand's PointNet. transform: whether it has a T-Net. norm: of its layers.
     encoder, decoder: layers between.
     input: ``vertices``; ``parameters`` is the ablation "hand param" of Table 4.
+    vertices: of the hand that are read, spread over it.
     """
 
     latent: int = 768
@@ -36,27 +39,35 @@ class AutoEncoderConfig:
     encoder: tuple[int, ...] = (2048, 1024)
     decoder: tuple[int, ...] = (2048, 1024, 256)
     input: HandInput = "vertices"
+    vertices: int = NUM_VERTICES
 
     def __post_init__(self) -> None:
         if self.input not in get_args(HandInput):
             raise InputError(f"input: expected one of {', '.join(get_args(HandInput))}, got {self.input!r}")
+        if not 0 < self.vertices <= NUM_VERTICES:
+            raise InputError(f"vertices: expected 1 to {NUM_VERTICES}, got {self.vertices}")
 
 
 PAPER_AUTOENCODER = AutoEncoderConfig()
-SMALL_AUTOENCODER = AutoEncoderConfig(192, (32, 64, 256), False, "layer", (512, 256), (512, 256))
+SMALL_AUTOENCODER = AutoEncoderConfig(96, (32, 64, 256), False, "layer", (512, 256), (512, 256), vertices=160)
 
 
 class HandAutoEncoder(nn.Module):
     """Latents of hands, and hands of latents.
 
+    seen: (config.vertices,) int64, which vertices are read.
+
     Args:
         config: sizes. size: of a hand's vector, which is what is decoded.
     """
+
+    seen: Tensor
 
     def __init__(self, config: AutoEncoderConfig, size: int) -> None:
         super().__init__()
         self.config, self.size = config, size
         wide = config.widths[-1]
+        self.register_buffer("seen", torch.arange(config.vertices))
         self.reader: nn.Module = (
             PointNet(3, config.widths, config.transform, config.norm)
             if config.input == "vertices"
@@ -67,7 +78,7 @@ class HandAutoEncoder(nn.Module):
 
     def encode(self, vertices: Tensor, vectors: Tensor) -> Tensor:
         """Latents (B, N_z) of hands: vertices (B, V, 3), m, and vectors (B, D); the config says which is read."""
-        seen = vertices / LENGTH if self.config.input == "vertices" else vectors
+        seen = vertices[:, self.seen] / LENGTH if self.config.input == "vertices" else vectors
         return self.encoder(self.reader(seen).relu())
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from grasp_nodes.hand.parameters import NUM_VERTICES
 from grasp_nodes.learning.object_encoders import Norm, PointNet
 from grasp_nodes.synthesis.fastgrasp.layers import LENGTH, perceptron
 
@@ -15,8 +16,9 @@ from grasp_nodes.synthesis.fastgrasp.layers import LENGTH, perceptron
 class CVAEConfig:
     """Sizes; the paper tells none of its baseline: as in its auto-encoder, with the 64 latents of GraspTTA.
 
-    latent: numbers. points: of the object. widths: of the PointNets of hand and object. encoder, decoder: layers
-    between. divergence: weight of the Kullback-Leibler divergence beside the five losses.
+    latent: numbers. points: of the object that are read. widths: of the PointNets of hand and object.
+    encoder, decoder: layers between. divergence: weight of the Kullback-Leibler divergence beside the five losses.
+    vertices: of the hand that are read, spread over it.
     """
 
     latent: int = 64
@@ -27,35 +29,41 @@ class CVAEConfig:
     encoder: tuple[int, ...] = (1024, 512)
     decoder: tuple[int, ...] = (2048, 1024, 256)
     divergence: float = 0.01
+    vertices: int = NUM_VERTICES
 
 
 PAPER_CVAE = CVAEConfig()
-SMALL_CVAE = CVAEConfig(32, 512, (32, 64, 256), False, "layer", (256, 256), (512, 256))
+SMALL_CVAE = CVAEConfig(32, 256, (32, 64, 256), False, "layer", (256, 256), (512, 256), vertices=160)
 
 
 class GraspCVAE(nn.Module):
     """Hands on objects.
 
+    seen: (config.vertices,) int64, which vertices are read.
+
     Args:
         config: sizes. size: of a hand's vector.
     """
+
+    seen: Tensor
 
     def __init__(self, config: CVAEConfig, size: int) -> None:
         super().__init__()
         self.config, self.size = config, size
         wide = config.widths[-1]
+        self.register_buffer("seen", torch.arange(config.vertices))
         self.hand_encoder = PointNet(3, config.widths, config.transform, config.norm)
         self.object_encoder = PointNet(3, config.widths, config.transform, config.norm)
         self.encoder = perceptron((2 * wide, *config.encoder, 2 * config.latent))
         self.decoder = perceptron((config.latent + wide, *config.decoder, size))
 
     def encode_object(self, points: Tensor) -> Tensor:
-        """What is told of objects (B, width); points (B, P, 3), m, their mean at the origin."""
-        return self.object_encoder(points / LENGTH).relu()
+        """What is told of objects (B, width); points (B, P, 3), m, their mean at the origin; the first are read."""
+        return self.object_encoder(points[:, : self.config.points] / LENGTH).relu()
 
     def encode(self, vertices: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance (B, latent) of hands, vertices (B, V, 3), m, on objects told (B, width)."""
-        hand = self.hand_encoder(vertices / LENGTH).relu()
+        hand = self.hand_encoder(vertices[:, self.seen] / LENGTH).relu()
         mean, log_variance = self.encoder(torch.cat([hand, told], dim=1)).chunk(2, dim=1)
         return mean, log_variance.clamp(-10.0, 10.0)
 

@@ -43,7 +43,7 @@ class DenoiserConfig:
 
 
 PAPER_DENOISER = DenoiserConfig()
-SMALL_DENOISER = DenoiserConfig(192, 512, (32, 64, 256), False, "layer", (48, 96, 144), 1, 192)
+SMALL_DENOISER = DenoiserConfig(96, 256, (32, 64, 256), False, "layer", (48, 96, 144), 1, 192)
 
 
 class LatentDenoiser(nn.Module):
@@ -68,8 +68,8 @@ class LatentDenoiser(nn.Module):
         self.register_buffer("latent_deviation", torch.ones(config.latent))
 
     def encode_object(self, points: Tensor) -> Tensor:
-        """What is told of objects (B, condition); points (B, P, 3), m, their mean at the origin."""
-        return self.object_layer(self.object_encoder(points / LENGTH).relu())
+        """What is told of objects (B, condition); points (B, P, 3), m, their mean at the origin; the first are read."""
+        return self.object_layer(self.object_encoder(points[:, : self.config.points] / LENGTH).relu())
 
     def forward(self, noisy: Tensor, time: Tensor, told: Tensor) -> Tensor:
         """Noise (B, N_z) in latents (B, N_z), of times (B,) int64 and objects (B, condition)."""

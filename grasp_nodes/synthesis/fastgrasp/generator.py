@@ -63,7 +63,7 @@ class FastGraspNetwork:
         steps = self.settings.steps or (len(schedule) if self.settings.method == "ddpm" else SAMPLING_STEPS)
         self._sampler = DiffusionSampler(schedule, self.settings.method, steps, eta=self.settings.eta)
         self.noise_size = denoiser.config.latent
-        self.num_points = denoiser.config.points
+        self.num_points = max(denoiser.config.points, 0 if adaptation is None else adaptation.config.points)
 
     def encode(self, points: Tensor) -> Tensor:
         """As `VectorNetwork`: what the denoiser is told, then what the adaptation module is told."""

@@ -16,6 +16,7 @@ from grasp_nodes.synthesis.fastgrasp.adaptation import Adaptation, AdaptationCon
 from grasp_nodes.synthesis.fastgrasp.autoencoder import AutoEncoderConfig, HandAutoEncoder
 from grasp_nodes.synthesis.fastgrasp.cvae import CVAEConfig, GraspCVAE, divergence
 from grasp_nodes.synthesis.fastgrasp.denoiser import DenoiserConfig, LatentDenoiser
+from grasp_nodes.synthesis.fastgrasp.layers import spread_over
 from grasp_nodes.synthesis.fastgrasp.losses import ADAPTATION_WEIGHTS, GraspLoss, LossWeights
 from grasp_nodes.synthesis.grasp_data import GraspData
 from grasp_nodes.synthesis.grasp_training import GraspBatch, RunOptions, frozen, train_on_grasps
@@ -75,6 +76,7 @@ def train_autoencoder(
 
     torch.manual_seed(settings.seed)
     network = HandAutoEncoder(config, data.coder.size)
+    network.seen = _seen(data, config.vertices)
     about = {"method": "fastgrasp-autoencoder", "config": asdict(config), "weights": asdict(weights)}
     return train_on_grasps(network, loss, data, settings, run, about, errors)
 
@@ -196,9 +198,22 @@ def train_cvae(
         apart = divergence(mean, log_variance)
         return {**terms, "divergence": apart, "loss": terms["loss"] + config.divergence * apart}
 
+    def errors(network: GraspCVAE, batch: GraspBatch) -> dict[str, float]:
+        vertices = posed(batch["code"])
+        told = network.encode_object(batch["points"])
+        found = posed(network.decode(network.encode(vertices, told)[0], told).float())
+        return {"vertex_mm": 1e3 * float((found - vertices).norm(dim=2).mean())}
+
     torch.manual_seed(settings.seed)
     about = {"method": "cvae", "config": asdict(config), "weights": asdict(weights)}
-    return train_on_grasps(GraspCVAE(config, data.coder.size), loss, data, settings, run, about)
+    network = GraspCVAE(config, data.coder.size)
+    network.seen = _seen(data, config.vertices)
+    return train_on_grasps(network, loss, data, settings, run, about, errors)
+
+
+def _seen(data: GraspData, count: int) -> Tensor:
+    """Vertices that are spread over the hand at rest."""
+    return spread_over(torch.from_numpy(data.coder.model.arrays.v_template), count)
 
 
 @torch.no_grad()

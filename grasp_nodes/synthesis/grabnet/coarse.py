@@ -39,7 +39,7 @@ class CoarseConfig:
 
 
 PAPER_COARSE = CoarseConfig()
-SMALL_COARSE = CoarseConfig(1024, 0.15, 256, 16, 16, 1024)
+SMALL_COARSE = CoarseConfig(1024, 0.15, 256, 16, 16, 512)
 
 
 class CoarseNet(nn.Module):
