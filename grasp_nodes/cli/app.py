@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from grasp_nodes import __version__
+from grasp_nodes.cli.export_commands import export_recordings
 from grasp_nodes.errors import GraspNodesError, InputError, MissingFileError
 
 FAILED = 1
@@ -383,8 +384,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="SET",
-            help="heldout (24 objects, the default), a folder of meshes, a mesh, family:mug:12, sphere:0.04, or a file "
-            "of grasps for the objects that it names; may be given several times.",
+            help="heldout (24 objects, the default), heldout-canonical (the same, not turned), a folder of meshes, a mesh, "
+            "family:mug:12, sphere:0.04, or a file of grasps for the objects that it names; may be given several times.",
         ),
     ] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="Grasps of each method on each object.")] = 20,
@@ -509,3 +510,6 @@ def train(
         command=command,
     )
     raise typer.Exit(train_method(method, request, as_json=json))
+
+
+app.command(name="export")(export_recordings)

@@ -35,7 +35,10 @@ DEPTH_TYPES = {"16UC1": ("u2", 0.001), "mono16": ("u2", 0.001), "32FC1": ("f4", 
 
 
 class BagSource(FrameSourceBase):
-    """One colour topic of a recording, with the depth topic that is registered to it."""
+    """One colour topic of a recording, with the depth topic that is registered to it.
+
+    stamps: ns, of the frames.
+    """
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class BagSource(FrameSourceBase):
             if not stamps:
                 raise InputError(f"{path}: topic {self._color} holds no messages")
             self._count = limited(len(stamps), frames)
-            self.first_stamp = stamps[0]
+            self.first_stamp, self.stamps = stamps[0], stamps[: self._count]
             fps = 30.0
             if len(stamps) > 1 and stamps[-1] > stamps[0]:
                 fps = 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0])

@@ -10,24 +10,12 @@ from typing import Final
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
+from grasp_nodes.data.message_types import typestore
 from grasp_nodes.errors import InputError
-from grasp_nodes.paths import share_dir
 
 BAG_VERSION: Final = 9
 PARTIAL = ".partial"
-
-
-def typestore() -> Typestore:
-    """The standard message types and this package's own."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    types = {}
-    for path in sorted((share_dir() / "msg").glob("*.msg")):
-        types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"grasp_msgs/msg/{path.stem}"))
-    store.register(types)
-    return store
 
 
 class BagRecording:

@@ -25,6 +25,7 @@ from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, ObjectState
 from grasp_nodes.data.clip_files import ClipInfo, ClipTruth, write_clip_info, write_image, write_truth
 from grasp_nodes.data.clip_readers import ClipSource
+from grasp_nodes.data.message_types import typestore
 from grasp_nodes.data.trajectory_files import read_trajectory
 from grasp_nodes.data.video_sources import VideoSource
 from grasp_nodes.errors import MissingDependencyError
@@ -34,7 +35,6 @@ from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
 from grasp_nodes.geometry.camera import CameraModel, Frame
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
-from grasp_nodes.nodes.bag_recording import typestore
 from grasp_nodes.objects.loading import load_object
 from grasp_nodes.paths import working_alone
 from grasp_nodes.perception import hand_landmarks
