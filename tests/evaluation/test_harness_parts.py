@@ -14,7 +14,14 @@ from scipy.spatial import cKDTree
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.evaluation.harness.bootstrap import ratio_interval
 from grasp_nodes.evaluation.harness.judging import MEASURES
-from grasp_nodes.evaluation.harness.object_set import HELDOUT, EvaluatedObject, heldout_objects, object_set
+from grasp_nodes.evaluation.harness.object_set import (
+    HELDOUT,
+    HELDOUT_CANONICAL,
+    EvaluatedObject,
+    heldout_objects,
+    object_set,
+    set_fingerprint,
+)
 from grasp_nodes.evaluation.harness.records import Record, RecordFolder, from_line, to_line
 from grasp_nodes.evaluation.harness.running import object_seed
 from grasp_nodes.evaluation.harness.table import COLUMNS, kind_summaries, summary
@@ -209,6 +216,15 @@ class TestObjectSet:
         turns = np.stack([one.transform[:3, :3] for one in objects])
         apart = np.linalg.norm((turns[:, None] - turns[None]).reshape(24, 24, 9), axis=2) + np.eye(24)
         assert apart.min() > 0.05
+
+    def test_canonical_are_the_same_objects_in_their_own_frames(self):
+        turned, canonical = object_set([HELDOUT]), object_set([HELDOUT_CANONICAL])
+        assert [one.name for one in canonical] == [one.name for one in turned]
+        assert set_fingerprint(canonical) != set_fingerprint(turned)
+        for family in ("mug", "box"):
+            item = next(one for one in canonical if one.family == family)
+            distance, _ = cKDTree(item.build().vertices).query(family_mesh(item.name)[0])
+            assert distance.max() < 1e-7
 
     def test_the_built_object_is_the_turned_mesh(self):
         item = next(one for one in heldout_objects() if one.family == "mug")

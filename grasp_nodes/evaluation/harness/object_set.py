@@ -18,7 +18,7 @@ from grasp_nodes.objects.loading import LARGEST_EXTENT, SMALLEST_EXTENT, load_me
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.objects.registry import SPEC_PREFIX, heldout_names, parse_name
 
-HELDOUT = "heldout"
+HELDOUT, HELDOUT_CANONICAL = "heldout", "heldout-canonical"
 SOLID_FAMILIES = (
     *("box", "cylinder", "sphere", "ellipsoid", "capsule", "superquadric", "prism", "frustum"),
     *("hammer", "screwdriver", "dumbbell", "banana", "ring", "phone", "plate"),
@@ -89,7 +89,8 @@ def object_set(
     """The objects that a command names.
 
     Args:
-        names: each ``heldout``, a folder of meshes, a mesh file, a primitive or a procedural object.
+        names: each ``heldout``, ``heldout-canonical``, a folder of meshes, a mesh file, a primitive or a procedural
+            object.
         scale, size: of mesh files, see `EvaluatedObject`. limit: the first so many.
 
     Raises:
@@ -102,8 +103,8 @@ def object_set(
         raise InputError(f"size: expected {SMALLEST_EXTENT:g} to {LARGEST_EXTENT:g} m, got {size:g}")
     found: list[EvaluatedObject] = []
     for name in names:
-        if name == HELDOUT:
-            found += heldout_objects()
+        if name in (HELDOUT, HELDOUT_CANONICAL):
+            found += heldout_objects(turned=name == HELDOUT)
         elif Path(name).is_dir():
             found += _folder_objects(Path(name), scale, size)
         else:
@@ -126,14 +127,18 @@ def check_set(objects: Sequence[EvaluatedObject]) -> list[EvaluatedObject]:
     return list(objects)
 
 
-def heldout_objects() -> list[EvaluatedObject]:
-    """The 24 objects of the set ``heldout``, each turned at random, the same way in every run."""
+def heldout_objects(turned: bool = True) -> list[EvaluatedObject]:
+    """The 24 objects of the set ``heldout``, each turned at random, the same way in every run.
+
+    Args:
+        turned: False leaves them in the frames that their families are made in: ``heldout-canonical``.
+    """
     return [
         EvaluatedObject(
             str(name),
             name.family,
             f"{SPEC_PREFIX}{name}",
-            transform=_turn(str(name)),
+            transform=_turn(str(name)) if turned else None,
             resolution=object_resolution(name.family),
         )
         for name in heldout_names()
