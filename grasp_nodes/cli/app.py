@@ -384,8 +384,9 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="SET",
-            help="heldout (24 objects, the default), heldout-canonical (the same, not turned), a folder of meshes, a mesh, "
-            "family:mug:12, sphere:0.04, or a file of grasps for the objects that it names; may be given several times.",
+            help="heldout (24 objects, the default), heldout-canonical (the same, not turned), a folder of meshes, a "
+            "mesh, family:mug:12, sphere:0.04, or a file of grasps for the objects that it names; may be given several "
+            "times.",
         ),
     ] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="Grasps of each method on each object.")] = 20,
