@@ -22,7 +22,7 @@ from grasp_nodes.synthesis.fastgrasp.autoencoder import (
 from grasp_nodes.synthesis.fastgrasp.cvae import PAPER_CVAE, CVAEConfig, GraspCVAE, divergence
 from grasp_nodes.synthesis.fastgrasp.denoiser import PAPER_DENOISER, SMALL_DENOISER, DenoiserConfig, LatentDenoiser
 from grasp_nodes.synthesis.fastgrasp.generator import CVAENetwork, FastGraspNetwork, SamplingSettings
-from grasp_nodes.synthesis.fastgrasp.layers import TimeEmbedding
+from grasp_nodes.synthesis.fastgrasp.layers import TimeEmbedding, spread_over
 from grasp_nodes.synthesis.fastgrasp.losses import GraspLoss, LossWeights
 from grasp_nodes.synthesis.fastgrasp.unet import LatentUNet
 from grasp_nodes.synthesis.posed_vectors import PosedVectors
@@ -41,6 +41,23 @@ def count(network):
 
 def linear(*widths):
     return sum((widths[k] + 1) * widths[k + 1] for k in range(len(widths) - 1))
+
+
+def test_points_are_spread_and_the_others_not_read(right):
+    rest = torch.from_numpy(right.arrays.v_template)
+    chosen = spread_over(rest, 160)
+    assert len(chosen.unique()) == 160
+    apart = torch.cdist(rest[chosen], rest[chosen]) + torch.eye(160)
+    assert torch.cdist(rest, rest[chosen]).amin(dim=1).max() <= apart.min()
+    assert spread_over(rest, 778).tolist() == list(range(778))
+    network = HandAutoEncoder(replace(TINY_AUTOENCODER, vertices=160), 64).eval()
+    network.seen = chosen
+    other = torch.randn(1, 778, 3)
+    other[:, chosen] = rest[chosen].float()
+    vectors = torch.zeros(1, 64)
+    torch.testing.assert_close(network(rest[None].float(), vectors), network(other, vectors))
+    with pytest.raises(InputError, match="vertices: expected 1 to 778, got 779"):
+        replace(TINY_AUTOENCODER, vertices=779)
 
 
 @pytest.fixture(scope="module")

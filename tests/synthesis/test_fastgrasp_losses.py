@@ -32,7 +32,7 @@ def points(*rows):
     return torch.tensor(rows, dtype=torch.float64)[None]
 
 
-@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 40))
+@given(st.integers(0, 2**31), st.integers(1, 200), st.integers(1, 40))
 @settings(max_examples=20, deadline=None)
 def test_nearest_is_the_nearest_of_all(seed, count, others):
     generator = torch.Generator().manual_seed(seed)
@@ -40,6 +40,12 @@ def test_nearest_is_the_nearest_of_all(seed, count, others):
     distances = (first[:, :, None] - second[:, None]).norm(dim=3)
     found = distances.gather(2, nearest_index(first, second)[..., None])[..., 0]
     torch.testing.assert_close(found, distances.amin(dim=2))
+
+
+def test_of_equally_near_ones_the_first_and_for_what_is_not_finite_too():
+    others = torch.tensor([[[2.0, 0, 0], [1.0, 0, 0], [-1.0, 0, 0]]])
+    asked = torch.tensor([[[0.0, 0, 0], [torch.nan, 0, 0], [torch.inf, 0, 0], [-0.5, 0, 0]]])
+    assert nearest_index(asked, others).tolist() == [[1, 0, 0, 2]]
 
 
 def test_chamfer_by_hand():
