@@ -22,7 +22,6 @@ from grasp_nodes.synthesis.fastgrasp.autoencoder import PAPER_AUTOENCODER, PAPER
 from grasp_nodes.synthesis.fastgrasp.denoiser import PAPER_DENOISER, LatentDenoiser
 from grasp_nodes.synthesis.fastgrasp.generator import FastGraspNetwork, SamplingSettings
 from grasp_nodes.synthesis.flow.generator import FlowGenerationSettings, FlowGenerator
-from grasp_nodes.synthesis.flow.guidance import GuidanceSettings
 from grasp_nodes.synthesis.flow.network import SMALL_FLOW, FlowNetwork
 from grasp_nodes.synthesis.flow.trained import METHOD, load_flow
 from grasp_nodes.synthesis.registry import GENERATORS, make_base
@@ -49,9 +48,9 @@ def hand_models() -> HandModels:
 
 
 def timed_methods(models: HandModels) -> list[TimedMethod]:
-    """The flow and its guided form, then those others whose weights are installed."""
+    """The flow with and without guidance, then those others whose weights are installed."""
     found = [_flow(models, METHOD, FlowGenerationSettings())]
-    found.append(_flow(models, f"{METHOD}-guided", FlowGenerationSettings(guidance=GuidanceSettings())))
+    found.append(_flow(models, f"{METHOD}-unguided", FlowGenerationSettings(guidance=None)))
     for name in _OTHERS:
         if name in GENERATORS:
             try:

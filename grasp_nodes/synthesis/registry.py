@@ -31,10 +31,10 @@ def _fastgrasp_flow(models: HandModels) -> Method:
     return make_flow(models)
 
 
-def _fastgrasp_flow_guided(models: HandModels) -> Method:
+def _fastgrasp_flow_unguided(models: HandModels) -> Method:
     from grasp_nodes.synthesis.flow.generator import make_flow
 
-    return make_flow(models, guided=True)
+    return make_flow(models, guided=False)
 
 
 def _fastgrasp(models: HandModels) -> Method:
@@ -84,7 +84,7 @@ GENERATORS: Mapping[str, Maker] = {
     "fastgrasp-ddpm": _fastgrasp_ddpm,
     "fastgrasp-no-adaptation": _fastgrasp_no_adaptation,
     "fastgrasp-flow": _fastgrasp_flow,
-    "fastgrasp-flow-guided": _fastgrasp_flow_guided,
+    "fastgrasp-flow-unguided": _fastgrasp_flow_unguided,
     GEO_GENERATION: _geo_generation,
     "grabnet": _grabnet,
     "grabnet-refine": _grabnet_refine,

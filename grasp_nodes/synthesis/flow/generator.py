@@ -52,7 +52,7 @@ class FlowGenerationSettings:
     kinds: tuple[GraspKind, ...] = ("power", "precision")
     side: Side = "right"
     betas: tuple[float, ...] | None = None
-    guidance: GuidanceSettings | None = None
+    guidance: GuidanceSettings | None = field(default_factory=GuidanceSettings)
 
     def __post_init__(self) -> None:
         kind_numbers(self.kinds)
@@ -195,7 +195,7 @@ class FlowGenerator:
         return FLIPS.to(like) @ principal_turns((points @ mirror)[None]) @ mirror, points.mean(dim=0)
 
 
-def make_flow(models: Mapping[Side, HandModel], guided: bool = False) -> Method:
+def make_flow(models: Mapping[Side, HandModel], guided: bool = True) -> Method:
     """The method as it is registered.
 
     Raises:
@@ -203,7 +203,7 @@ def make_flow(models: Mapping[Side, HandModel], guided: bool = False) -> Method:
     """
     network, weights = load_flow(models["right"])
     settings = FlowGenerationSettings(guidance=GuidanceSettings() if guided else None)
-    name = METHOD + ("-guided" if guided else "")
+    name = METHOD + ("" if guided else "-unguided")
     generator = FlowGenerator(network, models, settings, name)
     version = f"{weights.sha256[:16]} {hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"
     return Method(name, generator, device=str(models["right"].device), version=version)
