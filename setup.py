@@ -78,7 +78,7 @@ setup(
     version=read_version(),
     # Namespace packages too: a folder of data alone is a package to setuptools.
     packages=find_namespace_packages(include=[NAME, f"{NAME}.*"], exclude=["*.__pycache__"]),
-    package_data={"": ["*.npz", "*.safetensors", "*.json", "*.html", "LICENSE", "py.typed"]},
+    package_data={"": ["*.npz", "*.safetensors", "*.json", "*.html", "*.urdf", "LICENSE", "py.typed"]},
     data_files=[] if FOR_WHEEL else ament_share(),
     license="Apache-2.0",
     python_requires=">=3.10",

@@ -121,7 +121,8 @@ class SignedDistanceGrid:
         return gradient
 
     @cached_property
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """`values` as float32 and `origin` as float64, for compiled functions (`query_grid`)."""
         return (
             np.ascontiguousarray(self.values.detach().cpu().numpy(), dtype=np.float32),
             self.origin.detach().cpu().numpy().astype(np.float64),
@@ -136,7 +137,7 @@ class SignedDistanceGrid:
         Returns:
             distance (N,) m and gradient (N, 3), float64; the same numbers as the torch versions. NaN for NaN.
         """
-        values, origin = self._arrays
+        values, origin = self.arrays
         return query_grid(values, origin, self.spacing, np.ascontiguousarray(points, dtype=np.float64))
 
 

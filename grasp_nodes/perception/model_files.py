@@ -28,7 +28,7 @@ SHA256: Mapping[str, str] = {
 }
 DOWNLOAD = (
     "download --no-deps --only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64 "
-    f"--disable-pip-version-check --quiet {WHEEL}"
+    "--disable-pip-version-check --quiet"
 ).split()
 FETCH_TIMEOUT = 300.0
 
@@ -129,17 +129,28 @@ def _place(content: bytes, target: Path, expected: str) -> None:
 
 
 def _download_wheel(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", *DOWNLOAD, "--dest", str(folder)]
-    remedy = (
-        f"run 'python -m pip {' '.join(DOWNLOAD)}' where there is a network, and put {PALM_MODEL} and {LANDMARK_MODEL} "
-        f"of that wheel into {cache_dir('models')}"
-    )
+    put = f"put {PALM_MODEL} and {LANDMARK_MODEL} of that wheel into {cache_dir('models')}"
+    return download_wheel(WHEEL, folder, "hand models", put)
+
+
+def download_wheel(wheel: str, folder: Path, what: str, put: str) -> Path:
+    """Let pip download a wheel, without installing it.
+
+    Args:
+        wheel: such as ``name==1.0``. folder: that takes the file. what: is wanted, for messages. put: what to do with
+            the wheel by hand, for messages.
+
+    Raises:
+        MissingFileError: it could not be downloaded.
+    """
+    command = [sys.executable, "-m", "pip", *DOWNLOAD, wheel, "--dest", str(folder)]
+    remedy = f"run 'python -m pip {' '.join([*DOWNLOAD, wheel])}' where there is a network, and {put}"
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:
-        raise MissingFileError(f"hand models: pip gave no answer in {FETCH_TIMEOUT:.0f} s; {remedy}") from error
+        raise MissingFileError(f"{what}: pip gave no answer in {FETCH_TIMEOUT:.0f} s; {remedy}") from error
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise MissingFileError(f"hand models: the wheel {WHEEL} could not be downloaded ({reason}); {remedy}")
+        raise MissingFileError(f"{what}: the wheel {wheel} could not be downloaded ({reason}); {remedy}")
     return wheels[0]
