@@ -241,8 +241,13 @@ class RecorderParameters(NodeParameters):
             "truth/state",
             "/tf",
         ],
-        "Topics to record; one that this package does not know is written topic:package/msg/Type.",
+        "Topics to record; one that this package does not know is written topic:package/msg/Type; all: every topic of "
+        "this package, with the joints of a robot.",
     )
+    min_free_mb: float = parameter(
+        256.0, "MB that stay free on the disk: recording stops before.", minimum=0.0, maximum=1e9, read_only=False
+    )
+    task: str = parameter("", "What is done in the demonstrations that ~/save_demo keeps, in words.", read_only=False)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 import threading
 import time
@@ -32,24 +33,38 @@ TYPES = {
     "markers": "visualization_msgs/msg/MarkerArray",
     "truth/state": "grasp_msgs/msg/HandObjectState",
     "source/status": "std_msgs/msg/String",
+    "joint_states": "sensor_msgs/msg/JointState",
+    "joint_commands": "sensor_msgs/msg/JointState",
+    "grasps": "grasp_msgs/msg/GraspArray",
     "/tf": "tf2_msgs/msg/TFMessage",
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 LATCHED_TOPICS = ("hand_model_info", "source/status")
+EVERYTHING = "all"
+"""Entry of the parameter `topics` that stands for all of `TYPES`."""
+LOOK_S = 0.5
+"""s between looks at the room that is left."""
 
 
 class RecorderNode(GraspNode[RecorderParameters]):
-    """Records from its start (parameter autostart) or from ~/start, until ~/stop or its end."""
+    """Records from its start (parameter autostart) or from ~/start, until ~/stop, a full disk, or its end.
+
+    ~/save_demo keeps what was recorded so far as a demonstration of its own and goes on with the next.
+    """
 
     def __init__(self, **node_options: Any) -> None:
         super().__init__("recorder_node", RecorderParameters, **node_options)
         self._recording: BagRecording | None = None
         self._recording_lock = threading.Lock()
-        self._topics = dict(parse_topic(entry) for entry in self.settings.topics)
+        self._began = 0.0
+        entries = [name for entry in self.settings.topics for name in (TYPES if entry == EVERYTHING else (entry,))]
+        self._topics = dict(parse_topic(entry) for entry in entries)
         for topic, message_type in self._topics.items():
             self.subscribe(load_type(message_type), topic, self._writer_of(topic), self._qos_of(topic), raw=True)
         self.create_service(Trigger, "~/start", self._on_start)
         self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_service(Trigger, "~/save_demo", self._on_save_demo)
+        self.create_timer(LOOK_S, self._check_room)
         if self.enabled:
             self._start()
 
@@ -82,8 +97,16 @@ class RecorderNode(GraspNode[RecorderParameters]):
             with self._recording_lock:
                 if self._recording is None:
                     return
-                self._recording.write(self.resolve_topic_name(topic), time.time_ns(), bytes(message))
-            self.useful()
+                try:
+                    self._recording.write(self.resolve_topic_name(topic), time.time_ns(), bytes(message))
+                except OSError as error:
+                    failure: OSError | None = error
+                else:
+                    failure = None
+            if failure is None:
+                self.useful()
+            else:
+                self._give_up(f"the bag cannot be written any more ({failure.strerror or failure})")
 
         return write
 
@@ -91,24 +114,61 @@ class RecorderNode(GraspNode[RecorderParameters]):
         with self._recording_lock:
             if self._recording is not None:
                 return f"already recording to {self._recording.folder}"
-            folder = Path(self.settings.output or f"grasp_nodes_{datetime.now():%Y_%m_%d-%H_%M_%S}").resolve()
+            folder = Path(self.settings.output or f"grasp_nodes_{datetime.now():%Y_%m_%d-%H_%M_%S_%f}").resolve()
             recording = BagRecording(folder)
+            if room := self._too_little_room(recording):
+                recording.discard()
+                raise InputError(room)
             for topic, message_type in self._topics.items():
                 recording.add_topic(self.resolve_topic_name(topic), message_type)
-            self._recording = recording
+            self._recording, self._began = recording, time.monotonic()
         self.facts["bag"] = str(folder)
+        self.facts.pop("stopped", None)
         text = f"recording {len(self._topics)} topics to {folder}"
         self.get_logger().info(text)
         return text
 
-    def _stop(self) -> str:
+    def _stop(self, as_demo: bool = False) -> str:
+        """Finish the bag, under its own name or that of the next demonstration; returns what to tell of it."""
         with self._recording_lock:
             recording, self._recording = self._recording, None
         if recording is None:
             return "not recording"
-        text = f"wrote {recording.messages} messages to {recording.close()}"
+        seconds = time.monotonic() - self._began
+        try:
+            if as_demo:
+                demo = {"task": self.settings.task, "messages": recording.messages, "seconds": round(seconds, 3)}
+                folder = recording.close(_next_demo(recording.folder), demo)
+            else:
+                folder = recording.close()
+        except OSError as error:
+            text = f"bag {recording.folder}: not finished, there is no room even for its end ({error})"
+            self.get_logger().error(text)
+            return text
+        text = f"wrote {recording.messages} messages to {folder}"
         self.get_logger().info(text)
         return text
+
+    def _give_up(self, reason: str) -> None:
+        """Stop for want of room, and say so; the node lives on."""
+        text = f"recording stopped: {reason}; {self._stop()}"
+        self.facts["stopped"] = text
+        self.get_logger().error(text)
+        self.set_enabled(False)
+
+    def _check_room(self) -> None:
+        recording = self._recording
+        if recording is not None and (room := self._too_little_room(recording)):
+            self._give_up(room)
+
+    def _too_little_room(self, recording: BagRecording) -> str:
+        """What is to be said of a disk that is nearly full; empty while there is room."""
+        free, least = recording.free_bytes() / 1e6, self.settings.min_free_mb
+        if free >= least:
+            return ""
+        return (
+            f"{recording.folder.parent}: {free:.0f} MB are free, {least:.0f} MB have to stay so (parameter min_free_mb)"
+        )
 
     def _on_start(self, _request: Any, response: Any) -> Any:
         try:
@@ -123,6 +183,26 @@ class RecorderNode(GraspNode[RecorderParameters]):
         response.message, response.success = self._stop(), True
         self.set_enabled(False)
         return response
+
+    def _on_save_demo(self, _request: Any, response: Any) -> Any:
+        if self._recording is None:
+            response.message, response.success = "not recording: call ~/start", False
+            return response
+        response.message, response.success = self._stop(as_demo=True), True
+        try:
+            response.message += f"; {self._start()}"
+        except InputError as error:
+            response.message += f"; recording has ended: {error}"
+            self.set_enabled(False)
+        return response
+
+
+def _next_demo(folder: Path) -> Path:
+    """The first name of a demonstration beside a bag that is not taken."""
+    numbers = itertools.count()
+    return next(
+        path for number in numbers if not (path := folder.with_name(f"{folder.name}_demo_{number:03d}")).exists()
+    )
 
 
 def parse_topic(entry: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """recorder_node: the bag can be read by another reader, is whole when the node ends, and is never half there."""
 
+import json
 import time
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_existing_folder_is_not_touched(bench, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("entry", "reason"), [("joint_states", "joint_states:package/msg/Type"), ("x:Image", "topic:package/msg/Type")]
+    ("entry", "reason"), [("no_topic", "no_topic:package/msg/Type"), ("x:Image", "topic:package/msg/Type")]
 )
 def test_topic_without_type_is_refused_with_the_remedy(entry, reason):
     with pytest.raises(InputError, match=reason):
@@ -122,3 +123,40 @@ def test_topic_without_type_is_refused_with_the_remedy(entry, reason):
 
 def test_topic_of_another_package_is_recorded_by_its_type():
     assert parse_topic("joint_states:sensor_msgs/msg/JointState") == ("joint_states", "sensor_msgs/msg/JointState")
+
+
+def total(node):
+    return node.statistics.inputs[STATE].total if STATE in node.statistics.inputs else 0
+
+
+def test_every_demonstration_is_a_bag_of_its_own_with_its_task(bench, tmp_path):
+    folder = tmp_path / "mug"
+    node = bench.start(RecorderNode, output=str(folder), topics=[STATE], task="lift the mug")
+    bench.publisher(HandObjectState, STATE)
+    for number, count in enumerate((2, 3)):
+        for index in range(count):
+            bench.publish(HandObjectState(header=to_header(10**9 + index, "c"), status_text=f"{number}"), STATE)
+        bench.wait(lambda expected=(2, 5)[number]: total(node) >= expected, "the states")
+        answer = bench.call(Trigger, "/recorder_node/save_demo")
+        assert answer.success
+        assert f"wrote {count} messages to {folder}_demo_00{number}" in answer.message
+        assert "recording 1 topics" in answer.message
+    node.close()
+    for number, count in enumerate((2, 3)):
+        demo = tmp_path / f"mug_demo_00{number}"
+        with AnyReader([demo]) as reader:
+            texts = [
+                reader.deserialize(data, connection.msgtype).status_text for connection, _, data in reader.messages()
+            ]
+        assert texts == [f"{number}"] * count
+        described = json.loads((demo / "demo.json").read_text())
+        assert described["task"] == "lift the mug"
+        assert described["messages"] == count
+    assert folder.is_dir(), "what came after the last demonstration"
+
+
+def test_all_stands_for_every_topic_of_the_package(bench, tmp_path):
+    node = bench.start(RecorderNode, output=str(tmp_path / "bag"), topics=["all", "more:std_msgs/msg/String"])
+    node.close()
+    with Reader(tmp_path / "bag") as reader:
+        assert {connection.topic for connection in reader.connections} >= {"/joint_states", "/markers", "/more", "/tf"}
