@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 # More arguments for pip, for example --extra-index-url with PyTorch's index of CPU wheels.
 PIP_ARGS ?=
-EXTRAS := embedded,hands,onnx,viewer,sim,smplx,scale,lerobot,hdf5,build-hand,lint,test
+EXTRAS := embedded,hands,onnx,viewer,sim,smplx,scale,lerobot,hdf5,retarget,build-hand,lint,test
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -25,6 +25,7 @@ NODES = (
     "recorder_node",
     "report_node",
     "grasp_node",
+    "retargeting_node",
 )
 # pip builds wheels through these commands; colcon calls build, install or develop.
 FOR_WHEEL = any(command in sys.argv for command in ("dist_info", "bdist_wheel", "editable_wheel"))

@@ -17,6 +17,7 @@ from grasp_nodes.errors import InputError
 P = TypeVar("P", bound="NodeParameters")
 
 RELIABILITY = ("best_effort", "reliable")
+SIDES = ("right", "left")
 INPUT_RELIABILITY = "Reliability asked of publishers; best_effort matches both kinds."
 INPUT_DEPTH = "Messages kept per input while the node is busy."
 
@@ -273,6 +274,8 @@ class ViewerParameters(ObjectParameters):
     host: str = parameter("127.0.0.1", "Address to listen on; 0.0.0.0 = any.")
     hand_model: str = parameter("", "MANO file or folder; '' = the open hand.")
     open_browser: bool = parameter(True, "Open the page in the desktop's browser, where there is one.")
+    robot: str = parameter("", "Robot hand that is shown, as of retargeting_node; '' = none.")
+    robot_side: str = parameter("right", "Its side.", choices=SIDES)
 
 
 @dataclass(frozen=True)
@@ -322,6 +325,53 @@ class GraspParameters(ObjectParameters, OutputParameters):
     hand_model: str = parameter("", "MANO file or folder; '' = the open hand.")
 
 
+@dataclass(frozen=True)
+class RetargetingParameters(ObjectParameters, OutputParameters):
+    """Parameters of retargeting_node."""
+
+    robot: str = parameter(
+        "generic", "Robot hand: generic, one that 'grasp-nodes hands' lists, or the path of a URDF file."
+    )
+    side: str = parameter("right", "Side of the robot hand, and of the human hand that it follows.", choices=SIDES)
+    follow: str = parameter(
+        "state",
+        "What is followed; state: hand_object/state, with contact; hands: poses from the topic hands.",
+        choices=("state", "hands"),
+    )
+    mode: str = parameter(
+        "contact",
+        "contact: what touched the object touches it; position: fingertips where the human's are; vector: directions "
+        "and scaled lengths; dexpilot: these, and a pinch stays one.",
+        choices=("contact", "position", "vector", "dexpilot"),
+    )
+    backend: str = parameter(
+        "own", "Solver: the package's own, or the library dex_retargeting.", choices=("own", "dex_retargeting")
+    )
+    wrist: str = parameter(
+        "auto",
+        "Whether the robot's base may leave the place where palm lies on palm; auto: free for position and contact.",
+        choices=("auto", "free", "fixed"),
+    )
+    smoothing: float = parameter(0.3, "Weight of the last frame; 0 = none.", minimum=0.0, maximum=100.0)
+    velocity_limits: bool = parameter(True, "Joints keep to the limits of velocity in the description.")
+    scale: float = parameter(
+        0.0,
+        "Factor on the human hand where the wrist is fixed; 0 = by the lengths of fingers.",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    fingertip_offset: float = parameter(
+        0.0, "m, that the robot's fingertips are taken farther out.", minimum=-0.05, maximum=0.05
+    )
+    squeeze: float = parameter(0.001, "m, that touching links are pressed into the object.", minimum=0.0, maximum=0.01)
+    max_grasps: int = parameter(16, "Of a message on grasps so many are retargeted, the best.", minimum=1, maximum=1000)
+    publish_tf: bool = parameter(True, "Publish the frames of the robot's links on /tf.")
+    frame_prefix: str = parameter("", "Before the names of these frames; '' = robot_right/ or robot_left/.")
+    publish_markers: bool = parameter(True, "Publish markers while somebody subscribes to them.")
+    hand_model: str = parameter("", "MANO file or folder of the human hand; '' = the open hand.")
+    queue_size: int = parameter(1, "States that wait while one is worked on; the newest wins.", minimum=1, maximum=1000)
+
+
 NODES: dict[str, type[NodeParameters]] = {
     "source_node": SourceParameters,
     "perception_node": PerceptionParameters,
@@ -330,6 +380,7 @@ NODES: dict[str, type[NodeParameters]] = {
     "report_node": ReportParameters,
     "viewer_node": ViewerParameters,
     "grasp_node": GraspParameters,
+    "retargeting_node": RetargetingParameters,
 }
 
 

@@ -21,11 +21,11 @@ KEPT_WITHIN = 0.005
 
 
 class Kept(NamedTuple):
-    """Of one instant. fingertip_distance: (K,) m, of each robot fingertip whose human touched, to the object; negative =
-    the deepest point of its surface inside.
+    """Of one instant, K robot fingertips whose human ones touched.
 
-    point_distance: (K,) m, of the same fingertips to the points that the human touched. depth: m, of the deepest point
-    of the robot's surface in the object, 0 = none.
+    fingertip_distance: (K,) m, to the object; negative = of the deepest point of its surface inside.
+    point_distance: (K,) m, to the point that the human touched. depth: m, of the deepest point of the robot's surface
+    in the object, 0 = none.
     """
 
     fingertip_distance: np.ndarray

@@ -113,6 +113,19 @@ def parse_description(text: str) -> RobotDescription:
     return _Reader(None, with_shapes=True).read(text)
 
 
+def described_with_uris(path: Path) -> str:
+    """The text of a URDF file with its meshes as ``file://`` URIs, for rviz and others who read it elsewhere.
+
+    Raises:
+        MissingFileError, InputError: as of `read_description`.
+    """
+    read_description(path, with_shapes=False)
+    reader, robot = _Reader(path, with_shapes=False), ET.fromstring(path.read_text(encoding="utf-8"))
+    for mesh in robot.iter("mesh"):
+        mesh.set("filename", reader.find_mesh(mesh.get("filename", "")).as_uri())
+    return ET.tostring(robot, encoding="unicode")
+
+
 class _Reader:
     """One description while it is read; `_where` names it in messages."""
 
@@ -271,7 +284,7 @@ class _Reader:
     def _mesh(self, name: str) -> Shape | None:
         if self._path is None:
             return None
-        path = self._find(name)
+        path = self.find_mesh(name)
         if path not in self._meshes:
             try:
                 made = trimesh.load(path, force="mesh", process=False)
@@ -285,8 +298,12 @@ class _Reader:
             self._meshes[path] = Shape(vertices, faces)
         return self._meshes[path]
 
-    def _find(self, name: str) -> Path:
-        """The file of a mesh: relative to the description, or what follows the package's name below it or beside it."""
+    def find_mesh(self, name: str) -> Path:
+        """The file of a mesh: relative to the description, or what follows the package's name below it or beside it.
+
+        Raises:
+            MissingFileError: there is none. InputError: it is outside.
+        """
         assert self._path is not None
         folder = self._path.resolve().parent
         relative = Path(name.split("://", 1)[1] if "://" in name else name)

@@ -38,10 +38,11 @@ def to_transforms(state: HandObjectState, header: Header) -> list[TransformStamp
     """Frames of the hands' wrists and of the objects in the camera's frame."""
     poses = [(hand_frame(hand), hand.joint_poses[0]) for hand in state.hands]
     poses += [(object_frame(found.object_id), matrix_to_pose(found.T_camera_object)) for found in state.objects]
-    return [TransformStamped(header=header, child_frame_id=name, transform=_to_transform(pose)) for name, pose in poses]
+    return [TransformStamped(header=header, child_frame_id=name, transform=to_transform(pose)) for name, pose in poses]
 
 
-def _to_transform(values: np.ndarray) -> Transform:
+def to_transform(values: np.ndarray) -> Transform:
+    """Transform of (7,) numbers: position and quaternion xyzw."""
     pose = to_pose(values)
     place = pose.position
     return Transform(translation=Vector3(x=place.x, y=place.y, z=place.z), rotation=pose.orientation)
