@@ -48,6 +48,12 @@ ARGUMENTS = [
     argument("device", "cpu", "Device of the hand model; the solver itself works on the CPU.", ["cpu", "cuda"]),
     argument("launch_rviz", "false", "Start rviz2, which needs an installed ROS 2.", YES_NO),
     argument("viewer", "true", "Serve the page for the browser.", YES_NO),
+    argument(
+        "robot",
+        "",
+        "Robot hand that follows: generic, one that 'grasp-nodes hands' lists, or a URDF file; empty = none.",
+    ),
+    argument("robot_side", "right", "Side of the robot hand and of the hand that it follows.", ["right", "left"]),
     argument("record", "", "Folder of an MCAP bag to record; empty = none."),
     argument("loop", "false", "Play again and again.", YES_NO),
     argument("report_file", "", "JSON file of the report; empty = only logged."),
@@ -110,8 +116,12 @@ def start_nodes(context: Any) -> list[Any]:
         ),
         node("source_node", the_object | given("source", "frames", "seed", "loop", "pace")),
     ]
+    robot = given("robot", "robot_side")
+    if value("robot"):
+        side = {"side": robot["robot_side"]} if "robot_side" in robot else {}
+        nodes.append(node("retargeting_node", the_object | {"robot": robot["robot"]} | side))
     if value("viewer") == "true":
-        nodes.append(node("viewer_node", the_object))
+        nodes.append(node("viewer_node", the_object | (robot if value("robot") else {})))
     if value("record"):
         nodes.append(node("recorder_node", {"output": to_parameter("record", value("record"))}))
     if value("launch_rviz") == "true":

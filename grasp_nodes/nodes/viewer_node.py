@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from grasp_msgs.msg import HandObjectState
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from grasp_nodes.nodes.node_base import HARDWARE_ID, RELIABLE, GraspNode, run_node
 from grasp_nodes.nodes.parameters import ViewerParameters
@@ -19,9 +20,11 @@ from grasp_nodes.nodes.worker import InferenceWorker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from grasp_nodes.retargeting.robot_hand import RobotHand
     from grasp_nodes.viewer.page import ViewerPage
 
 COLOR, COLOR_INFO, STATE = "camera/color/image_raw", "camera/color/camera_info", "hand_object/state"
+JOINTS, BASE = "robot/joint_states", "robot/base_pose"
 QUEUE_SIZE = 8
 
 
@@ -31,6 +34,8 @@ class ViewerNode(GraspNode[ViewerParameters]):
     def __init__(self, **node_options: Any) -> None:
         super().__init__("viewer_node", ViewerParameters, **node_options)
         self._page: ViewerPage | None = None
+        self._robot: RobotHand | None = None
+        self._robot_messages: dict[str, tuple[int, Any]] = {}
         self._reasons: dict[str, str] = {}
         self._lock = threading.Lock()
         self._worker: InferenceWorker[Callable[[], None]] = InferenceWorker(
@@ -39,6 +44,9 @@ class ViewerNode(GraspNode[ViewerParameters]):
         self.subscribe(Image, COLOR, self._on_image)
         self.subscribe(CameraInfo, COLOR_INFO, self._on_info)
         self.subscribe(HandObjectState, STATE, self._on_state)
+        if self.settings.robot:
+            self.subscribe(JointState, JOINTS, self._on_robot_part(JOINTS))
+            self.subscribe(PoseStamped, BASE, self._on_robot_part(BASE))
         self.subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
         self._worker.start()
         watch_object(self, self._on_object)
@@ -75,6 +83,17 @@ class ViewerNode(GraspNode[ViewerParameters]):
     def _on_state(self, message: HandObjectState) -> None:
         self._show(STATE, self._show_state, message)
 
+    def _on_robot_part(self, topic: str) -> Callable[[Any], None]:
+        """Joints and base of one stamp are shown together."""
+
+        def take(message: Any) -> None:
+            self._robot_messages[topic] = self.stamp_of(message.header), message
+            newest = list(self._robot_messages.values())
+            if len(newest) == 2 and newest[0][0] == newest[1][0]:
+                self._show(JOINTS, self._show_robot, self._robot_messages[JOINTS][1], self._robot_messages[BASE][1])
+
+        return take
+
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.hardware_id != HARDWARE_ID or status.name == self.get_fully_qualified_name():
@@ -93,11 +112,27 @@ class ViewerNode(GraspNode[ViewerParameters]):
         settings = self.settings
         self._page = ViewerPage(settings.port, settings.host, settings.hand_model or None)
         self.facts["page"] = self._page.address
+        if settings.robot:
+            self._load_robot()
         self.get_logger().info(f"page at {self._page.address}")
         if settings.open_browser:
             from grasp_nodes.viewer.browser import open_in_browser
 
             open_in_browser(self._page.address)
+
+    def _load_robot(self) -> None:
+        from grasp_nodes.retargeting.hand_catalogue import open_robot_hand
+
+        self._robot = open_robot_hand(self.settings.robot, "left" if self.settings.robot_side == "left" else "right")
+        if self._page is not None:
+            self._page.set_robot(self._robot.look_parts)
+
+    def _show_robot(self, joints: JointState, base: PoseStamped) -> None:
+        from grasp_nodes.nodes.conversions.robots import from_base_pose, from_joint_state
+
+        if self._page is not None and self._robot is not None:
+            driven = from_joint_state(joints, self._robot)
+            self._page.update_robot(self._robot.kinematics.body_poses(driven, from_base_pose(base)))
 
     def _show_image(self, message: Image) -> None:
         from grasp_nodes.nodes.conversions.images import image_to_rgb

@@ -121,6 +121,15 @@ class RobotHand:
         return _posed(self.looks, self.kinematics.body_poses(driven, T_world_base))
 
     @property
+    def look_parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Vertices (V, 3) m, in the body's frame, and faces (F, 3) of what is shown of each body."""
+        nothing = np.zeros((0, 3)), np.zeros((0, 3), np.int64)
+        return [
+            (np.concatenate([shape.vertices for shape in each]), _joined_faces([each])) if each else nothing
+            for each in self.looks
+        ]
+
+    @property
     def look_faces(self) -> np.ndarray:
         """(F, 3) int64."""
         return _joined_faces(self.looks)

@@ -102,12 +102,15 @@ class StateRetargeter:
             object_model.mesh_resource,
         )
 
+    def grasp_targets(self, grasp: Grasp, object_model: ObjectModel) -> ContactTargets | None:
+        """`targets` of a grasp in the object's frame."""
+        self.add_object(object_model)
+        return self.targets(_grasp_state(grasp, object_model))
+
     def _each_grasp(self, grasps: Sequence[Grasp], object_model: ObjectModel) -> Iterator[tuple[int, RobotHandState]]:
         for number, grasp in enumerate(grasps):
             self.reset()
-            maps = () if grasp.contact_map is None else (replace(grasp.contact_map, object_id=object_model.object_id),)
-            pose = ObjectState(object_model.object_id, np.eye(4), scale=object_model.scale)
-            state = self.update(HandObjectState(0, "", (grasp.hand,), (pose,), maps))
+            state = self.update(_grasp_state(grasp, object_model))
             if state is not None:
                 yield number, state
 
@@ -166,3 +169,10 @@ class StateRetargeter:
             hand_track_id=human.track_id,
             anchors=anchors_of(mine),
         )
+
+
+def _grasp_state(grasp: Grasp, object_model: ObjectModel) -> HandObjectState:
+    """A grasp as a state in the object's frame."""
+    maps = () if grasp.contact_map is None else (replace(grasp.contact_map, object_id=object_model.object_id),)
+    pose = ObjectState(object_model.object_id, np.eye(4), scale=object_model.scale)
+    return HandObjectState(0, "", (grasp.hand,), (pose,), maps)

@@ -11,7 +11,7 @@ import logging
 import re
 import socket
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from grasp_nodes.viewer.colors import (
     contact_map_colors,
 )
 from grasp_nodes.viewer.overlay import draw_overlay
+from grasp_nodes.viewer.page_robot import PageRobot
 from grasp_nodes.viewer.posed_hands import HandPoser, PosedHand
 
 try:
@@ -45,6 +46,8 @@ TOUCHED_POINT_SIZE = 0.0015
 """m, of the object's points that a hand touches."""
 TRAIL_LENGTH = 90
 KEPT_IMAGES = 32
+BESIDE_ROBOT = 0.35
+"""Opacity of a human hand where a robot hand is shown at the same place."""
 VIEW_OFFSET = np.array([0.16, -0.17, -0.27])
 """m, camera frame: where the page's view stands from what it looks at; beside the camera, a little above."""
 JPEG_QUALITY = 80
@@ -73,6 +76,7 @@ class ViewerPage:
         self._object_mesh: viser.MeshHandle | None = None
         self._touched: viser.PointCloudHandle | None = None
         self._hands: dict[str, list[viser.MeshHandle]] = {}
+        self._robot: PageRobot | None = None
         self._images: OrderedDict[int, np.ndarray] = OrderedDict()
         self._trails = {
             "hand": deque[np.ndarray](maxlen=TRAIL_LENGTH),
@@ -135,6 +139,19 @@ class ViewerPage:
             visible=False,
         )
 
+    def set_robot(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """A robot hand, see `PageRobot`; human hands are seen through from now on."""
+        self._robot = PageRobot(self._server, parts)
+        for meshes in self._hands.values():
+            for mesh in meshes:
+                mesh.opacity = BESIDE_ROBOT
+
+    def update_robot(self, poses: np.ndarray) -> None:
+        """Poses (B, 4, 4), m, camera frame, of the parts of the robot hand."""
+        if self._robot is not None:
+            with self._server.atomic():
+                self._robot.place(poses)
+
     def update_image(self, color: np.ndarray, stamp: int) -> None:
         """An image; shown with its overlay when the state of the same stamp arrives.
 
@@ -155,6 +172,8 @@ class ViewerPage:
             self._show_object(state)
             self._show_trails(state)
             self._show_status(state)
+            if self._robot is not None and not state.hands:
+                self._robot.hide()
         self._look_at_first(state)
         self._show_picture(state, posed)
         self._server.flush()
@@ -209,6 +228,7 @@ class ViewerPage:
                         hand.vertices,
                         hand.faces[:1],
                         color=colors[level],
+                        opacity=None if self._robot is None else BESIDE_ROBOT,
                         side="double",
                     )
                     for level in range(CONTACT_LEVELS)
