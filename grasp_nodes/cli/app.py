@@ -16,6 +16,7 @@ import typer
 
 from grasp_nodes import __version__
 from grasp_nodes.cli.export_commands import export_recordings
+from grasp_nodes.cli.robot_commands import hands, retarget
 from grasp_nodes.errors import GraspNodesError, InputError, MissingFileError
 
 FAILED = 1
@@ -514,3 +515,5 @@ def train(
 
 
 app.command(name="export")(export_recordings)
+app.command()(retarget)
+app.add_typer(hands, name="hands")
