@@ -482,6 +482,63 @@ def evaluate_geo(
     raise typer.Exit(judge(Request(output, asked, variants, threads, markdown, json, pictures)))
 
 
+@app.command(name="evaluate-refinement")
+def evaluate_refinement(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results; gone on in.")],
+    methods: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B", help="Some of input, contact-driven, geo, keypoint, jointdiffusion; '' = all here."
+        ),
+    ] = "",
+    grasps: Annotated[int, typer.Option(min=1, help="Noisy grasps in all.")] = 200,
+    per_object: Annotated[int, typer.Option(min=1, help="True grasps on one object.")] = 2,
+    copies: Annotated[int, typer.Option(min=1, help="Noisy ones of each.")] = 4,
+    level: Annotated[int, typer.Option(min=0, max=2, help="Of the noise; 2 as in Perturbed ContactPose.")] = 2,
+    division: Annotated[
+        str, typer.Option(metavar="NAME", help="Held out by objects, hands, contactpose-subjects or -objects.")
+    ] = "objects",
+    validation: Annotated[float, typer.Option(help="Share that was held out of the training.")] = 0.05,
+    data: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Grasps, or ContactPose's folder; by default the published set.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of the networks; else the installed ones.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice and of the noise.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of numerical libraries.")] = 2,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as a page there.")] = None,
+    json: Json = False,
+) -> None:
+    """Refine noisy grasps by several methods, beside CHOIR's tables; Ctrl-C stops it, the same command goes on."""
+    from grasp_nodes.cli.evaluating_refinement import Request
+    from grasp_nodes.cli.evaluating_refinement import evaluate_refinement as judge
+    from grasp_nodes.cli.refinement_evaluation import Asked
+
+    asked = Asked(grasps, per_object, copies, level, division, validation, seed)
+    raise typer.Exit(judge(Request(output, asked, methods, data, weights, threads, markdown, json)))
+
+
+@app.command()
+def refine(
+    grasps: Annotated[Path, typer.Argument(metavar="GRASPS", help="File of grasps of one object (npz).")],
+    item: Annotated[str, typer.Option("--object", metavar="MESH", help="Their object: a mesh, or family:mug:12.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File of grasps to write (.npz).")],
+    method: Annotated[str, typer.Option(metavar="NAME", help="jointdiffusion, keypoint or geo.")] = "jointdiffusion",
+    scale: Annotated[float, typer.Option(help="Factor from the unit of the mesh to metres.")] = 1.0,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of the networks; else the installed ones.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+    json: Json = False,
+) -> None:
+    """Refine noisy grasps of one object."""
+    from grasp_nodes.cli.refining import Request
+    from grasp_nodes.cli.refining import refine as work
+
+    raise typer.Exit(work(Request(grasps, item, output, method, scale, weights, seed, json)))
+
+
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(help="What to train; an unknown name lists what there is.")],

@@ -112,6 +112,27 @@ def _grabnet(part: str) -> Callable[[TrainingRequest, ProgressReport], Outcome]:
     return run
 
 
+def _choir(part: str) -> Callable[[TrainingRequest, ProgressReport], Outcome]:
+    def run(request: TrainingRequest, report: ProgressReport) -> Outcome:
+        from grasp_nodes.cli.training_choir import train
+
+        return train(part, request, report)
+
+    return run
+
+
+def _jhod(request: TrainingRequest, report: ProgressReport) -> Outcome:
+    from grasp_nodes.cli.training_jhod import train
+
+    return train(request, report)
+
+
+def _jhod_objects(request: TrainingRequest, report: ProgressReport) -> Outcome:
+    from grasp_nodes.cli.training_jhod import train_object_part
+
+    return train_object_part(request, report)
+
+
 def _landmark_reader(request: TrainingRequest, report: ProgressReport) -> Outcome:
     from grasp_nodes.cli.training_landmark_reader import train
 
@@ -127,6 +148,10 @@ METHODS: Mapping[str, TrainedMethod] = {
     "grabnet": TrainedMethod("GrabNet's CoarseNet", _grabnet("grabnet")),
     "grabnet-refine": TrainedMethod("GrabNet's RefineNet", _grabnet("grabnet-refine")),
     "honet": TrainedMethod("hand and object poses from an image", _honet),
+    "jointdiffusion": TrainedMethod("CHOIR's network: refines grasps and makes new ones", _choir("jointdiffusion")),
+    "keypoint": TrainedMethod("CHOIR's keypoint baseline", _choir("keypoint")),
+    "jhod": TrainedMethod("hands with their objects, or for given ones", _jhod),
+    "jhod-objects": TrainedMethod("JHOD's auto-encoder of objects", _jhod_objects),
     "landmark-reader": TrainedMethod("what landmarks say of a hand's pose", _landmark_reader),
     "picr": TrainedMethod("where a hand touches an object, from an image", _picr),
     "view-features": TrainedMethod("the network of the Fréchet distance", _view_features),

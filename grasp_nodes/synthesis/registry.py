@@ -73,6 +73,36 @@ def _grabnet_refine(models: HandModels) -> Method:
     return _of_vectors(load_grabnet(models["right"], refined=True))
 
 
+def _jointdiffusion(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.jointdiffusion.grasps import make_joint
+
+    return make_joint(models)
+
+
+def _keypoint(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.jointdiffusion.grasps import make_keypoint
+
+    return make_keypoint(models)
+
+
+def _jhod(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.jhod.generator import make_jhod
+
+    return make_jhod(models)
+
+
+def _jhod_ddpm(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.jhod.generator import PAPER_SAMPLING, make_jhod
+
+    return make_jhod(models, PAPER_SAMPLING, "jhod-ddpm")
+
+
+def _jhod_guided(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.jhod.generator import GUIDED_SAMPLING, make_jhod
+
+    return make_jhod(models, GUIDED_SAMPLING, "jhod-guided")
+
+
 def _of_vectors(generator: VectorGenerator) -> Method:
     device = generator.coder.model.device.type
     return Method(generator.method, generator, device=device, version=generator.version)
@@ -88,6 +118,11 @@ GENERATORS: Mapping[str, Maker] = {
     GEO_GENERATION: _geo_generation,
     "grabnet": _grabnet,
     "grabnet-refine": _grabnet_refine,
+    "jhod": _jhod,
+    "jhod-ddpm": _jhod_ddpm,
+    "jhod-guided": _jhod_guided,
+    "jointdiffusion": _jointdiffusion,
+    "keypoint": _keypoint,
 }
 
 

@@ -60,7 +60,9 @@ class ChoirSettings:
     def __post_init__(self) -> None:
         for name, kinds in (("layout", Layout), ("scaling", Scaling), ("assignment", Assignment)):
             if getattr(self, name) not in get_args(kinds):
-                raise InputError(f"CHOIR: {name}: expected one of {', '.join(get_args(kinds))}, got {getattr(self, name)!r}")
+                raise InputError(
+                    f"CHOIR: {name}: expected one of {', '.join(get_args(kinds))}, got {getattr(self, name)!r}"
+                )
         if not 4 <= self.per_side <= 64:
             raise InputError(f"CHOIR: per_side: expected 4 to 64, got {self.per_side}")
         if not self.sharpness > 0:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from grasp_nodes.fitting.hand_kinematics import Bones, Skin, exponential, pose_bones, skinned_point
+from grasp_nodes.fitting.hand_kinematics import Bones, PosedBones, Skin, exponential, pose_bones, skinned_point
 from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.keypoints import FINGERS, KEYPOINT_ORDER, PARENTS, TIP_VERTICES
 from grasp_nodes.hand.model import HandModel
@@ -114,52 +114,64 @@ def keypoints_and_anchors(model: HandModel) -> tuple[Carrier, Mixed]:
 def pose_points(carrier: Carrier, place: HandPlace, jacobian: np.ndarray) -> np.ndarray:
     """Places (M, 3), m, of a carrier's points; derivatives are written to jacobian (M, 3, 61), if it has M rows."""
     count = len(carrier.template)
-    joints = np.zeros((NUM_JOINTS, 3))
-    for j in range(NUM_JOINTS):
-        for c in range(3):
-            joints[j, c] = carrier.bones[j, c] + carrier.bone_shapes[j, c] @ place.betas
-    shaped = np.zeros((count, 3))
-    for v in range(count):
-        for c in range(3):
-            shaped[v, c] = carrier.template[v, c] + carrier.shapes[v, c] @ place.betas
+    joints = carrier.bones + _shaped(carrier.bone_shapes, place.betas)
+    shaped = carrier.template + _shaped(carrier.shapes, place.betas)
     if len(carrier.correctives):
-        feature = np.zeros(9 * (NUM_JOINTS - 1))
-        for j in range(NUM_JOINTS - 1):
-            turned = exponential(place.pose[3 * j : 3 * j + 3]) - np.eye(3)
-            feature[9 * j : 9 * j + 9] = turned.ravel()
-        for v in range(count):
-            for c in range(3):
-                shaped[v, c] += carrier.correctives[v, c] @ feature
+        shaped += _shaped(carrier.correctives, _pose_feature(place.pose))
     bones = Bones(joints, carrier.parents, carrier.axes, carrier.first)
     skin = Skin(shaped, shaped, carrier.joints, carrier.weights)
     posed = pose_bones(place.rotation, place.wrist, place.pose, 1.0, bones)
     points = np.empty((count, 3))
     with_derivatives = len(jacobian) == count
     scratch = np.zeros((3, 7 + NUM_POSE))
-    # How joints move with the shape, down the tree from the wrist, which stays.
-    carried = np.zeros((NUM_JOINTS, 3, NUM_BETAS))
-    if with_derivatives:
-        for j in range(1, NUM_JOINTS):
-            parent = carrier.parents[j]
-            carried[j] = carried[parent] + posed.turned[parent] @ (carrier.bone_shapes[j] - carrier.bone_shapes[parent])
     for v in range(count):
         scratch[:] = 0.0
         points[v] = skinned_point(posed, bones, skin, v, scratch, with_derivatives)
-        if not with_derivatives:
-            continue
-        jacobian[v, :, :BETAS] = scratch[:, :BETAS]
-        jacobian[v, :, BETAS:] = 0.0
+        if with_derivatives:
+            jacobian[v, :, :BETAS] = scratch[:, :BETAS]
+    if with_derivatives:
+        _write_shape_derivatives(carrier, posed, jacobian)
+    return points
+
+
+@njit(cache=True)
+def _shaped(directions: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(M, 3): directions (M, 3, N) times values (N,)."""
+    count = len(directions)
+    flat = np.ascontiguousarray(directions).reshape(3 * count, directions.shape[2])
+    return (flat @ values).reshape(count, 3)
+
+
+@njit(cache=True)
+def _pose_feature(pose: np.ndarray) -> np.ndarray:
+    """(135,): what pose correctives are multiplied with."""
+    feature = np.empty(9 * (NUM_JOINTS - 1))
+    for j in range(NUM_JOINTS - 1):
+        turned = exponential(pose[3 * j : 3 * j + 3]) - np.eye(3)
+        feature[9 * j : 9 * j + 9] = turned.ravel()
+    return feature
+
+
+@njit(cache=True)
+def _write_shape_derivatives(carrier: Carrier, posed: PosedBones, jacobian: np.ndarray) -> None:
+    """The last ten columns: how joints move with the shape, down the tree from the wrist, which stays, and the skin."""
+    carried = np.zeros((NUM_JOINTS, 3, NUM_BETAS))
+    for j in range(1, NUM_JOINTS):
+        parent = carrier.parents[j]
+        carried[j] = carried[parent] + posed.turned[parent] @ (carrier.bone_shapes[j] - carrier.bone_shapes[parent])
+    jacobian[:, :, BETAS:] = 0.0
+    for v in range(len(carrier.template)):
         for s in range(carrier.joints.shape[1]):
             weight, j = carrier.weights[v, s], carrier.joints[v, s]
-            if weight > 0.0:
-                for k in range(NUM_BETAS):
-                    x = carrier.shapes[v, 0, k] - carrier.bone_shapes[j, 0, k]
-                    y = carrier.shapes[v, 1, k] - carrier.bone_shapes[j, 1, k]
-                    z = carrier.shapes[v, 2, k] - carrier.bone_shapes[j, 2, k]
-                    for c in range(3):
-                        turned = posed.turned[j, c, 0] * x + posed.turned[j, c, 1] * y + posed.turned[j, c, 2] * z
-                        jacobian[v, c, BETAS + k] += weight * (carried[j, c, k] + turned)
-    return points
+            if weight == 0.0:
+                continue
+            for k in range(NUM_BETAS):
+                x = carrier.shapes[v, 0, k] - carrier.bone_shapes[j, 0, k]
+                y = carrier.shapes[v, 1, k] - carrier.bone_shapes[j, 1, k]
+                z = carrier.shapes[v, 2, k] - carrier.bone_shapes[j, 2, k]
+                for c in range(3):
+                    turned = posed.turned[j, c, 0] * x + posed.turned[j, c, 1] * y + posed.turned[j, c, 2] * z
+                    jacobian[v, c, BETAS + k] += weight * (carried[j, c, k] + turned)
 
 
 @njit(cache=True)

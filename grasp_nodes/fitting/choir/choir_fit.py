@@ -131,7 +131,11 @@ class ChoirFit:
         return self._fitted(solved, torch.from_numpy(rows[:, -NUM_ANCHORS:]))
 
     def stage2(
-        self, fitted: FittedHands, gaussians: ContactGaussians | None, object_model: ObjectModel, steps: int | None = None
+        self,
+        fitted: FittedHands,
+        gaussians: ContactGaussians | None,
+        object_model: ObjectModel,
+        steps: int | None = None,
     ) -> FittedHands:
         """Hands on the object's surface.
 
@@ -149,7 +153,9 @@ class ChoirFit:
             vertices = model(fitted.hands.to(dtype=model.dtype, device=model.device)).vertices.cpu()
             contact = torch.zeros(vertices.shape[:2])
             if gaussians is not None:
-                told = ContactGaussians(*(part.cpu() for part in (gaussians.mean, gaussians.cholesky, gaussians.active)))
+                told = ContactGaussians(
+                    *(part.cpu() for part in (gaussians.mean, gaussians.cholesky, gaussians.active))
+                )
                 contact = decode_contacts(self._skin, told, vertices.float())
             contact = torch.where(contact > BORDER, contact, 0.0)
             positions = self._skin.anchors.positions(vertices).double().numpy()
@@ -170,9 +176,7 @@ class ChoirFit:
             solved.append(solve(*self._whole, goals, near, self._prior, start, count, s.least_gain))
         return self._fitted(solved, fitted.anchors)
 
-    def __call__(
-        self, field: ChoirField, gaussians: ContactGaussians | None, object_model: ObjectModel
-    ) -> FittedHands:
+    def __call__(self, field: ChoirField, gaussians: ContactGaussians | None, object_model: ObjectModel) -> FittedHands:
         """Both stages."""
         return self.stage2(self.stage1(field), gaussians, object_model)
 
