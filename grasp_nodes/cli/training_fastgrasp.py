@@ -74,9 +74,11 @@ def _autoencoder(request: TrainingRequest, report: ProgressReport) -> Outcome:
     )
     weights = weights if physics.physics else weights.without_physics()
     layout = SMALL_LAYOUT if small else PAPER_LAYOUT
+    config = replace(config, principal=config.principal and options.turned)
     training = GraspTraining.begin(
         *(AUTOENCODER, request, settings, options, layout, LOSS_POINTS[request.size]),
         *(SMALL_BATCH if small else PAPER_BATCH, report),
+        principal=config.principal,
     )
     trained = train_autoencoder(config, training.data, weights, training.settings, training.run)
     return training.end(trained, config, {"weights": vars(weights)})
@@ -95,6 +97,7 @@ def _latent(request: TrainingRequest, report: ProgressReport) -> Outcome:
     training = GraspTraining.begin(
         *(LATENT, request, settings, options, autoencoder.coder.layout, points),
         *(SMALL_BATCH if small else PAPER_BATCH, report, [autoencoder], autoencoder.coder),
+        principal=autoencoder.network.config.principal,
     )
     physical = weights if physics.physics else None
     trained = train_latent(config, autoencoder.network, training.data, settings, training.run, physical)
@@ -118,6 +121,7 @@ def _adaptation(request: TrainingRequest, report: ProgressReport) -> Outcome:
     training = GraspTraining.begin(
         *(ADAPTATION, request, settings, options, autoencoder.coder.layout, points),
         *(SMALL_BATCH // 2 if small else PAPER_BATCH, report, [autoencoder, latent], autoencoder.coder),
+        principal=autoencoder.network.config.principal,
     )
     trained = train_adaptation(
         *(config, autoencoder.network, latent.network, training.data, settings, training.run, how, weights)
@@ -134,9 +138,11 @@ def _cvae(request: TrainingRequest, report: ProgressReport) -> Outcome:
     )
     weights = weights if physics.physics else weights.without_physics()
     layout = SMALL_LAYOUT if small else PAPER_LAYOUT
+    config = replace(config, principal=config.principal and options.turned)
     training = GraspTraining.begin(
         *(CVAE, request, settings, options, layout, max(config.points, LOSS_POINTS[request.size])),
         *(SMALL_BATCH if small else PAPER_BATCH, report),
+        principal=config.principal,
     )
     trained = train_cvae(config, training.data, weights, settings, training.run)
     return training.end(trained, config, {"weights": vars(weights)})

@@ -98,11 +98,12 @@ class GraspTraining:
         report: ProgressReport,
         parts: Sequence[TrainedPart] = (),
         coder: HandCoder | None = None,
+        principal: bool = False,
     ) -> GraspTraining:
         """Read the grasps and make them ready.
 
         Args:
-            layout, points, coder: as for `GraspData.of_grasps`. batch: where the request has none.
+            layout, points, coder, principal: as for `GraspData.of_grasps`. batch: where the request has none.
 
         Raises:
             InputError: grasps that cannot be used. MissingFileError: no grasps, or a mesh that is not there.
@@ -117,6 +118,7 @@ class GraspTraining:
             leave_out=[family.strip() for family in options.leave_out.split(",") if family.strip()],
             coder=coder,
             report=partial(report, "sampling surfaces"),
+            principal=principal,
         )
         belongs_to = {
             "grasps": content_sha256(grasps),

@@ -17,16 +17,20 @@ from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.learning.object_encoders import KeptCodes
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.chunks import CHUNK, check_request, chunk_seed
+from grasp_nodes.synthesis.flow.frames import FLIPS
+from grasp_nodes.synthesis.principal_frames import flipped_turns
 
 
 class VectorNetwork(Protocol):
     """What a method's networks do.
 
     noise_size: numbers of noise that a hand starts from. num_points: points of an object that it wants.
+    principal: whether it sees objects in the frames of their principal axes (`principal_frames`).
     """
 
     noise_size: int
     num_points: int
+    principal: bool
 
     def encode(self, points: Tensor) -> Tensor:
         """What it keeps of objects (B, C); points (B, P, 3), m, their middle at the origin."""
@@ -88,9 +92,16 @@ class VectorGenerator:
         generator = torch.Generator(coder.mean.device).manual_seed(seed)
         middle = centers.to(coder.mean)
         seen = points.to(coder.mean) - middle[:, None]
-        told = self._codes(seen).expand(count, -1)
-        vectors = self.network.sample(seen.expand(count, -1, -1), told, noise.to(coder.mean), generator)
-        return coder.hands(coder.parts_of(vectors).shifted(middle.expand(count, -1)))
+        turns = None
+        if self.network.principal:
+            turns = flipped_turns(seen, len(FLIPS) if len(seen) == 1 else count)
+            seen = seen @ turns.mT
+        told = self._codes(seen)
+        rows = torch.arange(count, device=seen.device) % len(seen)
+        parts = coder.parts_of(self.network.sample(seen[rows], told[rows], noise.to(coder.mean), generator))
+        if turns is not None:
+            parts = parts.turned(turns.mT[rows].to(parts.position))
+        return coder.hands(parts.shifted(middle.expand(count, -1)))
 
 
 def object_points(object_model: ObjectModel, count: int) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,8 @@ from grasp_nodes.synthesis.fastgrasp.autoencoder import (
 from grasp_nodes.synthesis.fastgrasp.cvae import PAPER_CVAE, CVAEConfig, GraspCVAE, divergence
 from grasp_nodes.synthesis.fastgrasp.denoiser import PAPER_DENOISER, SMALL_DENOISER, DenoiserConfig, LatentDenoiser
 from grasp_nodes.synthesis.fastgrasp.generator import CVAENetwork, FastGraspNetwork, SamplingSettings
-from grasp_nodes.synthesis.fastgrasp.layers import TimeEmbedding, spread_over
+from grasp_nodes.synthesis.fastgrasp.hand_reader import spread_over
+from grasp_nodes.synthesis.fastgrasp.layers import TimeEmbedding
 from grasp_nodes.synthesis.fastgrasp.losses import GraspLoss, LossWeights
 from grasp_nodes.synthesis.fastgrasp.unet import LatentUNet
 from grasp_nodes.synthesis.posed_vectors import PosedVectors
@@ -51,7 +52,7 @@ def test_points_are_spread_and_the_others_not_read(right):
     assert torch.cdist(rest, rest[chosen]).amin(dim=1).max() <= apart.min()
     assert spread_over(rest, 778).tolist() == list(range(778))
     network = HandAutoEncoder(replace(TINY_AUTOENCODER, vertices=160), 64).eval()
-    network.seen = chosen
+    network.reader.spread(rest)
     other = torch.randn(1, 778, 3)
     other[:, chosen] = rest[chosen].float()
     vectors = torch.zeros(1, 64)
@@ -84,7 +85,7 @@ def test_the_papers_sizes(right):
     assert count(autoencoder.encoder) == linear(1024, 2048, 1024, 768)
     assert count(autoencoder.decoder) == linear(768, 2048, 1024, 256, 61)
     # Linear layers and the scale and shift of batch norms, beside the small network that turns the points.
-    assert count(autoencoder.reader.layers) == linear(3, 64, 128, 1024) + 2 * (64 + 128)
+    assert count(autoencoder.reader.layers.layers) == linear(3, 64, 128, 1024) + 2 * (64 + 128)
     assert count(Adaptation(PAPER_ADAPTATION).layers) == linear(768 + 1024, 2048, 1024, 768)
 
 
@@ -223,12 +224,18 @@ def test_an_untrained_adaptation_changes_nothing_and_a_trained_one_does(right, b
 
 def test_what_the_autoencoder_reads_is_a_setting(right):
     vectors, vertices = torch.randn(2, 61), torch.randn(2, 778, 3)
-    for kind, first, second in (("vertices", 0.0, 1.0), ("parameters", 1.0, 0.0)):
+    for kind, first, second in (("vertices", 0.0, 1.0), ("ordered", 0.0, 1.0), ("parameters", 1.0, 0.0)):
         network = HandAutoEncoder(replace(TINY_AUTOENCODER, input=kind), 61).eval()
         base = network.encode(vertices, vectors)
         assert torch.equal(network.encode(vertices + first, vectors + second), base)
         assert not torch.allclose(network.encode(vertices + second, vectors + first), base)
-    with pytest.raises(InputError, match="input: expected one of vertices, parameters"):
+    for kind, same in (("vertices", True), ("ordered", False)):  # to a PointNet vertices are a cloud without order
+        network = HandAutoEncoder(replace(TINY_AUTOENCODER, input=kind), 61).eval()
+        mixed = network.encode(vertices.flip(1), vectors)
+        assert torch.allclose(mixed, network.encode(vertices, vectors), atol=1e-6) == same
+    with pytest.raises(InputError, match="input: expected vertices or ordered"):
+        CVAEConfig(input="parameters")
+    with pytest.raises(InputError, match="input: expected one of vertices, ordered, parameters"):
         AutoEncoderConfig(input="joints")  # type: ignore[arg-type]
 
 

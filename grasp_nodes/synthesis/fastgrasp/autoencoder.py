@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
-import torch
 from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.codes import HandLayout
 from grasp_nodes.hand.parameters import NUM_VERTICES
-from grasp_nodes.learning.object_encoders import Norm, PointNet
-from grasp_nodes.synthesis.fastgrasp.layers import LENGTH, perceptron
-
-HandInput = Literal["vertices", "parameters"]
+from grasp_nodes.learning.object_encoders import Norm
+from grasp_nodes.synthesis.fastgrasp.hand_reader import HandInput, HandReader
+from grasp_nodes.synthesis.fastgrasp.layers import perceptron
 
 PAPER_LAYOUT = HandLayout(point="wrist", orient="axis_angle", pose="axis_angle", shape=True)
 """The paper's 61 parameters: 48 of the pose, 10 of the shape, 3 of the place."""
@@ -28,8 +26,9 @@ class AutoEncoderConfig:
 
     latent: N_z. widths: of the hand's PointNet. transform: whether it has a T-Net. norm: of its layers.
     encoder, decoder: layers between.
-    input: ``vertices``; ``parameters`` is the ablation "hand param" of Table 4.
+    input: see `HandReader`; ``parameters`` is the ablation "hand param" of Table 4.
     vertices: of the hand that are read, spread over it.
+    principal: whether objects are turned to their principal axes (`principal_frames`), here and wherever this is used.
     """
 
     latent: int = 768
@@ -40,6 +39,7 @@ class AutoEncoderConfig:
     decoder: tuple[int, ...] = (2048, 1024, 256)
     input: HandInput = "vertices"
     vertices: int = NUM_VERTICES
+    principal: bool = False
 
     def __post_init__(self) -> None:
         if self.input not in get_args(HandInput):
@@ -49,37 +49,30 @@ class AutoEncoderConfig:
 
 
 PAPER_AUTOENCODER = AutoEncoderConfig()
-SMALL_AUTOENCODER = AutoEncoderConfig(96, (32, 64, 256), False, "layer", (512, 256), (512, 256), vertices=160)
+SMALL_AUTOENCODER = AutoEncoderConfig(
+    96, (32, 64, 256), False, "layer", (512, 256), (512, 256), "ordered", 160, principal=True
+)
 
 
 class HandAutoEncoder(nn.Module):
     """Latents of hands, and hands of latents.
 
-    seen: (config.vertices,) int64, which vertices are read.
-
     Args:
         config: sizes. size: of a hand's vector, which is what is decoded.
     """
 
-    seen: Tensor
-
     def __init__(self, config: AutoEncoderConfig, size: int) -> None:
         super().__init__()
         self.config, self.size = config, size
-        wide = config.widths[-1]
-        self.register_buffer("seen", torch.arange(config.vertices))
-        self.reader: nn.Module = (
-            PointNet(3, config.widths, config.transform, config.norm)
-            if config.input == "vertices"
-            else perceptron((size, *config.widths))
+        self.reader = HandReader(
+            *(config.input, size, config.vertices, config.widths, config.transform, config.norm, config.encoder[0])
         )
-        self.encoder = perceptron((wide, *config.encoder, config.latent))
+        self.encoder = perceptron((config.widths[-1], *config.encoder, config.latent))
         self.decoder = perceptron((config.latent, *config.decoder, size))
 
     def encode(self, vertices: Tensor, vectors: Tensor) -> Tensor:
         """Latents (B, N_z) of hands: vertices (B, V, 3), m, and vectors (B, D); the config says which is read."""
-        seen = vertices[:, self.seen] / LENGTH if self.config.input == "vertices" else vectors
-        return self.encoder(self.reader(seen).relu())
+        return self.encoder(self.reader(vertices, vectors))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Vectors (B, D) of latents (B, N_z)."""

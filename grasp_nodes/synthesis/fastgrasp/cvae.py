@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from grasp_nodes.errors import InputError
 from grasp_nodes.hand.parameters import NUM_VERTICES
 from grasp_nodes.learning.object_encoders import Norm, PointNet
+from grasp_nodes.synthesis.fastgrasp.hand_reader import HandInput, HandReader
 from grasp_nodes.synthesis.fastgrasp.layers import LENGTH, perceptron
 
 
@@ -18,7 +20,8 @@ class CVAEConfig:
 
     latent: numbers. points: of the object that are read. widths: of the PointNets of hand and object.
     encoder, decoder: layers between. divergence: weight of the Kullback-Leibler divergence beside the five losses.
-    vertices: of the hand that are read, spread over it.
+    vertices: of the hand that are read, spread over it; input: how (`HandReader`; there are no ``parameters`` here).
+    principal: whether objects are turned to their principal axes (`principal_frames`).
     """
 
     latent: int = 64
@@ -30,29 +33,36 @@ class CVAEConfig:
     decoder: tuple[int, ...] = (2048, 1024, 256)
     divergence: float = 0.01
     vertices: int = NUM_VERTICES
+    input: HandInput = "vertices"
+    principal: bool = False
+
+    def __post_init__(self) -> None:
+        if self.input not in ("vertices", "ordered"):
+            raise InputError(f"input: expected vertices or ordered, got {self.input!r}")
+        if not 0 < self.vertices <= NUM_VERTICES:
+            raise InputError(f"vertices: expected 1 to {NUM_VERTICES}, got {self.vertices}")
 
 
 PAPER_CVAE = CVAEConfig()
-SMALL_CVAE = CVAEConfig(32, 256, (32, 64, 256), False, "layer", (256, 256), (512, 256), vertices=160)
+SMALL_CVAE = CVAEConfig(
+    *(32, 256, (32, 64, 256), False, "layer", (256, 256), (512, 256)), vertices=160, input="ordered", principal=True
+)
 
 
 class GraspCVAE(nn.Module):
     """Hands on objects.
 
-    seen: (config.vertices,) int64, which vertices are read.
-
     Args:
         config: sizes. size: of a hand's vector.
     """
-
-    seen: Tensor
 
     def __init__(self, config: CVAEConfig, size: int) -> None:
         super().__init__()
         self.config, self.size = config, size
         wide = config.widths[-1]
-        self.register_buffer("seen", torch.arange(config.vertices))
-        self.hand_encoder = PointNet(3, config.widths, config.transform, config.norm)
+        self.reader = HandReader(
+            *(config.input, size, config.vertices, config.widths, config.transform, config.norm, config.encoder[0])
+        )
         self.object_encoder = PointNet(3, config.widths, config.transform, config.norm)
         self.encoder = perceptron((2 * wide, *config.encoder, 2 * config.latent))
         self.decoder = perceptron((config.latent + wide, *config.decoder, size))
@@ -63,8 +73,7 @@ class GraspCVAE(nn.Module):
 
     def encode(self, vertices: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance (B, latent) of hands, vertices (B, V, 3), m, on objects told (B, width)."""
-        hand = self.hand_encoder(vertices[:, self.seen] / LENGTH).relu()
-        mean, log_variance = self.encoder(torch.cat([hand, told], dim=1)).chunk(2, dim=1)
+        mean, log_variance = self.encoder(torch.cat([self.reader(vertices), told], dim=1)).chunk(2, dim=1)
         return mean, log_variance.clamp(-10.0, 10.0)
 
     def decode(self, latents: Tensor, told: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class FastGraspNetwork:
         steps = self.settings.steps or (len(schedule) if self.settings.method == "ddpm" else SAMPLING_STEPS)
         self._sampler = DiffusionSampler(schedule, self.settings.method, steps, eta=self.settings.eta)
         self.noise_size = denoiser.config.latent
+        self.principal = autoencoder.config.principal
         self.num_points = max(denoiser.config.points, 0 if adaptation is None else adaptation.config.points)
 
     def encode(self, points: Tensor) -> Tensor:
@@ -85,6 +86,7 @@ class CVAENetwork:
     def __init__(self, network: GraspCVAE) -> None:
         self._network = network
         self.noise_size, self.num_points = network.config.latent, network.config.points
+        self.principal = network.config.principal
 
     def encode(self, points: Tensor) -> Tensor:
         """As `VectorNetwork`."""

@@ -23,17 +23,6 @@ def perceptron(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*made)
 
 
-def spread_over(points: Tensor, count: int) -> Tensor:
-    """(count,) int64: of points (P, 3) each the farthest from those before it; where all are wanted, in their order."""
-    if count >= len(points):
-        return torch.arange(len(points))
-    chosen, far = [0], (points - points[0]).square().sum(dim=1)
-    while len(chosen) < count:
-        chosen.append(int(far.argmax()))
-        far = torch.minimum(far, (points - points[chosen[-1]]).square().sum(dim=1))
-    return torch.tensor(chosen)
-
-
 class TimeEmbedding(nn.Module):
     """A step's number as features: sines of it, periods from 6 to 60,000 steps, then two layers.
 

@@ -16,7 +16,6 @@ from grasp_nodes.synthesis.fastgrasp.adaptation import Adaptation, AdaptationCon
 from grasp_nodes.synthesis.fastgrasp.autoencoder import AutoEncoderConfig, HandAutoEncoder
 from grasp_nodes.synthesis.fastgrasp.cvae import CVAEConfig, GraspCVAE, divergence
 from grasp_nodes.synthesis.fastgrasp.denoiser import DenoiserConfig, LatentDenoiser
-from grasp_nodes.synthesis.fastgrasp.layers import spread_over
 from grasp_nodes.synthesis.fastgrasp.losses import ADAPTATION_WEIGHTS, GraspLoss, LossWeights
 from grasp_nodes.synthesis.grasp_data import GraspData
 from grasp_nodes.synthesis.grasp_training import GraspBatch, RunOptions, frozen, train_on_grasps
@@ -76,7 +75,7 @@ def train_autoencoder(
 
     torch.manual_seed(settings.seed)
     network = HandAutoEncoder(config, data.coder.size)
-    network.seen = _seen(data, config.vertices)
+    network.reader.spread(_rest(data))
     about = {"method": "fastgrasp-autoencoder", "config": asdict(config), "weights": asdict(weights)}
     return train_on_grasps(network, loss, data, settings, run, about, errors)
 
@@ -207,13 +206,12 @@ def train_cvae(
     torch.manual_seed(settings.seed)
     about = {"method": "cvae", "config": asdict(config), "weights": asdict(weights)}
     network = GraspCVAE(config, data.coder.size)
-    network.seen = _seen(data, config.vertices)
+    network.reader.spread(_rest(data))
     return train_on_grasps(network, loss, data, settings, run, about, errors)
 
 
-def _seen(data: GraspData, count: int) -> Tensor:
-    """Vertices that are spread over the hand at rest."""
-    return spread_over(torch.from_numpy(data.coder.model.arrays.v_template), count)
+def _rest(data: GraspData) -> Tensor:
+    return torch.from_numpy(data.coder.model.arrays.v_template)
 
 
 @torch.no_grad()

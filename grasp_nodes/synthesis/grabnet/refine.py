@@ -37,7 +37,7 @@ class RefineConfig:
 
 
 PAPER_REFINE = RefineConfig()
-SMALL_REFINE = RefineConfig(256, 3, 3, 0.1, points=1024)
+SMALL_REFINE = RefineConfig(256, 3, 3, 0.1, points=512)
 
 
 class RefineNet(nn.Module):
