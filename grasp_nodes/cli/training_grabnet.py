@@ -38,7 +38,7 @@ def _coarse(request: TrainingRequest, report: ProgressReport) -> Outcome:
         *(DataOptions(), SMALL_COARSE if small else PAPER_COARSE, GrabNetWeights()),
     )
     if not options.turned:
-        config = replace(config, turns=1)  # the first turn of the table is none
+        config = replace(config, turns=1, principal=False)  # the first turn of the table is none
     training = GraspTraining.begin(
         *(GRABNET, request, settings, replace(options, turned=False), SMALL_LAYOUT if small else PAPER_LAYOUT),
         *(config.points, SMALL_BATCH if small else PAPER_BATCH, report),
@@ -59,6 +59,7 @@ def _refine(request: TrainingRequest, report: ProgressReport) -> Outcome:
     training = GraspTraining.begin(
         *(GRABNET_REFINE, request, settings, options, coarse.coder.layout, config.points),
         *(SMALL_BATCH if small else PAPER_BATCH, report, [coarse], coarse.coder),
+        principal=coarse.network.config.principal,
     )
     trained = train_refine(config, training.data, weights, settings, training.run)
     return training.end(trained, config, {"weights": vars(weights)})

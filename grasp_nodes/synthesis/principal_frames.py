@@ -36,6 +36,16 @@ def in_principal_frames(batch: Mapping[str, Tensor], step: Step, coder: HandCode
     }
 
 
+def drawn_principal_turns(points: Tensor, flip: int, generator: torch.Generator) -> Tensor:
+    """(K, 3, 3): into the principal frames of point sets (K, P, 3) as a few of their points tell them.
+
+    Args:
+        flip: number of the half turn, any integer. generator: of the choice of points, one for all sets.
+    """
+    few = torch.randperm(points.shape[1], generator=generator)[:_SEEN_POINTS]
+    return FLIPS[flip % len(FLIPS)].to(points) @ principal_turns(points[:, few])
+
+
 def flipped_turns(points: Tensor, count: int) -> Tensor:
     """Turns (count, 3, 3) into the principal frames of point sets (count, P, 3) or (1, P, 3), by half turns."""
     flips = FLIPS.to(points)[torch.arange(count, device=points.device) % len(FLIPS)]

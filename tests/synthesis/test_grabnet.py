@@ -120,6 +120,19 @@ def test_the_table_is_that_of_turned_objects(data):
     assert not torch.allclose(batch[DISTANCES][1], BasisPoints(64)(data.batches.object_points[plain["object"]])[1])
 
 
+def test_a_table_of_principal_frames_has_the_longest_axis_first():
+    cloud = torch.randn(1, 300, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.01, 0.06, 0.03])
+    table = BasisTable.of(cloud, BasisPoints(64), 8, principal=True)
+    torch.testing.assert_close(torch.linalg.det(table.turns), torch.ones(1, 8))
+    for k, turn in enumerate(table.turns[0]):
+        spread = (cloud[0] @ turn.T).std(dim=0)
+        assert spread[0] > spread[1] > spread[2]
+        torch.testing.assert_close(table.distances[0, k].float(), BasisPoints(64)(cloud @ turn.T)[0], atol=1e-4, rtol=0)
+    # Four half turns, each twice, about axes of other points.
+    apart = (table.turns[0, :4] - table.turns[0, 4:]).abs().amax(dim=(1, 2))
+    assert 0.0 < apart.min() <= apart.max() < 0.5
+
+
 def test_a_disturbance_has_the_size_it_is_given(data):
     batch = data.batches.of_rows(np.arange(16), data.validation_step)
     code, coder = batch["code"].repeat(30, 1), data.coder

@@ -27,6 +27,7 @@ class CoarseConfig:
     """Sizes. basis: points, in a ball of `radius`, m. width: of the layers. latent: numbers.
 
     turns: of each object, for which the basis points' distances are worked out before the training.
+    principal: whether these are into the frame of its principal axes (`principal_frames`); otherwise they are any.
     points: of an object, to which distances are measured.
     """
 
@@ -36,10 +37,11 @@ class CoarseConfig:
     latent: int = 16
     turns: int = 32
     points: int = 2048
+    principal: bool = False
 
 
 PAPER_COARSE = CoarseConfig()
-SMALL_COARSE = CoarseConfig(1024, 0.15, 256, 16, 16, 512)
+SMALL_COARSE = CoarseConfig(1024, 0.15, 256, 16, 16, 512, principal=True)
 
 
 class CoarseNet(nn.Module):

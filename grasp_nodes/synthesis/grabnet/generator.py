@@ -31,7 +31,7 @@ class GrabNetNetwork:
         self._coarse, self._refine, self._posed = coarse, refine, posed
         self._basis = BasisPoints(coarse.config.basis, coarse.config.radius)
         self.noise_size = coarse.config.latent
-        self.principal = False
+        self.principal = coarse.config.principal
         self.num_points = SURFACE_SHARE * coarse.config.points
 
     def encode(self, points: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def train_coarse(
     posed = PosedVectors(data.coder)
     grabnet_loss = GrabNetLoss(posed, weights)
     basis = BasisPoints(config.basis, config.radius)
-    table = BasisTable.of(data.batches.object_points, basis, config.turns, settings.seed, report)
+    table = BasisTable.of(data.batches.object_points, basis, config.turns, settings.seed, report, config.principal)
 
     def loss(network: CoarseNet, batch: GraspBatch, generator: torch.Generator) -> dict[str, Tensor]:
         truth, distances = batch["code"], batch[DISTANCES]
