@@ -37,7 +37,7 @@ _BLOCK = 64
 """Rows of noise that are drawn together, whether all are needed or not."""
 _KEPT = 64
 """Objects whose codes are remembered."""
-_REFLECTION = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
+REFLECTION = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class FlowGenerator:
         if s.side == "right":
             return network.coder.hands(parts.turned(distances.turn).shifted(distances.shift))
         # The network knows right hands: it saw the mirrored object, and what it drew is mirrored back.
-        mirror = _REFLECTION.to(noise)
-        return _mirrored(network.coder.hands(parts.turned(mirror @ distances.turn).shifted(distances.shift @ mirror)))
+        mirror = REFLECTION.to(noise)
+        return mirrored(network.coder.hands(parts.turned(mirror @ distances.turn).shifted(distances.shift @ mirror)))
 
     def _wishes(self, count: int, like: Tensor) -> Wishes:
         """Of hands whose frames come in turn, and after each round of them the next kind."""
@@ -191,7 +191,7 @@ class FlowGenerator:
         """(4, 3, 3), into the frames that an object is seen in, and (3,), m, their origin."""
         like = self._network.coder.mean
         points = torch.from_numpy(object_model.points).to(like)
-        mirror = _REFLECTION.to(like) if self.settings.side == "left" else torch.eye(3).to(like)
+        mirror = REFLECTION.to(like) if self.settings.side == "left" else torch.eye(3).to(like)
         return FLIPS.to(like) @ principal_turns((points @ mirror)[None]) @ mirror, points.mean(dim=0)
 
 
@@ -220,7 +220,7 @@ def draw_noise(first: int, count: int, size: int, seed: int) -> Tensor:
     return torch.cat(drawn)[skipped : skipped + count]
 
 
-def _mirrored(hands: HandParams) -> HandParams:
+def mirrored(hands: HandParams) -> HandParams:
     """Right hands as left ones, reflected along x."""
 
     def turned(pose: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ def _mirrored(hands: HandParams) -> HandParams:
         hands,
         global_orient=turned(hands.global_orient),
         hand_pose=turned(hands.hand_pose),
-        transl=hands.transl * torch.diag(_REFLECTION).to(hands.transl),
+        transl=hands.transl * torch.diag(REFLECTION).to(hands.transl),
         side="left",
     )
 

@@ -7,13 +7,15 @@ after six rounds 90 % do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.synthesis.flow.fields import DistanceField
-from grasp_nodes.synthesis.flow.network import FlowNetwork
+from grasp_nodes.synthesis.flow.hand_points import HandPoints
 
 _UNIT = 0.005
 """m, that costs 1."""
@@ -45,6 +47,20 @@ class GuidanceSettings:
             )
 
 
+class FeelingNetwork(Protocol):
+    """What guidance needs of a network: the coder of its vectors, and the points that it feels with."""
+
+    @property
+    def coder(self) -> HandCoder:
+        """Of the vectors."""
+        ...
+
+    @property
+    def hand_points(self) -> HandPoints:
+        """Of the coder's hand."""
+        ...
+
+
 class Guidance:
     """A `samplers.Guide` for B hands.
 
@@ -53,7 +69,7 @@ class Guidance:
     """
 
     def __init__(
-        self, network: FlowNetwork, field: DistanceField, betas: Tensor, settings: GuidanceSettings | None = None
+        self, network: FeelingNetwork, field: DistanceField, betas: Tensor, settings: GuidanceSettings | None = None
     ) -> None:
         self._network, self._field, self._betas = network, field, betas
         self._settings = settings or GuidanceSettings()

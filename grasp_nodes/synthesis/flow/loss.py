@@ -9,9 +9,11 @@ from torch import Tensor
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.stacked_distance import StackedDistances
+from grasp_nodes.hand.codes import HandParts
 from grasp_nodes.learning.batches import Batch
 from grasp_nodes.synthesis.flow.batches import field_of, wishes_of
 from grasp_nodes.synthesis.flow.fields import DistanceField
+from grasp_nodes.synthesis.flow.hand_points import HandPoints
 from grasp_nodes.synthesis.flow.network import ANY_KIND, FlowNetwork, Wishes
 from grasp_nodes.synthesis.schedules import RectifiedFlow
 
@@ -76,7 +78,8 @@ class FlowLoss:
         if s.physical and len(late):
             predicted = flow.clean(velocity, noisy, time)[late]
             with torch.autocast(clean.device.type, enabled=False):
-                deep, far = _excess(network, predicted, clean[late], field.rows(late), wishes.betas[late])
+                parts, own = (network.coder.parts_of(one, wishes.betas[late]) for one in (predicted, clean[late]))
+                deep, far = excess_faults(network.hand_points, parts, own, field.rows(late))
             # Early predictions are means of many grasps: they cannot be right, and count less.
             weight = time[late].square() / len(clean)
             terms |= {"too_deep": (weight * deep).sum(), "too_far": (weight * far).sum()}
@@ -91,18 +94,17 @@ def _weighted(terms: dict[str, Tensor], physical: float) -> list[Tensor]:
     return [value if name == "velocity" else physical * value for name, value in terms.items()]
 
 
-def _excess(
-    network: FlowNetwork, predicted: Tensor, clean: Tensor, field: DistanceField, betas: Tensor
+def excess_faults(
+    points: HandPoints, predicted: HandParts, clean: HandParts, field: DistanceField
 ) -> tuple[Tensor, Tensor]:
     """(B,) each: by how much predicted hands are deeper, and their fingers farther, than those of the examples."""
-    deep, far = _faults(network, predicted, field, betas)
+    deep, far = _faults(points, predicted, field)
     with torch.no_grad():
-        own_deep, own_far = _faults(network, clean, field, betas)
+        own_deep, own_far = _faults(points, clean, field)
     return (deep - own_deep).clamp(min=0).sum(dim=1), (far - own_far).clamp(0, _MOST).sum(dim=1)
 
 
-def _faults(network: FlowNetwork, vectors: Tensor, field: DistanceField, betas: Tensor) -> tuple[Tensor, Tensor]:
-    points = network.hand_points
-    distance = points.clearance(network.coder.parts_of(vectors, betas), field)
+def _faults(points: HandPoints, parts: HandParts, field: DistanceField) -> tuple[Tensor, Tensor]:
+    distance = points.clearance(parts, field)
     deep = ((-distance - _TOLERATED) / _UNIT).clamp(0, _MOST).square()
     return deep, points.pads(distance).abs().amin(dim=2) / _UNIT

@@ -16,9 +16,6 @@ from grasp_nodes.data.labelled_grasps import LabelledGrasps
 from grasp_nodes.data.object_distances import measure_objects
 from grasp_nodes.data.object_surfaces import sample_surfaces
 from grasp_nodes.errors import InputError
-from grasp_nodes.evaluation.contact_metrics import FINGER_CONTACT_DISTANCE
-from grasp_nodes.evaluation.good import GOOD_DEPTH, GOOD_FINGERS
-from grasp_nodes.evaluation.penetration import finger_of_vertices
 from grasp_nodes.geometry.stacked_distance import StackedDistances
 from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.hand.model import HandModel
@@ -28,6 +25,7 @@ from grasp_nodes.learning.steps import Step
 from grasp_nodes.learning.training import Report, Trained, train
 from grasp_nodes.objects.registry import SPEC_PREFIX, check_not_held_out, parse_name
 from grasp_nodes.synthesis.flow.batches import FlowBatches, field_of, wishes_of
+from grasp_nodes.synthesis.flow.drawn_hands import DrawnHandsJudge
 from grasp_nodes.synthesis.flow.loss import FlowLoss, FlowLossSettings
 from grasp_nodes.synthesis.flow.network import FlowConfig, FlowNetwork
 from grasp_nodes.synthesis.flow.sampling import Conditions, sample_vectors
@@ -125,8 +123,7 @@ class FlowJudge:
         self._stack, coder = data.stack, data.batches.coder
         rows = data.validation[np.unique(np.linspace(0, len(data.validation) - 1, _VALIDATED).astype(np.int64))]
         self._batch = data.batches.of_rows(rows, Step(0, _VALIDATION_RANK))
-        fingers = finger_of_vertices(coder.model.arrays.weights)
-        self._fingers = [torch.from_numpy(np.flatnonzero(fingers == finger)) for finger in range(5)]
+        self._judge = DrawnHandsJudge(coder.model)
 
     @torch.no_grad()
     def __call__(self, network: FlowNetwork) -> dict[str, float]:
@@ -143,15 +140,4 @@ class FlowJudge:
         conditions = Conditions.of_each(network.encode(field, count), wishes)
         vectors = sample_vectors(network, field, conditions, noise, FlowSampler(8))
         parts = coder.parts_of(vectors, wishes.betas)
-        signed = field(coder.posed(parts)[0])
-        # The skin's depth, or a wall's depth in the hand.
-        clearance = network.hand_points.clearance(parts, field)
-        depth = (-torch.minimum(signed.amin(dim=1), clearance.amin(dim=1))).clamp(min=0)
-        touching = torch.stack([signed[:, ids].amin(dim=1) < FINGER_CONTACT_DISTANCE for ids in self._fingers], dim=1)
-        fingers, shallow = touching.sum(dim=1), depth < GOOD_DEPTH
-        return values | {
-            "depth_mm": 1e3 * float(depth.mean()),
-            "shallow": float(shallow.float().mean()),
-            "fingers": float(fingers.float().mean()),
-            "promising": float((shallow & (fingers >= GOOD_FINGERS)).float().mean()),
-        }
+        return values | self._judge(coder, network.hand_points, parts, field)

@@ -108,7 +108,8 @@ class PlainBatches:
         chosen = rng.choice(self._surfaces.points.shape[1], self._points, replace=False)
         points = torch.from_numpy(self._surfaces.points[rows[:, None], chosen])
         normals = torch.from_numpy(self._surfaces.normals[rows[:, None], chosen])
-        size = torch.from_numpy(rng.uniform(*np.log(self._scales), (len(rows), 1, 1)).astype(np.float32)).exp()
+        low, high = np.log(self._scales)
+        size = torch.from_numpy(rng.uniform(low, high, (len(rows), 1, 1)).astype(np.float32)).exp()
         seen = framed(size * points, rng)
         anyhow = random_rotations(len(rows), step.generator(stream=3), dtype=points.dtype)
         other = torch.from_numpy(rng.random(len(rows)) < self._turned)[:, None, None]

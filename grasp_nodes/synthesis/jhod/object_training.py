@@ -21,7 +21,6 @@ from grasp_nodes.synthesis.jhod.object_data import VALIDATION_RANK, PlainBatches
 from grasp_nodes.synthesis.jhod.point_autoencoder import LATENT, LENGTH, PointAutoEncoder, PointAutoEncoderConfig
 
 _VALIDATED = 48
-_STATISTICS = 96
 _UNIT = 0.002
 """m, of a point's error, that costs 1."""
 _ALONG = 0.1
@@ -67,7 +66,6 @@ def train_objects(
     torch.manual_seed(settings.seed)
     network = PointAutoEncoder(config)
     batches = PlainBatches(surfaces, rows, config.points, run.batch, settings.seed)
-    network.latent_deviation = latent_statistics(network, batches, rows)
     evaluate: Evaluation | None = None
     if len(kept):
         plain = PlainBatches(surfaces, kept, config.points, 1, scales=(1.0, 1.0), turned=0.0)
@@ -85,7 +83,7 @@ def reconstruction_judge(points: Tensor) -> Callable[[PointAutoEncoder], dict[st
     """Measures a network on clouds (B, N, 3), m: ``loss`` and ``chamfer_mm``, the same, and ``f_1_percent``."""
 
     def judged(network: PointAutoEncoder) -> dict[str, float]:
-        device = network.latent_deviation.device
+        device = next(network.parameters()).device
         errors = []
         for one in points.split(8):
             found = network.decode(network.encode(one.to(device))[0]).float().cpu()
@@ -94,16 +92,3 @@ def reconstruction_judge(points: Tensor) -> Callable[[PointAutoEncoder], dict[st
         return {"loss": 1e3 * chamfer, "chamfer_mm": 1e3 * chamfer, "f_1_percent": f_score}
 
     return judged
-
-
-@torch.no_grad()
-def latent_statistics(network: PointAutoEncoder, batches: PlainBatches, rows: np.ndarray) -> Tensor:
-    """Deviation (4,) of the latents: one for the three of a place, which has no preferred axis, and one for the last.
-
-    They are those of a network at its beginning, whose latents are the places themselves; the last number has the
-    deviation that the divergence pulls it to.
-    """
-    points = batches.of_rows(rows[:_STATISTICS], Step(0, VALIDATION_RANK))["points"]
-    mean, _ = network.encode(points)
-    place = float(mean[..., : LATENT - 1].square().mean().sqrt())
-    return torch.tensor([place] * (LATENT - 1) + [1.0])

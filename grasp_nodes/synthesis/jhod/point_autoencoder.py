@@ -52,19 +52,13 @@ PAPER_POINTS = PointAutoEncoderConfig(width=64, blocks=3, grid=24, voxel_width=6
 
 
 class PointAutoEncoder(nn.Module):
-    """Points (B, N, 3), m, to latents (B, N, 4) and back; the order of the points is kept.
-
-    latent_deviation: (4,), of the latents over the training's objects; see `standardise`.
-    """
-
-    latent_deviation: Tensor
+    """Points (B, N, 3), m, to latents (B, N, 4) and back; the order of the points is kept."""
 
     def __init__(self, config: PointAutoEncoderConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = _Half(3, 2 * LATENT, config)
         self.decoder = _Half(LATENT, 3, config)
-        self.register_buffer("latent_deviation", torch.ones(LATENT))
         self._begin = 2.0 * torch.log(torch.tensor(config.spread))
 
     def encode(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,14 +72,6 @@ class PointAutoEncoder(nn.Module):
         """Points (B, N, 3), m, of latents (B, N, 4)."""
         places = latents[..., :3]
         return LENGTH * (places + self.decoder(latents, places))
-
-    def standardise(self, latents: Tensor) -> Tensor:
-        """Latents as the diffusion has them: deviation 1."""
-        return latents / self.latent_deviation
-
-    def restore(self, latents: Tensor) -> Tensor:
-        """The inverse of `standardise`."""
-        return latents * self.latent_deviation
 
 
 class _Half(nn.Module):
