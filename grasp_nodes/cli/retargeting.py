@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +27,7 @@ from grasp_nodes.objects.loading import load_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.retargeting.dex_retargeting_backend import DexRetargeting
 from grasp_nodes.retargeting.hand_catalogue import KNOWN, fetch_robot_hand, open_robot_hand
-from grasp_nodes.retargeting.judgement import KEPT_WITHIN, HoldJudge, Kept, judge_contact
+from grasp_nodes.retargeting.judgement import HoldJudge, judge_contact, kept_report
 from grasp_nodes.retargeting.retargeter import Mode, Retargeter, RetargetSettings, Wrist
 from grasp_nodes.retargeting.robot_files import write_robot_grasps, write_robot_trajectory
 from grasp_nodes.retargeting.robot_hand import RobotHand
@@ -191,16 +190,3 @@ def _grasps(request: Request) -> dict[str, Any]:
 
 def _head(request: Request, hand: RobotHand) -> dict[str, Any]:
     return {"output": str(request.output), "robot": hand.name, "mode": request.mode, "backend": request.backend}
-
-
-def kept_report(kept: Sequence[Kept]) -> dict[str, Any]:
-    """Shares of fingertips whose contact was kept, and depths, of several instants; nothing where none touched."""
-    if not kept:
-        return {}
-    tips, points = (np.concatenate([getattr(one, name) for one in kept]) for name in Kept._fields[:2])
-    depths = 1e3 * np.array([one.depth for one in kept])
-    found = {"penetration_mm": float(depths.mean()), "penetration_p95_mm": float(np.percentile(depths, 95))}
-    if len(tips):
-        found["contact_kept_share"] = float(np.mean(np.abs(tips) <= KEPT_WITHIN))
-        found["contact_point_kept_share"] = float(np.mean(points <= KEPT_WITHIN))
-    return found

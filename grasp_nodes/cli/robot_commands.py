@@ -45,9 +45,7 @@ def retarget(
     ] = "generic",
     mode: Annotated[str, typer.Option(help="contact, position, vector or dexpilot.")] = "contact",
     wrist: Annotated[str, typer.Option(help="free, fixed, or auto: free for position and contact.")] = "auto",
-    side: Annotated[
-        str, typer.Option(help="right, left, or auto: that of the grasps, or seen in most frames.")
-    ] = "auto",
+    side: Annotated[str, typer.Option(help="right, left, or auto: of the grasps, or that seen most.")] = "auto",
     backend: Annotated[str, typer.Option(help="own, or dex_retargeting.")] = "own",
     smoothing: Annotated[float, typer.Option(min=0.0, max=100.0, help="Weight of the last frame; 0 = none.")] = 0.3,
     object_spec: Annotated[

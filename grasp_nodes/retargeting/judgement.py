@@ -55,6 +55,19 @@ def judge_contact(
     return Kept(np.array(tips), np.array(places), float(max(-distance.min(), 0.0)))
 
 
+def kept_report(kept: Sequence[Kept]) -> dict[str, float]:
+    """Shares of fingertips whose contact was kept, and depths, of several instants; nothing where none touched."""
+    if not kept:
+        return {}
+    tips, points = (np.concatenate([getattr(one, name) for one in kept]) for name in Kept._fields[:2])
+    depths = 1e3 * np.array([one.depth for one in kept])
+    found = {"penetration_mm": float(depths.mean()), "penetration_p95_mm": float(np.percentile(depths, 95))}
+    if len(tips):
+        found["contact_kept_share"] = float(np.mean(np.abs(tips) <= KEPT_WITHIN))
+        found["contact_point_kept_share"] = float(np.mean(points <= KEPT_WITHIN))
+    return found
+
+
 class HoldJudge:
     """Six-direction hold by robot hands that stand still, as the same judge does it for human hands.
 
