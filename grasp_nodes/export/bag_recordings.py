@@ -51,21 +51,23 @@ def read_bag(
         if sum(counts[topic] for topic in chosen) > MOST_MESSAGES:
             raise InputError(f"{path}: more than {MOST_MESSAGES} messages on {', '.join(chosen)}: cut the bag")
         states: list[StateRow] = []
+        is_metric = True
         joints: dict[str, list[tuple[int, Any]]] = {joint: [], command: []}
         connections = [connection for connection in reader.connections if connection.topic in chosen]
         for connection, received, data in reader.messages(connections):
             message = reader.deserialize(data, connection.msgtype)
             if connection.topic == state:
                 states.append(_state(path, state, message))
+                is_metric &= all(bool(one.is_metric) for one in (*message.hands, *message.objects))
             else:
                 joints[connection.topic].append((_stamp(message, received), message))
     faults: list[str] = []
     joint_track = _joint_track(path, joint, joints[joint], faults) if joint else None
     command_track = _joint_track(path, command, joints[command], faults) if command else None
-    pictures, stamps, is_metric = None, np.zeros(0, np.int64), True
+    pictures, stamps = None, np.zeros(0, np.int64)
     if with_pictures and any(kind in COLOR_TYPES and _is_color(topic) for topic, kind in kinds.items()):
         source = BagSource(path)
-        pictures, stamps, is_metric = source.__iter__, np.array(source.stamps, np.int64), source.camera.is_metric
+        pictures, stamps = source.__iter__, np.array(source.stamps, np.int64)
     return Recording(
         path.name if path.is_dir() else path.stem,
         str(path),
