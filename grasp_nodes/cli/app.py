@@ -198,7 +198,10 @@ def reconstruct(
         str, typer.Option(metavar="NAME", help="Sequence of the data set, one of 'grasp-nodes sequences'.")
     ] = "",
     refine: Annotated[
-        str, typer.Option(metavar="NAME", help="none, or geo: hands are refined by the springs of their contact.")
+        str,
+        typer.Option(
+            metavar="NAME", help="none; geo: hands by the springs of their contact; jointdiffusion: weak ones."
+        ),
     ] = "none",
     method: Annotated[
         str,

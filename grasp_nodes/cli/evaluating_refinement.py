@@ -83,7 +83,7 @@ def evaluate_refinement(request: Request) -> int:
     model, grasps = _grasps(request)
     evaluation = RefinementEvaluation(model, grasps, request.asked, request.weights)
     named = [part.strip() for part in request.methods.split(",") if part.strip()]
-    left_out = {}
+    left_out: dict[str, str] = {}
     for name in named or METHODS:
         why = evaluation.missing(name)
         if why is not None and named:

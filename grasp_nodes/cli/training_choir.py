@@ -8,7 +8,8 @@ from pathlib import Path
 from grasp_nodes.cli.grasp_file_methods import check_hand
 from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest
 from grasp_nodes.cli.training_grasps import begin_settings, split_options
-from grasp_nodes.contact.choir.space import ChoirSettings, ChoirSpace
+from grasp_nodes.contact.choir.assignment import Assignment
+from grasp_nodes.contact.choir.space import ChoirSettings, ChoirSpace, Scaling
 from grasp_nodes.data.grasp_files import check_meshes, content_sha256, read_grasps
 from grasp_nodes.data.grasp_set import OPEN_GRASPS_FILE, SET_FILE, open_grasps
 from grasp_nodes.errors import InputError
@@ -49,8 +50,8 @@ class ChoirOptions:
     division: Division = "objects"
     validation: float = 0.05
     leave_out: str = ""
-    scaling: str = "none"
-    assignment: str = "random"
+    scaling: Scaling = "none"
+    assignment: Assignment = "random"
     permutation: int = ChoirSettings.seed
 
 

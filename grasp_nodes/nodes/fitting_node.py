@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from grasp_nodes.fitting.geo.state_refiner import GeoStateRefiner
     from grasp_nodes.fitting.given_poses import GivenPoses
     from grasp_nodes.fitting.streaming import StreamingFitter
+    from grasp_nodes.fitting.weak_hands import WeakHandRefiner
     from grasp_nodes.hand.model import HandModel
     from grasp_nodes.hand.parameters import Side
     from grasp_nodes.objects.model import ObjectModel
@@ -45,7 +46,7 @@ class FittingNode(GraspNode[FittingParameters]):
         super().__init__("fitting_node", FittingParameters, **node_options)
         settings = self.settings
         self._fitter: StreamingFitter | None = None
-        self._refiner: GeoStateRefiner | None = None
+        self._refiner: GeoStateRefiner | WeakHandRefiner | None = None
         self._hand_models: dict[Side, HandModel] = {}
         self._poser: HandPoser | None = None
         self._object_model: ObjectModel | None = None
@@ -178,15 +179,22 @@ class FittingNode(GraspNode[FittingParameters]):
         fitter.warm_up()
         return fitter
 
-    def _make_refiner(self) -> GeoStateRefiner | None:
+    def _make_refiner(self) -> GeoStateRefiner | WeakHandRefiner | None:
         if self.settings.refine == "none" or self._object_model is None:
             return None
-        from grasp_nodes.fitting.geo.state_refiner import GeoStateRefiner
         from grasp_nodes.hand.files import load_hand_model
 
-        # The solver works on the CPU, wherever the fit's hand models are.
+        # The solvers work on the CPU, wherever the fit's hand models are.
         models = {side: load_hand_model(side, self.settings.hand_model or None) for side in self._hand_models}
-        return GeoStateRefiner(models, {self._object_model.object_id: self._object_model})
+        objects = {self._object_model.object_id: self._object_model}
+        if self.settings.refine == "geo":
+            from grasp_nodes.fitting.geo.state_refiner import GeoStateRefiner
+
+            return GeoStateRefiner(models, objects)
+        from grasp_nodes.fitting.weak_hands import WeakHandRefiner
+        from grasp_nodes.synthesis.jointdiffusion.grasps import load_refiner
+
+        return WeakHandRefiner(models, objects, load_refiner(self.settings.refine, models["right"]))
 
     def _load_hands(self) -> None:
         from grasp_nodes.hand.files import load_hand_model

@@ -200,8 +200,9 @@ class FittingParameters(ObjectParameters, OutputParameters):
     refine: str = parameter(
         "none",
         "What is done to hands after the fit; geo: the springs of their contact map pull them to the object and out of "
-        "it, a few tenths of a second for each hand that touches.",
-        choices=("none", "geo"),
+        "it, a few tenths of a second for each hand that touches; jointdiffusion: right hands that are deep in the "
+        "object, or hardly seen, are refined by a network.",
+        choices=("none", "geo", "jointdiffusion"),
     )
     seed: int = parameter(0, "Seed of the search for the object's pose.", minimum=0, maximum=2**31 - 1)
     use_depth: str = parameter(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from grasp_nodes.perception.foreground import ForegroundFinder
 
 SIDES: tuple[Side, ...] = ("right", "left")
-REFINEMENTS = ("none", "geo")
+REFINEMENTS = ("none", "geo", "jointdiffusion")
 METHODS = ("homan", "honet", "miho")
 INITIALISERS = ("fit", "honet")
 BEYOND_IMAGE = 0.05
@@ -104,9 +104,14 @@ def make_state_refiner(request: Request, inputs: Inputs) -> StateRefiner | None:
     """What ``--refine`` names; None for none."""
     if request.refine == "none":
         return None
-    from grasp_nodes.fitting.geo.state_refiner import GeoStateRefiner
+    if request.refine == "geo":
+        from grasp_nodes.fitting.geo.state_refiner import GeoStateRefiner
 
-    return GeoStateRefiner(inputs.hands, inputs.objects)
+        return GeoStateRefiner(inputs.hands, inputs.objects)
+    from grasp_nodes.fitting.weak_hands import WeakHandRefiner
+    from grasp_nodes.synthesis.jointdiffusion.grasps import load_refiner
+
+    return WeakHandRefiner(inputs.hands, inputs.objects, load_refiner(request.refine, inputs.hands["right"]))
 
 
 class Reconstructor(Protocol):

@@ -28,12 +28,12 @@ from grasp_nodes.fitting.choir.carried_points import (
 )
 from grasp_nodes.fitting.choir.mirrors import without_mirrors
 from grasp_nodes.fitting.choir.multilateration import Multilateration
-from grasp_nodes.fitting.choir.prior import hand_prior
+from grasp_nodes.fitting.choir.prior import HandPrior, hand_prior
 from grasp_nodes.fitting.choir.solver import PointGoals, Solved, SurfaceGoals, no_surface, solve, usual_place
 from grasp_nodes.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from grasp_nodes.hand.anchors import NUM_ANCHORS, anchors_of
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import HandParams
+from grasp_nodes.hand.parameters import NUM_BETAS, NUM_POSE, HandParams
 from grasp_nodes.hand.placement import wrist_positions
 from grasp_nodes.objects.model import ObjectModel
 
@@ -45,7 +45,7 @@ class ChoirFitSettings:
     steps: of stage 1 at most; least_gain: share of the cost that a step must gain. grasping_prior: postures of hands
     that hold something, or those of any hand. floor: m, deviation of every anchor beside what the field's residuals
     tell: the errors of a network are alike in neighbours, and averaging does not take them away.
-    remapped_errors: see `Multilateration`.
+    remapped_errors: see `Multilateration`. shape_known: deviation of betas that are given.
 
     surface_steps: of stage 2. contact, depth: m, deviations of skin that ought to touch from the surface, and of
     skin in the object from `tolerance` (m). held: m, deviation of anchors from where stage 1 put them.
@@ -56,6 +56,7 @@ class ChoirFitSettings:
     grasping_prior: bool = True
     floor: float = 0.0
     remapped_errors: bool = False
+    shape_known: float = 0.2
     surface_steps: int = 15
     contact: float = 0.002
     depth: float = 0.001
@@ -96,8 +97,11 @@ class ChoirFit:
         self._whole: tuple[Carrier, Mixed] | None = None
         self._skin = ContactSkin.of_model(model)
 
-    def stage1(self, field: ChoirField) -> FittedHands:
+    def stage1(self, field: ChoirField, betas: Tensor | None = None) -> FittedHands:
         """Hands whose anchors have the distances of B fields.
+
+        Args:
+            field: of the hands. betas: (B, 10), where the hands' shapes are about known, as those of noisy ones are.
 
         Raises:
             InputError: fields of another space, or distances that are not finite.
@@ -108,26 +112,30 @@ class ChoirFit:
         information = self._floored(estimate.information)
         solved, goals = [], []
         for row in range(len(field)):
+            prior = self._prior_of(betas, row)
             aims = PointGoals(estimate.positions[row].numpy(), information[row])
             if estimate.mirrored is None:
-                solved.append(self._solved(self._anchors, aims))
+                solved.append(self._solved(self._anchors, aims, prior))
             else:
                 aims, best = without_mirrors(
-                    self._anchors, aims, estimate.mirrored[row].numpy(), anchors_of(self.model).region, self._prior
+                    self._anchors, aims, estimate.mirrored[row].numpy(), anchors_of(self.model).region, prior
                 )
                 solved.append(best)
             goals.append(aims.position)
         return self._fitted(solved, torch.from_numpy(np.stack(goals)))
 
-    def from_keypoints(self, points: Tensor, deviation: float) -> FittedHands:
+    def from_keypoints(self, points: Tensor, deviation: float, betas: Tensor | None = None) -> FittedHands:
         """Hands of keypoints and anchors that were told alone.
 
         Args:
-            points: (B, 53, 3), m: 21 keypoints, then 32 anchors. deviation: m, of each.
+            points: (B, 53, 3), m: 21 keypoints, then 32 anchors. deviation: m, of each. betas: as for `stage1`.
         """
         information = np.tile(np.eye(3) / deviation**2, (points.shape[1], 1, 1))
         rows = points.detach().double().cpu().numpy()
-        solved = [self._solved(self._keypoints, PointGoals(row, information)) for row in rows]
+        solved = [
+            self._solved(self._keypoints, PointGoals(one, information), self._prior_of(betas, row))
+            for row, one in enumerate(rows)
+        ]
         return self._fitted(solved, torch.from_numpy(rows[:, -NUM_ANCHORS:]))
 
     def stage2(
@@ -172,8 +180,9 @@ class ChoirFit:
             )
             goals = PointGoals(positions[row], held)
             count = s.surface_steps if steps is None else steps
-            # The shape that stage 1 found is kept about as it is: `held` knows nothing of betas.
-            solved.append(solve(*self._whole, goals, near, self._prior, start, count, s.least_gain))
+            # What stage 1 found is the most likely hand now: pose and shape move from there as they usually do.
+            around = HandPrior(np.concatenate([start.pose, start.betas]), self._prior.precision)
+            solved.append(solve(*self._whole, goals, near, around, start, count, s.least_gain))
         return self._fitted(solved, fitted.anchors)
 
     def __call__(self, field: ChoirField, gaussians: ContactGaussians | None, object_model: ObjectModel) -> FittedHands:
@@ -182,13 +191,21 @@ class ChoirFit:
 
     def _floored(self, information: Tensor) -> np.ndarray:
         if self.settings.floor == 0.0:
-            return information.numpy()
+            return information.contiguous().numpy()
         covariance = torch.linalg.inv(information) + self.settings.floor**2 * torch.eye(3, dtype=information.dtype)
-        return torch.linalg.inv(covariance).numpy()
+        return torch.linalg.inv(covariance).contiguous().numpy()
 
-    def _solved(self, points: tuple[Carrier, Mixed], goals: PointGoals) -> Solved:
-        start = usual_place(points, goals, self._prior)
-        return solve(*points, goals, no_surface(), self._prior, start, self.settings.steps, self.settings.least_gain)
+    def _solved(self, points: tuple[Carrier, Mixed], goals: PointGoals, prior: HandPrior) -> Solved:
+        start = usual_place(points, goals, prior)
+        return solve(*points, goals, no_surface(), prior, start, self.settings.steps, self.settings.least_gain)
+
+    def _prior_of(self, betas: Tensor | None, row: int) -> HandPrior:
+        if betas is None:
+            return self._prior
+        mean, precision = self._prior.mean.copy(), self._prior.precision.copy()
+        mean[NUM_POSE:] = betas[row].detach().double().cpu().numpy()
+        precision[NUM_POSE:, NUM_POSE:] = np.eye(NUM_BETAS) / self.settings.shape_known**2
+        return HandPrior(mean, precision)
 
     def _places(self, hands: HandParams) -> list[HandPlace]:
         rotation = axis_angle_to_matrix(hands.global_orient.double()).numpy()

@@ -10,16 +10,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from grasp_nodes.contact.computation import compute_contact_map
 from grasp_nodes.contact.contact_map import REGION_NOT_COMPUTED, ContactMap
 from grasp_nodes.contact.hand_states import hand_states, stack_params
-from grasp_nodes.contact.interaction import HandObjectState, HandState, ObjectState
-from grasp_nodes.contact.springs import SPRING_REACH
+from grasp_nodes.contact.interaction import HandObjectState, ObjectState
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.fitting.geo.result import NO_SPRINGS
 from grasp_nodes.fitting.geo.settings import GeoSettings
-from grasp_nodes.hand.anchors import anchors_of
-from grasp_nodes.hand.keypoints import closed_faces
+from grasp_nodes.fitting.state_hands import StateHands, is_of
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.hand.placement import move_hands
@@ -49,10 +46,9 @@ class GeoStateRefiner:
         object_models: Mapping[str, ObjectModel],
         settings: GeoSettings | None = None,
     ) -> None:
-        self._models, self._objects = dict(hand_models), dict(object_models)
+        self._hands = StateHands(hand_models, object_models)
         chosen = replace(settings or GeoSettings(), move_object=False)
-        self._refiners = {side: GeoRefiner(model, chosen) for side, model in self._models.items()}
-        self._scaled: dict[tuple[str, float], ObjectModel] = {}
+        self._refiners = {side: GeoRefiner(model, chosen) for side, model in self._hands.models.items()}
         self._told: set[str] = set()
 
     def refine(self, states: Sequence[HandObjectState]) -> list[HandObjectState]:
@@ -60,17 +56,17 @@ class GeoStateRefiner:
         groups: dict[tuple[Side, str, float], list[tuple[int, int, ContactMap, ObjectState]]] = {}
         left: Counter[str] = Counter()
         for row, state in enumerate(states):
-            placed = {found.object_id: found for found in state.objects if found.object_id in self._objects}
+            placed = {found.object_id: found for found in state.objects if found.object_id in self._hands.objects}
             for number, hand in enumerate(state.hands):
-                own = [one for one in state.contact_maps if _is_of(one, hand) and one.object_id in placed]
+                own = [one for one in state.contact_maps if is_of(one, hand) and one.object_id in placed]
                 contact = _most_touched(own)
-                if hand.params.side not in self._models:
+                if hand.params.side not in self._hands.models:
                     left[NO_MODEL] += 1
                 elif contact is None:
                     left[_why_untouched(own)] += 1
                 else:
                     found = placed[contact.object_id]
-                    key = (hand.params.side, found.object_id, self._scale_of(found))
+                    key = (hand.params.side, found.object_id, self._hands.scale_of(found))
                     groups.setdefault(key, []).append((row, number, contact, found))
         for reason, count in left.items():
             # A node refines frame by frame: each reason is worth one warning.
@@ -79,7 +75,7 @@ class GeoStateRefiner:
             logger.log(level, "GeO: %d hands of %d frames stay as they are: %s", count, len(states), reason)
         result = list(states)
         for (side, object_id, scale), members in groups.items():
-            model, item = self._models[side], self._object(object_id, scale)
+            model, item = self._hands.models[side], self._hands.object_model(object_id, scale)
             dtype = model.dtype
             hands = stack_params([states[row].hands[number].params for row, number, _, _ in members])
             hands = hands.to(dtype=dtype, device="cpu")
@@ -93,50 +89,8 @@ class GeoStateRefiner:
             )
             back = hand_states(move_hands(refined.hands, poses, model).to(dtype=torch.float32), model)
             for (row, number, _, _), new in zip(members, back, strict=True):
-                old = states[row].hands[number]
-                hand = replace(new, track_id=old.track_id, score=old.score, is_metric=old.is_metric)
-                result[row] = self._with_hand(result[row], number, hand)
+                result[row] = self._hands.exchanged(result[row], number, new)
         return result
-
-    def _with_hand(self, state: HandObjectState, number: int, hand: HandState) -> HandObjectState:
-        model = self._models[hand.params.side]
-        with torch.no_grad():
-            vertices = model(hand.params.to(dtype=model.dtype)).vertices[0].double().numpy()
-        maps = tuple(
-            self._contact(one, state, hand, vertices) if _is_of(one, hand) and one.object_id in self._objects else one
-            for one in state.contact_maps
-        )
-        hands = tuple(hand if k == number else other for k, other in enumerate(state.hands))
-        return replace(state, hands=hands, contact_maps=maps)
-
-    def _contact(self, before: ContactMap, state: HandObjectState, hand: HandState, vertices: np.ndarray) -> ContactMap:
-        found = next(one for one in state.objects if one.object_id == before.object_id)
-        side = hand.params.side
-        return compute_contact_map(
-            (vertices - found.T_camera_object[:3, 3]) @ found.T_camera_object[:3, :3],
-            closed_faces(self._models[side].faces.cpu().numpy()),
-            self._object(found.object_id, self._scale_of(found)),
-            before.contact_threshold,
-            side,
-            hand.track_id,
-            anchors_of(self._models[side]),
-            SPRING_REACH,
-        )
-
-    def _scale_of(self, found: ObjectState) -> float:
-        """Of the object as it was fitted to its model as it was loaded."""
-        return round(found.scale / self._objects[found.object_id].scale, 9)
-
-    def _object(self, object_id: str, scale: float) -> ObjectModel:
-        if scale == 1.0:
-            return self._objects[object_id]
-        if (object_id, scale) not in self._scaled:
-            self._scaled = {(object_id, scale): self._objects[object_id].resized(scale)}
-        return self._scaled[object_id, scale]
-
-
-def _is_of(contact: ContactMap, hand: HandState) -> bool:
-    return (contact.hand_side, contact.hand_track_id) == (hand.params.side, hand.track_id)
 
 
 def _most_touched(contact_maps: Sequence[ContactMap]) -> ContactMap | None:

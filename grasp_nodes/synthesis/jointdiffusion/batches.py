@@ -129,9 +129,7 @@ class FieldBatches:
         self.fields, self.space, self.options = fields, space, options
         self._skin = ContactSkin.of_model(fields.model)
         self._basis = torch.from_numpy(space.basis).float()
-        # They were sampled along the list of faces: shuffled, any run of them is spread over the object.
-        order = np.random.default_rng(13).permutation(fields.surfaces.points.shape[1])
-        self._points = torch.from_numpy(fields.surfaces.points[:, order])
+        self._points = torch.from_numpy(fields.surfaces.points)
         self._centers = torch.from_numpy(fields.surfaces.centers)
 
     def of_rows(self, rows: np.ndarray, step: SteppedRandomness) -> dict[str, Tensor]:
@@ -147,7 +145,9 @@ class FieldBatches:
         noisy = perturb(batch, self._level(rng), int(rng.integers(1 << 31)), model.hands_components.numpy()).hands
         has_hand = torch.from_numpy(_with_hand(len(batch), options.modality, rng))
         index = torch.from_numpy(batch.object_index)
-        points, center = self._points[index], self._centers[index]
+        # Sampled along the list of faces; in another order at each step, any run of them is spread over the object.
+        order = torch.from_numpy(rng.permutation(self._points.shape[1]))
+        points, center = self._points[index][:, order], self._centers[index]
         turn = self._turns(points, noisy, has_hand, rng, step)
         with torch.no_grad():
             clean, rough = model(hands), model(noisy.to(dtype=model.dtype))
@@ -160,6 +160,8 @@ class FieldBatches:
         places = self._skin.anchors.positions(vertices)
         noisy_places = seen(self._skin.anchors.positions(rough.vertices))
         frame = self.space.frame(about, item, noisy_places)
+        alone = self.space.frame(about, item)
+        frame = ChoirFrame(about, torch.where(has_hand, frame.factor, alone.factor))
         distances = self.fields.distances
         back, shift = distances.turns[index], distances.shifts[index]
         signed = distances.stack((clean.vertices - shift[:, None]) @ back, index)

@@ -125,7 +125,7 @@ class FieldGrasps:
         parts = (hands.global_orient, hands.hand_pose, hands.betas, hands.transl)
         if not all(bool(torch.isfinite(part).all()) for part in parts):
             raise InputError(f"{self.method}: hands hold NaN or infinite numbers; leave them out")
-        own, found = hands.to(dtype=self.model.dtype), []
+        own, found = hands.to(dtype=self.model.dtype, device="cpu"), []
         _, center = object_points(object_model, AXIS_POINTS)
         for number, first in enumerate(range(0, len(hands), CHUNK)):
             some = own[first : first + CHUNK]
@@ -167,7 +167,7 @@ class JointScenes:
     """JointDiffusion as a `SceneNetwork`: field and contacts by diffusion, the hand by test-time optimisation.
 
     Args:
-        trained: the network. model: the hand, of any device; hands are fitted on the CPU. sampling: of the diffusion.
+        trained: the network. model: the hand, on the CPU. sampling: of the diffusion.
         fit: of the hands. touching: whether stage 2 draws and pushes skin to the surface.
     """
 
@@ -200,7 +200,7 @@ class JointScenes:
         item = view.seen(points.expand(batch, -1, -1))
         places = None
         if noisy is not None:
-            places = view.seen(anchors_of(self.model).positions(self.model(noisy).vertices.cpu()))
+            places = view.seen(anchors_of(self.model).positions(self.model(noisy).vertices))
         frame = space.frame(torch.zeros(batch, 3), item, places)
         distance = field_to_object(space, object_model, view, item, frame, network.config.grid_distance)
         device = network.field_mean.device
@@ -221,7 +221,7 @@ class JointScenes:
     ) -> HandParams:
         """As `SceneNetwork`."""
         field, contacts = self.field(object_model, view, noisy, noise, generator)
-        fitted = self._fit.stage1(field)
+        fitted = self._fit.stage1(field, None if noisy is None else noisy.betas)
         placed = view.back(fitted.hands, self.model)
         if not self._touching:
             return placed
@@ -234,7 +234,7 @@ class KeypointScenes:
     """The keypoint baseline as a `SceneNetwork`.
 
     Args:
-        trained: the network. model: the hand. sampling: of the diffusion. fit: of the hands.
+        trained: the network. model: the hand, on the CPU. sampling: of the diffusion. fit: of the hands.
     """
 
     def __init__(
@@ -267,12 +267,13 @@ class KeypointScenes:
         if noisy is not None:
             posed = self.model(noisy)
             anchors = anchors_of(self.model).positions(posed.vertices)
-            places = view.seen(torch.cat([posed.keypoints, anchors], dim=1).cpu())
+            places = view.seen(torch.cat([posed.keypoints, anchors], dim=1))
         has_hand = torch.full((len(noise),), noisy is not None, device=device)
         denoiser = keypoint_denoiser(self.network, PointScene(item.to(device), places.to(device), has_hand))
         on_device = torch.Generator(device).manual_seed(int(torch.randint(1 << 62, (1,), generator=generator)))
         found = keypoints_of_numbers(self._sampler(denoiser, noise.to(device), on_device).cpu())
-        return view.back(self._fit.from_keypoints(found, KEYPOINT_DEVIATION).hands, self.model)
+        betas = None if noisy is None else noisy.betas
+        return view.back(self._fit.from_keypoints(found, KEYPOINT_DEVIATION, betas).hands, self.model)
 
 
 def field_to_object(
@@ -318,14 +319,16 @@ def load_refiner(
     Raises:
         InputError: another name; and, with MissingFileError, as `load_joint`.
     """
+    # Hands are posed and fitted on the CPU, wherever the network runs.
+    own = model if model.device.type == "cpu" else HandModel(model.arrays, model.dtype)
     if name == JOINT:
         joint = load_joint(model, folder)
-        scenes: SceneNetwork = JointScenes(joint, model, sampling)
+        scenes: SceneNetwork = JointScenes(joint, own, sampling)
         facing, weights = joint.network.config.facing, joint.weights
     elif name == KEYPOINT:
         keypoints = load_keypoints(model, folder)
-        scenes = KeypointScenes(keypoints, model, sampling)
+        scenes = KeypointScenes(keypoints, own, sampling)
         facing, weights = keypoints.network.config.facing, keypoints.weights
     else:
         raise InputError(f"method {name!r}: does not refine grasps; expected {JOINT} or {KEYPOINT}")
-    return FieldGrasps(name, scenes, model, facing == "aligned", f"{name} {weights.sha256[:12]}")
+    return FieldGrasps(name, scenes, own, facing == "aligned", f"{name} {weights.sha256[:12]}")

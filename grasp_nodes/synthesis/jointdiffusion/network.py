@@ -51,6 +51,8 @@ class JointNetwork(nn.Module):
 
     field_mean: Tensor
     field_deviation: Tensor
+    _points_of_anchor: Tensor
+    _place: Tensor
 
     def __init__(
         self, config: JointConfig, space: ChoirSpace, field_mean: float = 0.5, field_deviation: float = 0.5

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grasp_nodes.contact.choir.gaussians import NUMBERS
 from grasp_nodes.contact.choir.space import ChoirSpace
 from grasp_nodes.learning.batches import Batch, ShuffledRows
 from grasp_nodes.learning.settings import TrainingSettings
@@ -93,7 +94,9 @@ def train_joint(
         return {
             "distance_mm": 1e3 * float(away[rows].mean()),
             "noisy_distance_mm": 1e3 * float(before[rows].mean()),
-            "contact_sign": float((found[:, len(space) :: 10] * clean[:, len(space) :: 10] > 0)[rows].float().mean()),
+            "contact_sign": float(
+                (found[:, len(space) :: NUMBERS] * clean[:, len(space) :: NUMBERS] > 0)[rows].float().mean()
+            ),
         }
 
     torch.manual_seed(settings.seed)
