@@ -137,8 +137,22 @@ def render(
     scale: Annotated[float, typer.Option(help="Factor from a mesh file's unit to metres.")] = 1.0,
     count: Annotated[int, typer.Option(min=1, help="Of a set of grasps: how many, chosen at random.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of that choice.")] = 0,
+    maps: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="Instead of a picture, what image generators are conditioned on, each as OUTPUT-MAP.png: depth, "
+            "normals, edges, mask; of grasps, a mesh or hands.",
+        ),
+    ] = "",
 ) -> None:
     """Draw a mesh or a posed hand from two sides, frames of a clip or a trajectory, or a sheet of grasps."""
+    if maps:
+        from grasp_nodes.cli.conditioning_maps import draw_maps, parse_maps
+
+        for path in draw_maps(what, output, parse_maps(maps), size, side, scale, count, seed):
+            typer.echo(str(path))
+        return
     from grasp_nodes.cli.pictures import draw
 
     draw(what, output, size, side, scale, count, seed)
@@ -147,15 +161,18 @@ def render(
 
 @app.command()
 def reconstruct(
-    clip: Annotated[
-        str,
-        typer.Argument(
-            metavar="CLIP", help="Clip, stereo or image folder, video file, or recording (mcap, db3, bag, rosbag2)."
-        ),
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results; made, or gone on in.")
     ],
+    clip: Annotated[
+        str,
+        typer.Argument(
+            metavar="[CLIP]",
+            show_default=False,
+            help="Clip, stereo or image folder, video file, or recording (mcap, db3, bag, rosbag2); without one the "
+            "clip that the package renders.",
+        ),
+    ] = "",
     objects: Annotated[
         list[str] | None,
         typer.Option(
@@ -210,6 +227,17 @@ def reconstruct(
     initialise: Annotated[
         str, typer.Option(metavar="NAME", help="Where the joint fit begins: fit, or honet: a network's word.")
     ] = "fit",
+    many: Annotated[
+        Path | None, typer.Option(metavar="LIST", help="Clips of a text file, one a line, or of a folder; see docs.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --many: clips at once; by default one per processor.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="With --many: a Ray cluster (auto, HOST:6379), or local.")
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="With --ray: GPUs of a clip, 0.5 for two on one.")] = 0.0,
+    memory: Annotated[int, typer.Option(min=0, metavar="MB", help="With --ray: memory of a clip.")] = 1500,
     json: Json = False,
 ) -> None:
     """Turn a clip into a trajectory of hands, objects and contact; Ctrl-C stops it, the same command goes on."""
@@ -239,7 +267,11 @@ def reconstruct(
         method,
         initialise,
     )
-    raise typer.Exit(work(request))
+    if many is None:
+        raise typer.Exit(work(request))
+    from grasp_nodes.cli.reconstructing_many import Team, reconstruct_many
+
+    raise typer.Exit(reconstruct_many(many, request, Team(workers, ray, gpus, memory * 1_000_000)))
 
 
 @app.command(name="transfer-contact")
@@ -354,6 +386,35 @@ def grasp(
 
     request = Request(item, output, count, method, refine, seed, scale, device, approach, judge, json)
     raise typer.Exit(work(request))
+
+
+@app.command()
+def imagine(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")],
+    count: Annotated[int, typer.Option("-n", min=1, max=4096, help="Hands with their objects.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+    hand: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Parameters of one right hand (npz, json): objects for it. Its frame is theirs: the middle at the "
+            "origin, the longest axis along x.",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Calls of the network; 50 unless given.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="All steps of the schedule, and nothing after them.")] = False,
+    surface: Annotated[str, typer.Option(help="alpha: alpha shape, else what is enclosed; enclosed: only that.")] = (
+        "alpha"
+    ),
+    device: Annotated[str, typer.Option(help="Of networks: auto, cpu or cuda.")] = "auto",
+    judge: Annotated[bool, typer.Option(help="Measure validity, penetration, good and diversity.")] = True,
+    json: Json = False,
+) -> None:
+    """Dream up objects with the hands that hold them: meshes, grasps, a report and a picture of each."""
+    from grasp_nodes.cli.imagining import Request
+    from grasp_nodes.cli.imagining import imagine as work
+
+    raise typer.Exit(work(Request(output, count, seed, hand, steps, paper, surface, device, judge, json)))
 
 
 @app.command(name="render-clips")

@@ -29,13 +29,15 @@ _LOCAL_STORE = 100_000_000  # bytes of shared memory; a task's answer has some t
 class RayWorkers:
     """The job as Ray tasks, one processor and one thread each."""
 
-    def __init__(self, job: str, address: str, count: int | None = None) -> None:
+    def __init__(self, job: str, address: str, count: int | None = None, gpus: float = 0.0, memory: int = 0) -> None:
         """Connect.
 
         Args:
             job: ``module:function``, importable on every host. address: ``local``, or a cluster's as ``ray.init`` takes
                 it (``auto``, ``host:6379``, ``ray://host:10001``).
             count: tasks at once; None = as many as the cluster has processors.
+            gpus: of a task, may be a part of one. memory: bytes of a task, 0 = not said. Ray starts a task where both
+                are free.
 
         Raises:
             MissingDependencyError: no Ray. InputError: no cluster at that address, or one of another version.
@@ -54,7 +56,8 @@ class RayWorkers:
             self._start_local()
         else:
             self._connect(address)
-        self._remote = ray.remote(num_cpus=1, max_retries=0)(_attempt)
+        needs: dict[str, Any] = {**({"num_gpus": gpus} if gpus else {}), **({"memory": memory} if memory else {})}
+        self._remote = ray.remote(num_cpus=1, max_retries=0, **needs)(_attempt)
         self._job = job
         self._pending: dict[Any, Task] = {}
 
