@@ -5,6 +5,7 @@ It ends by itself when the source has ended, unless ``loop:=true``.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from launch import LaunchDescription
@@ -108,6 +109,9 @@ def start_nodes(context: Any) -> list[Any]:
         )
 
     the_object = given("object", "object_scale")
+    if Path(value("source")).is_dir():
+        # The source tells the others of its clip's mesh, which lies in the clip.
+        the_object["mesh_roots"] = ["", str(Path(value("source")).resolve())]
     nodes = [
         node("perception_node", the_object, on_exit=Shutdown(reason="perception_node has ended")),
         node("fitting_node", the_object | given("device", "seed"), on_exit=Shutdown(reason="fitting_node has ended")),

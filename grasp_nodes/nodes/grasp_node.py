@@ -216,6 +216,7 @@ class GraspProposalNode(GraspNode[GraspParameters]):
     def _find_target(self, request: Any) -> Target:
         from grasp_nodes.nodes.conversions.grasp_requests import read_scale
         from grasp_nodes.nodes.conversions.states import object_frame
+        from grasp_nodes.nodes.mesh_roots import allowed_mesh
         from grasp_nodes.objects.clouds.observed import check_width
         from grasp_nodes.objects.loading import load_object
 
@@ -223,7 +224,7 @@ class GraspProposalNode(GraspNode[GraspParameters]):
             raise InputError("GenerateGrasps: expected a mesh or a cloud, got both")
         model = None
         if request.mesh_resource:
-            path = request.mesh_resource.removeprefix("file://")
+            path = allowed_mesh(request.mesh_resource, self.settings.mesh_roots)
             model = load_object(path, request.object_id or None, read_scale(request))
             check_width(path, model.vertices)
         elif len(request.cloud.data) or request.cloud.width:

@@ -92,6 +92,11 @@ class ObjectParameters(NodeParameters):
     object_scale: float = parameter(
         1.0, "Factor that turns the units of the mesh in object into m.", minimum=1e-6, maximum=1e6
     )
+    mesh_roots: list[str] = parameter(  # noqa: RUF009 - makes a field with a factory
+        [""],
+        "Folders below which a mesh that a message names may be opened; '' stands for the user's home, the working "
+        "folder, the folder for temporary files and the package's own.",
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from std_msgs.msg import String
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.nodes.mesh_roots import allowed_mesh
 from grasp_nodes.nodes.node_base import LATCHED, GraspNode
 from grasp_nodes.nodes.parameters import ObjectParameters
 
@@ -80,7 +81,8 @@ def watch_object(node: GraspNode[Any], on_object: Callable[[str, str, float], No
 
     Args:
         node: its parameters are `ObjectParameters`.
-        on_object: called with mesh file or shape, name ('' = after the file) and scale, on every change.
+        on_object: called with mesh file or shape, name ('' = after the file) and scale, on every change; never with a
+            file that the node may not open for others, see `allowed_mesh`.
     """
     settings: ObjectParameters = node.settings
     if settings.object:
@@ -92,6 +94,6 @@ def watch_object(node: GraspNode[Any], on_object: Callable[[str, str, float], No
         found = (status.object, status.object_id, status.object_scale)
         if status.object and last != [found]:
             last[:] = [found]
-            on_object(*found)
+            on_object(allowed_mesh(status.object, settings.mesh_roots), *found[1:])
 
     watch_source(node, on_status)

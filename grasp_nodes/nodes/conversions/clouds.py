@@ -21,6 +21,10 @@ ELEMENTS = {
 }
 
 
+MOST_POINTS = 10_000_000
+"""Of a cloud that is read: the largest scanners send five."""
+
+
 def to_cloud(points: np.ndarray, stamp: int, frame_id: str, colors: np.ndarray | None = None) -> PointCloud2:
     """Cloud of points as float32 x, y, z and, where there are colours, rgb packed as rviz expects it.
 
@@ -65,8 +69,12 @@ def cloud_to_points(message: PointCloud2) -> np.ndarray:
     """Finite points of a cloud: (N, 3) float32, m.
 
     Raises:
-        InputError: no x, y, z fields, or sizes that contradict each other.
+        InputError: no x, y, z fields, sizes that contradict each other, or more than `MOST_POINTS`.
     """
+    if message.width * message.height > MOST_POINTS:
+        raise InputError(
+            f"cloud: {message.width}x{message.height} points, at most {MOST_POINTS} are taken: thin it first"
+        )
     fields = {field.name: field for field in message.fields}
     missing = [name for name in "xyz" if name not in fields]
     if missing:
