@@ -81,8 +81,7 @@ def object_distances(space: ChoirSpace, points: Tensor, frame: ChoirFrame) -> Te
 
 def _nearest(space: ChoirSpace, points: Tensor, frame: ChoirFrame) -> Tensor:
     if points.device.type == "cpu":
-        scaled = frame.scaled(points).numpy()
-        rows = [cKDTree(one, balanced_tree=False).query(space.basis)[0] for one in scaled]
+        rows = [cKDTree(one, balanced_tree=False).query(space.basis)[0] for one in frame.scaled(points).numpy()]
         return torch.from_numpy(np.stack(rows)).to(points.dtype)
     basis, scaled = space.basis_like(points), frame.scaled(points)
     step = max(1, _PAIRS_AT_ONCE // (len(basis) * points.shape[1]))

@@ -8,7 +8,7 @@ Constants are those of the authors' published configuration.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -135,10 +135,7 @@ class AdamChoirFit:
         cost, count = _descended([pose, betas], loss, rate, limit, s.least_change)
         with torch.no_grad():
             found = hands().to(device="cpu")
-        found = HandParams(
-            *(part.detach() for part in (found.global_orient, found.hand_pose, found.betas, found.transl, found.scale)),
-            side=found.side,
-        )
+        found = replace(found, hand_pose=found.hand_pose.detach(), betas=found.betas.detach())
         return FittedHands(found, cost, np.full(len(found), count), fitted.anchors)
 
     def __call__(self, field: ChoirField, gaussians: ContactGaussians | None, object_model: ObjectModel) -> FittedHands:

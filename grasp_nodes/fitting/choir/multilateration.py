@@ -91,7 +91,8 @@ class Multilateration:
             anchors = anchors + height[..., None] * self._normal
         sharpness = self.space.settings.sharpness if self.remapped_errors else 0.0
         least = (LEAST_SPREAD * factor).numpy()
-        told = _refined(*(part.contiguous().numpy() for part in (self._points, anchors, distance)), sharpness, least)
+        given, begun = self._points.contiguous().numpy(), anchors.contiguous().numpy()
+        told = _refined(given, begun, distance.contiguous().numpy(), sharpness, least)
         anchors, information, spread = (torch.from_numpy(part) for part in told)
         mirrored = None
         if self.planar:
