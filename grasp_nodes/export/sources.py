@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from grasp_nodes.data.sources import BAG_SUFFIXES, open_source
-from grasp_nodes.data.trajectory_files import read_trajectory
+from grasp_nodes.data.trajectory_files import RecordedTrajectory, read_trajectory
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.export.bag_recordings import read_bag
 from grasp_nodes.export.demonstration import Recording
@@ -101,12 +101,18 @@ def _of_trajectory(path: Path, folder: Path, options: SourceOptions) -> Recordin
             f"{path}: its clip {clip!r} is not there any more; name it with --clip, or leave pictures out with "
             "--no-images"
         )
-    return replace(found, pictures=_clip_pictures(clip, stamps, str(path)), picture_stamps=stamps)
+    return replace(found, pictures=_clip_pictures(clip, _seed_of(recorded), stamps, str(path)), picture_stamps=stamps)
 
 
-def _clip_pictures(clip: str, stamps: np.ndarray, where: str) -> Callable[[], Iterator[Frame]]:
+def _seed_of(recorded: RecordedTrajectory) -> int:
+    """Of the clip that the package renders."""
+    text = recorded.attributes.get("seed", "0")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _clip_pictures(clip: str, seed: int, stamps: np.ndarray, where: str) -> Callable[[], Iterator[Frame]]:
     def pictures() -> Iterator[Frame]:
-        source = open_source(clip, frames=len(stamps))
+        source = open_source(clip, frames=len(stamps), seed=seed)
         try:
             for stamp, frame in zip(stamps, source, strict=False):
                 if frame.stamp != stamp:
