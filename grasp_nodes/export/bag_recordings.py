@@ -41,7 +41,7 @@ def read_bag(
             counts[str(connection.topic)] += int(connection.msgcount)
         kinds = {topic: kind for topic, kind in kinds.items() if counts[topic]}
         state = _choose(path, kinds, STATE_TYPE, state_topic, "--state-topic", lambda topic: "truth" not in topic)
-        joint = _choose(path, kinds, JOINT_TYPE, joint_topic, "--joint-topic", lambda topic: "command" not in topic)
+        joint = _choose(path, kinds, JOINT_TYPE, joint_topic, "--joint-topic", _is_joints)
         command = _choose(path, kinds, JOINT_TYPE, command_topic, "--command-topic", lambda topic: "command" in topic)
         if not state and not joint:
             raise InputError(
@@ -120,6 +120,11 @@ def _state(path: Path, topic: str, message: Any) -> StateRow:
         return row_of_message(message)
     except InputError as error:
         raise InputError(f"{path} {topic}: {error}") from error
+
+
+def _is_joints(topic: str) -> bool:
+    """Neither what joints were told, nor joints of proposed grasps."""
+    return "command" not in topic and "grasp" not in topic
 
 
 def _stamp(message: Any, received: int) -> int:

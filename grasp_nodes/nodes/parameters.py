@@ -246,6 +246,7 @@ class RecorderParameters(NodeParameters):
             "hand_object/state",
             "hand_model_info",
             "truth/state",
+            "robot/joint_states",
             "/tf",
         ],
         "Topics to record; one that this package does not know is written topic:package/msg/Type; all: every topic of "

@@ -33,13 +33,15 @@ TYPES = {
     "markers": "visualization_msgs/msg/MarkerArray",
     "truth/state": "grasp_msgs/msg/HandObjectState",
     "source/status": "std_msgs/msg/String",
-    "joint_states": "sensor_msgs/msg/JointState",
-    "joint_commands": "sensor_msgs/msg/JointState",
+    "robot/joint_states": "sensor_msgs/msg/JointState",
+    "robot/joint_commands": "sensor_msgs/msg/JointState",
+    "robot/base_pose": "geometry_msgs/msg/PoseStamped",
+    "robot_description": "std_msgs/msg/String",
     "grasps": "grasp_msgs/msg/GraspArray",
     "/tf": "tf2_msgs/msg/TFMessage",
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
-LATCHED_TOPICS = ("hand_model_info", "source/status")
+LATCHED_TOPICS = ("hand_model_info", "source/status", "robot_description")
 EVERYTHING = "all"
 """Entry of the parameter `topics` that stands for all of `TYPES`."""
 LOOK_S = 0.5

@@ -122,7 +122,7 @@ def write_bag(folder, count=8, joints=False, skip=(), task=""):
         "/hand_object/state": "grasp_msgs/msg/HandObjectState",
         "/camera/color/image_raw": "sensor_msgs/msg/Image",
     }
-    topics |= {"/joint_states": "sensor_msgs/msg/JointState"} if joints else {}
+    topics |= {"/robot/joint_states": "sensor_msgs/msg/JointState"} if joints else {}
     told = []
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connections = {topic: writer.add_connection(topic, kind, typestore=STORE) for topic, kind in topics.items()}
@@ -132,7 +132,7 @@ def write_bag(folder, count=8, joints=False, skip=(), task=""):
             sent = {
                 "/hand_object/state": found,
                 "/camera/color/image_raw": image(stamp, row),
-                "/joint_states": joint_state(stamp, row),
+                "/robot/joint_states": joint_state(stamp, row),
             }
             for topic, connection in connections.items():
                 if row not in skip:

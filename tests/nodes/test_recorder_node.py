@@ -159,4 +159,9 @@ def test_all_stands_for_every_topic_of_the_package(bench, tmp_path):
     node = bench.start(RecorderNode, output=str(tmp_path / "bag"), topics=["all", "more:std_msgs/msg/String"])
     node.close()
     with Reader(tmp_path / "bag") as reader:
-        assert {connection.topic for connection in reader.connections} >= {"/joint_states", "/markers", "/more", "/tf"}
+        assert {connection.topic for connection in reader.connections} >= {
+            "/robot/joint_states",
+            "/markers",
+            "/more",
+            "/tf",
+        }
