@@ -30,7 +30,8 @@ from grasp_nodes.retargeting.retargeter import (
 from grasp_nodes.retargeting.robot_hand import Finger, RobotHand
 from grasp_nodes.retargeting.robot_states import RobotHandState
 
-_DUMMIES = 6
+_DUMMIES = [f"dummy_{axis}_{kind}_joint" for kind in ("translation", "rotation") for axis in "xyz"]
+"""The joints by which the library lets a base move."""
 _NO_FILTER = 1.0
 
 
@@ -96,9 +97,9 @@ class DexRetargeting:
         by_name = dict(zip(self._solver.joint_names, values, strict=True))
         T = aligned
         if self.settings.mode == "position":
-            T = aligned @ _dummy_pose(np.array([by_name[name] for name in self._solver.joint_names[:_DUMMIES]]))
-        names = self.hand.kinematics.joint_names
-        positions = np.array([float(by_name[name]) for name in names])
+            T = aligned @ _dummy_pose(np.array([float(by_name[name]) for name in _DUMMIES]))
+        kinematics = self.hand.kinematics
+        positions = kinematics.expand(np.array([float(by_name[name]) for name in kinematics.driven_names]))
         return RobotHandState(stamp, frame_id, positions, T, 0.0, time.perf_counter() - started, 0)
 
     def _build(self) -> Any:
@@ -106,7 +107,7 @@ class DexRetargeting:
         options: dict[str, Any] = {
             "type": mode,
             "urdf_path": str(self.hand.description.path.resolve()) if self.hand.description.path else "",
-            "target_joint_names": list(self.hand.kinematics.joint_names),
+            "target_joint_names": list(self.hand.kinematics.driven_names),
             "low_pass_alpha": _NO_FILTER,
             "add_dummy_free_joint": mode == "position",
         }

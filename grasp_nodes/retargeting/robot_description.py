@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -287,7 +288,7 @@ class _Reader:
         path = self.find_mesh(name)
         if path not in self._meshes:
             try:
-                made = trimesh.load(path, force="mesh", process=False)
+                made: Any = trimesh.load(path, force="mesh", process=False)
                 vertices, faces = np.array(made.vertices, np.float64), np.array(made.faces, np.int64)
             except Exception as error:
                 raise InputError(

@@ -151,7 +151,8 @@ def make_robot_hand(description: RobotDescription, side: Side | None = None) -> 
     """The robot hand of a description; see `load_robot_hand`."""
     kinematics = Kinematics.of(description)
     count = len(kinematics.chain.parent)
-    collisions, visuals = ([[] for _ in range(count)] for _ in range(2))  # type: tuple[list[list[Shape]], list[list[Shape]]]
+    collisions: list[list[Shape]] = [[] for _ in range(count)]
+    visuals: list[list[Shape]] = [[] for _ in range(count)]
     for link in description.links:
         body, T = kinematics.body_of_link[link.name], kinematics.link_offset[link.name]
         collisions[body] += _placed(link.collisions or link.visuals, T)
@@ -259,7 +260,7 @@ def _sampled(skins: Sequence[Sequence[Shape]], tips: set[int]) -> Surface:
             count = max(int(area.sum() / spacing**2), 12)
             at, outward, _ = sample_surface(shape.vertices, shape.faces, count, _SEED)
             free = np.ones(count, bool)
-            for other in shapes[:k] + shapes[k + 1 :]:
+            for other in [*shapes[:k], *shapes[k + 1 :]]:
                 free &= MeshDistance(other.vertices, other.faces).signed(at)[0] > -_BURIED
             own_points.append(at[free])
             own_normals.append(outward[free])

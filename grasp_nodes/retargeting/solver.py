@@ -238,7 +238,7 @@ def _add_vectors(chain: Chain, vectors: Vectors, now: Now, wanted: bool, H: np.n
         if b >= 0:
             tail[:] = now.turn[b] @ vectors.tail_point[k] + now.place[b]
         residual[:] = w * (head - tail - vectors.target[k])
-        cost += 0.5 * (residual @ residual)
+        cost += 0.5 * float(residual @ residual)
         if wanted:
             J[:] = 0.0
             add_point_jacobian(chain, now.place, now.axis, a, head, w, J)
