@@ -54,8 +54,8 @@ class LossWeights:
 
 ADAPTATION_WEIGHTS = LossWeights(100.0, 0.1, 1000.0, 20.0, 0.1)
 """Of the adaptation module (section 4.3)."""
-FREER_ADAPTATION_WEIGHTS = replace(ADAPTATION_WEIGHTS, parameters=1.0)
-"""For a hand that is held to itself: at 100 it would hardly move at all."""
+FREER_ADAPTATION_WEIGHTS = replace(ADAPTATION_WEIGHTS, parameters=1.0, contact=3000.0, penetration=100.0)
+"""For a hand that is held to itself: with the others it would hardly move at all."""
 
 
 class GraspLoss:
