@@ -96,8 +96,8 @@ def conditioning_maps(
 
     ``depth``: (H, W) uint16, nearest = 65535 falling with the distance to farthest = 1, nothing = 0, as image
     generators have it: near is bright. ``normals``: (H, W, 3) uint8 RGB, ``127.5 (n + 1)`` with x right, y up and z
-    towards the camera; nothing = (128, 128, 255). ``edges``: (H, W) uint8, 255 where the mesh changes, depth jumps or the surface
-    creases by more than 30 degrees. ``mask``: (H, W) uint8, the labels.
+    towards the camera; nothing = (128, 128, 255). ``edges``: (H, W) uint8, 255 where the mesh
+    changes, depth jumps or the surface creases by more than 30 degrees. ``mask``: (H, W) uint8, the labels.
 
     Args:
         meshes: in the camera's frame. labels: grey of each. camera: that sees them. names: of the maps.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from grasp_nodes.data.grasp_files import FORMAT, check_meshes, read_grasps
 from grasp_nodes.data.labelled_grasps import KINDS, UNLABELLED
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.model import HandModel
+from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.npz import read_npz
 from grasp_nodes.objects.loading import load_mesh
 from grasp_nodes.viewer.pictures import write_grasp_sheet
@@ -24,11 +27,31 @@ def holds_grasps(path: Path) -> bool:
     return path.suffix.lower() == ".npz" and path.is_file() and str(read_npz(path).get("format")) == FORMAT
 
 
+@dataclass(frozen=True)
+class ChosenGrasps:
+    """hands: float32. model: of their side. meshes: of their objects, vertices, m, and outward faces. captions: B."""
+
+    hands: HandParams
+    model: HandModel
+    meshes: list[tuple[np.ndarray, np.ndarray]]
+    captions: list[str]
+
+
 def draw_grasps(path: Path, output: Path, count: int, seed: int, size: int) -> None:
     """Write a sheet of grasps chosen at random, in no order.
 
     Args:
         path: of the set. output: the PNG. count: grasps, at most. seed: of the choice. size: px, edge of a view.
+
+    Raises:
+        InputError: as `choose_grasps`.
+    """
+    chosen = choose_grasps(path, count, seed)
+    write_grasp_sheet(output, chosen.hands, chosen.model, chosen.meshes, chosen.captions, COLUMNS, size)
+
+
+def choose_grasps(path: Path, count: int, seed: int) -> ChosenGrasps:
+    """Grasps chosen at random, with their objects.
 
     Raises:
         InputError: the file is damaged, of another hand model or other procedural objects, or its objects have no
@@ -48,5 +71,4 @@ def draw_grasps(path: Path, output: Path, count: int, seed: int, size: int) -> N
         turn, shift = item.transform[:3, :3], item.transform[:3, 3]
         meshes.append((item.scale * vertices @ turn.T + shift, faces if np.linalg.det(turn) > 0 else faces[:, ::-1]))
         captions.append(item.name if kind == UNLABELLED else f"{item.name} {KINDS[int(kind)]}")
-    hands = chosen.hands.to(torch.float32)
-    write_grasp_sheet(output, hands, model, meshes, captions, COLUMNS, size)
+    return ChosenGrasps(chosen.hands.to(torch.float32), model, meshes, captions)

@@ -73,7 +73,7 @@ def grasp(request: Request) -> int:
     started = time.perf_counter()
     with alone_in(request.output):
         model, spec, remarks = _open(request)
-        method = make_named_method(name, models, _on_device(request.device, sides))
+        method = make_named_method(name, models, on_device(request.device, sides))
         if method.generator is None:
             raise InputError(f"method {method.name}: {method.missing}")
         found = propose(method.generator, model, asked, models)
@@ -120,7 +120,7 @@ def parse_direction(text: str) -> np.ndarray | None:
     return np.array(values)
 
 
-def _on_device(device: str, sides: Sequence[Side]) -> dict[Side, HandModel] | None:
+def on_device(device: str, sides: Sequence[Side]) -> dict[Side, HandModel] | None:
     """Hand models for networks on another device than the CPU."""
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {device}: expected auto, cpu or cuda")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -73,7 +73,7 @@ def draw(what: str, output: Path, size: int, side: str, scale: float, count: int
     if Path(what).is_dir():
         picture = clip_sheet(Path(what), size)
     else:
-        meshes = _meshes(what, side, scale)
+        meshes = meshes_of(what, side, scale)
         views = [_view(mesh, angles, size) for mesh in meshes for angles in VIEWS]
         picture = contact_sheet(views, columns=2 if len(meshes) == 1 else COLUMNS)
     if not cv2.imwrite(str(output), picture[..., ::-1]):
@@ -113,7 +113,8 @@ def _spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, most).round().astype(int))
 
 
-def _meshes(what: str, side: str, scale: float) -> list[RenderMesh]:
+def meshes_of(what: str, side: str, scale: float) -> list[RenderMesh]:
+    """The meshes of an object, of posed hands, or of a named pose, as `draw` takes them."""
     if what.startswith(HAND_PREFIX):
         return _hand_meshes(named_hand(what.removeprefix(HAND_PREFIX), "left" if side == "left" else "right"))
     if Path(what).suffix.lower() in (".npz", ".json"):
@@ -195,14 +196,23 @@ def _hand_meshes(params: HandParams) -> list[RenderMesh]:
 
 def _view(mesh: RenderMesh, angles: np.ndarray, size: int) -> np.ndarray:
     """The mesh filling one square picture, (size, size, 3) uint8."""
-    center = (mesh.vertices.max(axis=0) + mesh.vertices.min(axis=0)) / 2
+    return render_meshes(*looked_at([mesh], angles, size)).color
+
+
+def looked_at(meshes: Sequence[RenderMesh], angles: np.ndarray, size: int) -> tuple[list[RenderMesh], CameraModel]:
+    """Meshes before a camera that they fill, and the camera of a square picture.
+
+    Args:
+        angles: (3,), rad, turns about the camera's x, y, z, applied z first. size: px, edge of the picture.
+    """
+    vertices = np.concatenate([mesh.vertices for mesh in meshes])
+    center = (vertices.max(axis=0) + vertices.min(axis=0)) / 2
     rotation = np.eye(3)
     for axis, angle in zip(np.eye(3)[::-1], angles[::-1], strict=True):
         rotation = cv2.Rodrigues(axis * angle)[0] @ rotation
-    points = (mesh.vertices - center) @ rotation.T
-    radius = np.linalg.norm(points, axis=1).max()
-    points[:, 2] += 1.05 * radius / np.sin(FIELD_OF_VIEW / 2)
+    radius = np.linalg.norm(vertices - center, axis=1).max()
+    shift = np.array([0.0, 0.0, 1.05 * radius / np.sin(FIELD_OF_VIEW / 2)])
     focal = size / 2 / np.tan(FIELD_OF_VIEW / 2)
     middle = (size - 1) / 2
     camera = CameraModel(np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1]]), size, size)
-    return render_meshes([RenderMesh(points, mesh.faces, mesh.colors, mesh.smooth)], camera).color
+    return [replace(mesh, vertices=(mesh.vertices - center) @ rotation.T + shift) for mesh in meshes], camera
