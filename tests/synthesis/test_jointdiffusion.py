@@ -92,7 +92,7 @@ def test_a_sample_depends_on_what_it_is_told_and_on_no_other_sample(config: Join
         values = getattr(told, part).clone()
         values[row] = -values[row] if values.dtype.is_floating_point else ~values[row]
         other = replace(told, **{part: values})
-        return float((network(sample, time, other, network.context(other)) - found)[row].abs().max())
+        return float((network(sample, time, other, network.context(other)) - found)[row].detach().abs().max())
 
     assert changed("object", 0) > 1e-4
     assert changed("noisy", 0) > 1e-4
@@ -181,6 +181,7 @@ def test_distances_from_the_grid_are_about_those_to_the_points(fields: GraspFiel
         for grid in (True, False)
     )
     assert float((one - other).abs().median()) < 3e-3
+    assert float((one - other).abs().max()) < 0.012
     ball = load_object("sphere:0.03")
     view = View(torch.eye(3)[None], torch.zeros(3))
     points = torch.from_numpy(ball.points)[None]
@@ -219,8 +220,8 @@ def test_training_lowers_the_loss(fields: GraspFields, tmp_path: Path) -> None:
         trained = train_joint(config, SPACE, fields, FieldOptions(), settings(steps), RunOptions(8, tmp_path / folder))
         return dict(trained.values)
 
-    first, later = run(1, "one"), run(40, "two")
-    assert later["field"] < 0.7 * first["field"]
+    first, later = run(1, "one"), run(30, "two")
+    assert later["field"] < 0.8 * first["field"]
     assert later["distance_mm"] < first["distance_mm"]
     assert set(later) >= {"loss", "field", "contacts", "distance_mm", "noisy_distance_mm"}
 
@@ -230,12 +231,12 @@ def folder(fields: GraspFields, right: HandModel, tmp_path_factory: pytest.TempP
     """Weights of both networks, hardly trained."""
     made = tmp_path_factory.mktemp("weights")
     joint = train_joint(
-        replace(TINY, prediction="clean"), SPACE, fields, FieldOptions(), settings(30), RunOptions(8, made / "joint")
+        replace(TINY, prediction="clean"), SPACE, fields, FieldOptions(), settings(5), RunOptions(8, made / "joint")
     )
     save_network(made / "jointdiffusion.safetensors", joint.network, right, command="grasp-nodes train ...")
     points = train_keypoints(
         replace(TINY_KEYPOINT, prediction="clean", facing="aligned"),
-        *(SPACE, fields, FieldOptions(), settings(10), RunOptions(8, made / "keypoint")),
+        *(SPACE, fields, FieldOptions(), settings(5), RunOptions(8, made / "keypoint")),
     )
     save_network(made / "keypoint.safetensors", points.network, right)
     return made

@@ -25,6 +25,7 @@ from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.registry import SPEC_PREFIX, check_not_held_out, parse_name
 from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
 from grasp_nodes.synthesis.jointdiffusion.config import Facing
+from grasp_nodes.synthesis.jointdiffusion.grid_distances import distances_by_stack
 
 Modality = Literal["both", "refinement", "synthesis"]
 Division = Literal["objects", "hands"]
@@ -201,8 +202,8 @@ class FieldBatches:
         distances = self.fields.distances
         metric = frame.metric(self._basis.expand(len(index), -1, -1)) @ turn + center[:, None]
         back, shift = distances.turns[index], distances.shifts[index]
-        signed = distances.stack((metric - shift[:, None]) @ back, index)
-        return signed.abs() * frame.factor[:, None]
+        found = distances_by_stack(distances.stack, (metric - shift[:, None]) @ back, index)
+        return found * frame.factor[:, None]
 
 
 def hand_turns(hands: HandParams) -> Tensor:

@@ -26,8 +26,8 @@ class JointConfig:
     prediction, noise_schedule, noise_steps: see `NoiseSchedule`.
     facing: ``random``: scenes are turned at random, as in the paper; ``aligned``: they are seen from the noisy hand,
     and without one along the object's principal axes.
-    grid_distance: whether distances to objects are looked up in their signed distance grids (which tell more than the
-    truth beyond their box), in a tenth of the time of a search among the object's points.
+    grid_distance: whether distances to objects are looked up in their signed distance grids (see `grid_distances`), in
+    a fraction of the time of a search among the object's points.
     """
 
     stem: Stem = "convolution"

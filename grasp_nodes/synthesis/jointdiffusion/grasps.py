@@ -27,6 +27,7 @@ from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.chunks import CHUNK, check_request, chunk_seed
 from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
 from grasp_nodes.synthesis.jointdiffusion.batches import AXIS_POINTS, FIELD_POINTS, hand_turns
+from grasp_nodes.synthesis.jointdiffusion.grid_distances import distances_by_grid
 from grasp_nodes.synthesis.jointdiffusion.keypoints import PointScene, keypoints_of_numbers
 from grasp_nodes.synthesis.jointdiffusion.network import Scene
 from grasp_nodes.synthesis.jointdiffusion.trained import (
@@ -288,7 +289,7 @@ def field_to_object(
         return object_distances(space, item, frame)
     basis = space.basis_like(item).expand(len(item), -1, -1)
     there = frame.metric(basis) @ view.turn + view.center
-    return object_model.signed_distance(there.contiguous()).abs() * frame.factor[:, None]
+    return distances_by_grid(object_model.signed_distance, there) * frame.factor[:, None]
 
 
 def make_joint(models: HandModels, folder: Path | None = None) -> Method:
