@@ -13,13 +13,13 @@ import math
 import numpy as np
 from numba import njit
 
-from grasp_nodes.geometry.mesh import MeshEdges, check_mesh, face_normals_and_areas, mesh_edges, vertex_normals
+from grasp_nodes.geometry.mesh import MeshEdges, check_mesh, mesh_edges
 
 _LEAF_SIZE = 4
 _STACK = 64
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _build_tree(
     corner: np.ndarray,
     order: np.ndarray,
@@ -117,7 +117,7 @@ def _closest_on_triangle(px: float, py: float, pz: float, tri: np.ndarray) -> tu
     return vb / total, vc / total, 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _query(
     points: np.ndarray,
     corner: np.ndarray,
@@ -176,6 +176,52 @@ def _query(
     return best_squared, closest, face_of, feature_of
 
 
+@njit(cache=True, nogil=True)
+def _normals_of_features(
+    corner: np.ndarray, faces: np.ndarray, num_vertices: int, edge_faces: np.ndarray, face_edges: np.ndarray
+) -> np.ndarray:
+    """(F, 7, 3): of each face its normal, those of its edges and its corners; corners weigh faces by their angle.
+
+    Args:
+        corner: (F, 3, 3), m. faces: (F, 3). edge_faces: (E, 2), -1 = none. face_edges: (F, 3).
+    """
+    count = len(faces)
+    result, at_vertex = np.zeros((count, 7, 3)), np.zeros((num_vertices, 3))
+    for face in range(count):
+        x, y, z = _across(corner[face], 0)
+        length = max(math.sqrt(x * x + y * y + z * z), 1e-30)
+        result[face, 0, 0], result[face, 0, 1], result[face, 0, 2] = x / length, y / length, z / length
+    for face in range(count):
+        for k in range(3):
+            x, y, z = _across(corner[face], k)
+            dot = 0.0
+            for axis in range(3):
+                here = corner[face, k, axis]
+                dot += (corner[face, (k + 1) % 3, axis] - here) * (corner[face, (k + 2) % 3, axis] - here)
+            angle = math.atan2(math.sqrt(x * x + y * y + z * z), dot)
+            for axis in range(3):
+                at_vertex[faces[face, k], axis] += angle * result[face, 0, axis]
+            for side in range(2):
+                other = edge_faces[face_edges[face, k], side]
+                if other >= 0:
+                    for axis in range(3):
+                        result[face, 1 + k, axis] += result[other, 0, axis]
+    for face in range(count):
+        for k in range(3):
+            for axis in range(3):
+                result[face, 4 + k, axis] = at_vertex[faces[face, k], axis]
+    return result
+
+
+@njit(cache=True, inline="always")
+def _across(tri: np.ndarray, k: int) -> tuple[float, float, float]:
+    """The cross product of a triangle's (3, 3) two edges from corner k."""
+    b, c = (k + 1) % 3, (k + 2) % 3
+    ux, uy, uz = tri[b, 0] - tri[k, 0], tri[b, 1] - tri[k, 1], tri[b, 2] - tri[k, 2]
+    vx, vy, vz = tri[c, 0] - tri[k, 0], tri[c, 1] - tri[k, 1], tri[c, 2] - tri[k, 2]
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+
+
 class MeshDistance:
     """Distances to one mesh.
 
@@ -204,11 +250,9 @@ class MeshDistance:
         """(F, 7, 3): outward direction at each feature of each face; length does not matter."""
         if self._feature_normals is None:
             edges = self._edges if self._edges is not None else mesh_edges(self.faces)
-            face, _ = face_normals_and_areas(self.vertices, self.faces)
-            padded = np.concatenate([face, np.zeros((1, 3))])
-            edge = padded[edges.faces[:, 0]] + padded[edges.faces[:, 1]]
-            corner = vertex_normals(self.vertices, self.faces)
-            self._feature_normals = np.concatenate([face[:, None], edge[edges.face_edges], corner[self.faces]], axis=1)
+            self._feature_normals = _normals_of_features(
+                self._corner, self.faces, len(self.vertices), edges.faces, edges.face_edges
+            )
         return self._feature_normals
 
     def unsigned(self, points: np.ndarray, coherent: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

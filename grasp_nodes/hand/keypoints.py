@@ -60,8 +60,7 @@ def closed_faces(faces: NDArray[np.int64]) -> NDArray[np.int64]:
         (F + 14, 3), wound as `faces`.
     """
     loop = list(WRIST_LOOP)
-    directed = {(int(a), int(b)) for a, b in np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])}
-    if (loop[0], loop[1]) in directed:  # a cap runs against the rim's own direction
+    if ((faces == loop[0]) & (np.roll(faces, -1, axis=1) == loop[1])).any():  # a cap runs against the rim's direction
         loop.reverse()
     low, high, cap = 0, len(loop) - 1, []
     while high - low > 1:  # a strip: flatter triangles than a fan

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from grasp_nodes.contact.computation import compute_contact_map
+from grasp_nodes.contact.hand_states import stack_hands
 from grasp_nodes.contact.interaction import Grasp, GraspGenerator, GraspSet
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.keypoints import closed_faces
@@ -82,10 +85,8 @@ def propose(
         result = replace(found, seed=request.seed, mesh_resource=object_model.mesh_resource)
         kept += [one for one in found.grasps if suits(one, object_model, request)]
     grasps = sorted(kept, key=lambda one: -one.score)[: request.count]
-    grasps = [
-        with_contact_map(one, object_model, models) if number < request.contact_maps else one
-        for number, one in enumerate(grasps)
-    ]
+    touched = with_contact_maps(grasps[: request.contact_maps], object_model, models)
+    grasps = [*touched, *grasps[request.contact_maps :]]
     return replace(result, grasps=grasps, duration=time.perf_counter() - start)
 
 
@@ -117,15 +118,31 @@ def reach_direction(keypoints: np.ndarray) -> np.ndarray:
     return reach / max(float(np.linalg.norm(reach)), 1e-9)
 
 
-def with_contact_map(grasp: Grasp, object_model: ObjectModel, models: Mapping[Side, HandModel]) -> Grasp:
-    """The grasp with where its hand and the object touch."""
-    params = grasp.hand.params
-    model = models[params.side]
-    with torch.no_grad():
-        vertices = model(params.to(dtype=model.dtype, device=model.device)).vertices[0].cpu().numpy()
-    faces = closed_faces(model.faces.cpu().numpy())
-    found = compute_contact_map(vertices, faces, object_model, hand_side=params.side)
-    return replace(grasp, contact_map=found)
+def with_contact_maps(
+    grasps: Sequence[Grasp], object_model: ObjectModel, models: Mapping[Side, HandModel]
+) -> list[Grasp]:
+    """The grasps with where their hands and the object touch."""
+    result = list(grasps)
+    for side, model in models.items():
+        rows = [k for k, one in enumerate(grasps) if one.hand.params.side == side]
+        if not rows:
+            continue
+        faces = closed_faces(model.faces.cpu().numpy())
+        hands = stack_hands([grasps[k] for k in rows]).to(dtype=model.dtype, device=model.device)
+        with torch.no_grad():
+            posed = [
+                part.cpu().numpy()
+                for first in range(0, len(rows), CHUNK)
+                for part in model(hands[first : first + CHUNK]).vertices
+            ]
+        # Each map is a compiled search that leaves the interpreter to others meanwhile.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            maps = pool.map(
+                partial(compute_contact_map, hand_faces=faces, object_model=object_model, hand_side=side), posed
+            )
+            for k, found in zip(rows, maps, strict=True):
+                result[k] = replace(grasps[k], contact_map=found)
+    return result
 
 
 def shifted(grasps: Sequence[Grasp], offset: np.ndarray) -> list[Grasp]:

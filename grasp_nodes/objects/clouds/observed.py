@@ -140,7 +140,10 @@ def check_width(name: str, vertices: np.ndarray) -> None:
     Raises:
         InputError: its narrowest side is too wide; the message says how wide.
     """
-    width = narrowest_side(np.asarray(vertices, np.float64))
+    corners = np.asarray(vertices, np.float64)
+    if np.ptp(corners @ _main_axes(corners), axis=0).min() <= LARGEST_WIDTH:
+        return
+    width = narrowest_side(corners)
     if width > LARGEST_WIDTH:
         raise InputError(
             f"{name}: it measures {width:.3f} m where it is narrowest, a hand holds at most "
@@ -159,6 +162,12 @@ def narrowest_side(vertices: np.ndarray) -> float:
     for part in np.array_split(normal, max(len(normal) // 500, 1)):
         best = min(best, float(np.ptp(hull @ part.T, axis=0).min()))
     return best
+
+
+def _main_axes(points: np.ndarray) -> np.ndarray:
+    """(3, 3): directions in its columns along which points (N, 3) spread most and least."""
+    axes: np.ndarray = np.linalg.eigh(np.cov(points.T))[1]
+    return axes
 
 
 def _without_planes(scene: np.ndarray, viewpoint: np.ndarray, options: CloudOptions) -> tuple[np.ndarray, list[Plane]]:
