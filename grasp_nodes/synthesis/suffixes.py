@@ -17,7 +17,7 @@ from grasp_nodes.evaluation.harness.bounds import POLISHED, BestOfMany, Polished
 from grasp_nodes.evaluation.harness.protocols import Method, Polisher
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.fitting.geo.settings import GeoSettings
-from grasp_nodes.fitting.grasp_refine import GraspPolisher, RefineSettings
+from grasp_nodes.fitting.grasp_refine import POLISH_SETTINGS, GraspPolisher
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams, Side
 from grasp_nodes.objects.model import ObjectModel
@@ -28,7 +28,7 @@ HandModels: TypeAlias = Mapping[Side, HandModel]
 """Of both sides."""
 
 GEO = "+geo"
-POLISH_VERSION = f"polish {hashlib.sha256(repr(RefineSettings()).encode()).hexdigest()[:8]}"
+POLISH_VERSION = f"polish {hashlib.sha256(repr(POLISH_SETTINGS).encode()).hexdigest()[:8]}"
 GEO_VERSION = f"geo {hashlib.sha256(repr(GeoSettings()).encode()).hexdigest()[:8]}"
 LARGEST_RANK = 1024
 _METHOD = re.compile(r"(?P<base>.+?)(?:\+rank(?P<rank>[1-9][0-9]*))?(?P<refine>\+polish|\+geo)?")
