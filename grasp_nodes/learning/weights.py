@@ -43,6 +43,10 @@ _CARD_TYPES: Mapping[str, type | tuple[type, ...]] = {
 _log = logging.getLogger(__name__)
 
 
+class OtherHandError(InputError):
+    """Weights were trained with another hand model than the one at hand."""
+
+
 @dataclass(frozen=True)
 class WeightCard:
     """What a weight file says of itself; everything but tensors, all of it JSON.
@@ -155,7 +159,7 @@ def read_weights(
     if method is not None and card.method != method:
         raise InputError(f"{path}: is of method {card.method!r}, expected {method!r}")
     if hand_fingerprint is not None and card.hand_fingerprint and card.hand_fingerprint != hand_fingerprint:
-        raise InputError(
+        raise OtherHandError(
             f"{path}: was trained with the hand model of fingerprint {card.hand_fingerprint[:12]}, the one at hand has "
             f"{hand_fingerprint[:12]}: on another hand its grasps are other grasps. Load the hand that it was trained "
             "with (GRASP_NODES_HAND_MODEL), or train it anew for this one with "

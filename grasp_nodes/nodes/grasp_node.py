@@ -175,11 +175,11 @@ class GraspProposalNode(GraspNode[GraspParameters]):
     def _method(self, name: str) -> Method:
         """A method, loaded once; networks run where the device parameter says, baselines on the CPU."""
         if name not in self._methods:
-            from grasp_nodes.synthesis.named_methods import make_named_method
+            from grasp_nodes.synthesis.named_methods import LIVE, make_named_method
 
             while len(self._methods) >= KEPT_METHODS:
                 self._methods.pop(next(iter(self._methods)))
-            self._methods[name] = make_named_method(name, self._hand_models, self._network_models)
+            self._methods[name] = make_named_method(name, self._hand_models, self._network_models, LIVE)
         self.facts["method"] = f"{self._methods[name].name} {self._methods[name].version}".strip()
         return self._methods[name]
 

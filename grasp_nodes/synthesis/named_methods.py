@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from grasp_nodes.data.synthetic_grasps import SyntheticGrasps
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.evaluation.harness.bounds import RANDOM, SYNTHETIC, RandomHands
 from grasp_nodes.evaluation.harness.protocols import Method
 from grasp_nodes.fitting.geo.generation import METHOD as GEO_GENERATION
+from grasp_nodes.fitting.hand_transfer import TransferSettings
+from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
+from grasp_nodes.learning.weights import OtherHandError
+from grasp_nodes.synthesis.other_hand import OtherHandGenerator
 from grasp_nodes.synthesis.registry import GENERATORS, make_base
-from grasp_nodes.synthesis.suffixes import HandModels, compose, parse_method
+from grasp_nodes.synthesis.suffixes import HandModels, MethodName, compose, parse_method
 
 AUTO = "auto"
-BEST, WITHOUT_WEIGHTS = "fastgrasp-flow+polish", SYNTHETIC
+BEST, LIVE, WITHOUT_WEIGHTS = "fastgrasp-flow+polish", "fastgrasp-flow+rank8", SYNTHETIC
+"""The best grasps, those that come as fast as clouds do, and what there is without any training."""
+CARRIED_VERSION = f"carried {hashlib.sha256(repr(TransferSettings()).encode()).hexdigest()[:8]}"
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +44,17 @@ def method_names() -> list[str]:
     return [AUTO, *GENERATORS, *BASELINES]
 
 
-def make_named_method(name: str, models: HandModels, network_models: HandModels | None = None) -> Method:
+def make_named_method(
+    name: str, models: HandModels, network_models: HandModels | None = None, best: str = BEST
+) -> Method:
     """A method with its suffixes, ready to generate.
 
+    Weights of the open hand also make grasps of another hand: they are carried over, and the method's name says so.
+
     Args:
-        name: such as ``fastgrasp-flow+rank8+polish``; `AUTO`: `BEST`, or where its weights are missing
+        name: such as ``fastgrasp-flow+rank8+polish``; `AUTO`: `best`, or where its weights are missing
             `WITHOUT_WEIGHTS`, which is said. models: of both sides, on the CPU: scores and refinement work there.
-        network_models: on the device of networks; None = `models`.
+        network_models: on the device of networks; None = `models`. best: what `AUTO` stands for.
 
     Raises:
         InputError: no such method; the message lists those that there are. MissingFileError: its weights are not there;
@@ -50,9 +62,9 @@ def make_named_method(name: str, models: HandModels, network_models: HandModels 
     """
     if name == AUTO:
         try:
-            return make_named_method(BEST, models, network_models)
+            return make_named_method(best, models, network_models)
         except MissingFileError as error:
-            _log.warning("%s instead of %s: %s", WITHOUT_WEIGHTS, BEST, error)
+            _log.warning("%s instead of %s: %s", WITHOUT_WEIGHTS, best, error)
             return make_named_method(WITHOUT_WEIGHTS, models)
     parsed = parse_method(name)
     if parsed.base in BASELINES:
@@ -63,4 +75,32 @@ def make_named_method(name: str, models: HandModels, network_models: HandModels 
             "+rank8, +polish or +geo"
         )
     device_models = models if parsed.base == GEO_GENERATION or network_models is None else network_models
-    return compose(parsed, make_base(parsed.base, device_models), models)
+    try:
+        return compose(parsed, make_base(parsed.base, device_models), models)
+    except OtherHandError:
+        return _on_other_hand(parsed, models, device_models)
+
+
+def _on_other_hand(name: MethodName, models: HandModels, device_models: HandModels) -> Method:
+    """A method that was trained with the open hand, its grasps carried over to the hand of `models`.
+
+    Raises:
+        InputError: it was trained with a third hand.
+    """
+    trained = {side: load_hand_model(side, OPEN_HAND_FILE) for side in models}
+    device = device_models["right"].device
+    base = make_base(name.base, {side: load_hand_model(side, OPEN_HAND_FILE).to(device) for side in models})
+    if base.generator is None:
+        return compose(name, base, models)
+    user, own = models["right"].model_id, trained["right"].model_id
+    _log.warning(
+        "method %s was trained with %s: its grasps are carried over to %s by keypoints and contacts, and polished",
+        *(name, own, user),
+    )
+    # Chosen while it is cheap, on the open hand; a hand that is carried over is polished anyway.
+    chosen = compose(replace(name, polish=False, geo=False), base, trained)
+    assert chosen.generator is not None
+    generator = OtherHandGenerator(chosen.generator, trained, models)
+    carried = replace(base, generator=generator, version=f"{base.version} {CARRIED_VERSION}")
+    method = compose(replace(name, rank=1, polish=False), carried, models)
+    return replace(method, name=f"{name} ({own} -> {user})")
