@@ -30,13 +30,15 @@ class BagRecording:
     """Writes serialised messages to a bag folder.
 
     Args:
-        folder: of the bag; must not exist.
+        folder: of the bag; must not exist. salvages: of what was recorded once, a full disk leaves a bag of all that
+            found room; what can be made again is better whole or not there.
 
     Raises:
         InputError: the folder exists already, a recording to it was cut off or is going on, or it cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, salvages: bool = False) -> None:
+        self._salvages = salvages
         if folder.exists():
             raise InputError(f"bag {folder}: exists already; choose another output or remove it")
         self.folder = folder
@@ -53,12 +55,16 @@ class BagRecording:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._writer.open()
+        except (WriterError, OSError) as error:
+            raise InputError(f"bag {folder}: cannot be written: {error}") from error
+        try:
             self._storage = cast("Any", self._writer.storage)
             self._storage.bio.close()
             self._storage.bio = _WholeWrites(self._storage.path)
-            with (self._partial / _RESERVE).open("wb") as reserve:
-                os.posix_fallocate(reserve.fileno(), 0, RESERVED)
-        except (WriterError, OSError) as error:
+            if salvages:
+                with (self._partial / _RESERVE).open("wb") as reserve:
+                    os.posix_fallocate(reserve.fileno(), 0, RESERVED)
+        except OSError as error:
             self.discard()
             raise InputError(f"bag {folder}: cannot be written: {error}") from error
 
@@ -82,7 +88,7 @@ class BagRecording:
             stamp: ns, when it was received. data: CDR with its header.
 
         Raises:
-            OSError: the disk is full or gone; `close` still makes a whole bag of what was written before.
+            OSError: the disk is full or gone. Where it salvages, `close` makes a bag of what was written before.
         """
         end, connection = self._storage.bio.tell(), self._connections[topic]
         try:
@@ -103,7 +109,7 @@ class BagRecording:
         """Give up a recording that is not closed yet; nothing is left of it."""
         if self._partial.exists():
             # On a full disk closing fails as writing did; nobody wants the files any more.
-            with contextlib.suppress(OSError, AssertionError):
+            with contextlib.suppress(OSError, AssertionError, ValueError):
                 self._writer.close()
             shutil.rmtree(self._partial)
 
@@ -118,7 +124,8 @@ class BagRecording:
             The folder.
 
         Raises:
-            OSError: there is no room even for the end; what was written stays under its unfinished name.
+            OSError: the disk is full; where it salvages, even for the bag's end. What was written stays under its
+                unfinished name.
         """
         folder = folder or self.folder
         (self._partial / _RESERVE).unlink(missing_ok=True)
@@ -126,7 +133,7 @@ class BagRecording:
         try:
             self._writer.close()
         except OSError:
-            if self._writer.storage is None:
+            if self._writer.storage is None or not self._salvages:
                 raise
             # The last messages find no room, the index does.
             self._drop_chunk(end)

@@ -117,7 +117,7 @@ class RecorderNode(GraspNode[RecorderParameters]):
             if self._recording is not None:
                 return f"already recording to {self._recording.folder}"
             folder = Path(self.settings.output or f"grasp_nodes_{datetime.now():%Y_%m_%d-%H_%M_%S_%f}").resolve()
-            recording = BagRecording(folder)
+            recording = BagRecording(folder, salvages=True)
             if room := self._too_little_room(recording):
                 recording.discard()
                 raise InputError(room)

@@ -6,7 +6,7 @@ import json
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from rosbags.highlevel import AnyReader
 
 from grasp_nodes.cli import app as app_module
 from grasp_nodes.cli.reconstruction import outputs, setup
+from grasp_nodes.cli.reconstruction.many import read_list, reconstruct_one
 from grasp_nodes.cli.reconstruction.report import StateSummary
 from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, ObjectState
@@ -29,6 +30,8 @@ from grasp_nodes.data.message_types import typestore
 from grasp_nodes.data.trajectory_files import read_trajectory
 from grasp_nodes.data.video_sources import VideoSource
 from grasp_nodes.errors import MissingDependencyError
+from grasp_nodes.export.sampling import SamplingOptions, sample
+from grasp_nodes.export.sources import SourceOptions, open_recording
 from grasp_nodes.fitting.clip_states import clip_states
 from grasp_nodes.fitting.reconstruction import WindowResult
 from grasp_nodes.fitting.tracks import HandTrack, ObjectTrack
@@ -859,3 +862,31 @@ def test_an_object_that_nobody_sees_leaves_the_real_reconstructor_empty_handed(
     assert code == 1
     assert "Neither a hand nor an object" in said
     assert [state.status for state in states_of(tmp_path / "out")] == [FitStatus.NOTHING] * FRAMES
+
+
+def test_a_clip_of_many_is_answered_once_and_becomes_a_demonstration(stand: Stand, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{clip} name=first object={BALL}\n")
+    job = read_list(tmp_path / "list.txt", setup.Request("", tmp_path / "out", images=True))[0]
+    answer = json.loads(reconstruct_one(asdict(job.request), job.key))
+    assert (answer["key"], answer["exit_code"], answer["frames_out"]) == (job.key, 0, FRAMES)
+    assert (tmp_path / "out/logs/first.txt").is_file()
+
+    found = {}
+    for kind in ("folder", "bag"):
+        path = job.request.output if kind == "folder" else job.request.output / "bag"
+        found[kind] = sample(open_recording(path, SourceOptions()), "lift", SamplingOptions()).demonstration
+    folder, bag = found["folder"], found["bag"]
+    assert (len(folder), folder.fps, folder.side, folder.object_id) == (FRAMES, round(FPS), "right", "sphere")
+    for row in range(FRAMES):
+        hand = torch.cat([params(row).transl, params(row).global_orient, params(row).hand_pose], dim=1)[0]
+        np.testing.assert_allclose(folder.columns["observation.state"].values[row], hand, atol=1e-6)
+        np.testing.assert_allclose(
+            folder.columns["observation.environment_state"].values[row, :3], pose(row)[:3, 3], atol=1e-6
+        )
+    assert folder.columns.keys() == bag.columns.keys()
+    for name, column in folder.columns.items():
+        # The trajectory's contact is of half precision.
+        np.testing.assert_allclose(bag.columns[name].values, column.values, atol=1e-3, err_msg=name)
+    for image, frame in zip(folder.images(), ClipSource(clip), strict=True):
+        np.testing.assert_array_equal(image, frame.color)
+    assert len(list(bag.images())) == FRAMES

@@ -52,7 +52,7 @@ def read(folder):
 
 @pytest.mark.parametrize("room", [500_000, 1_500_000, 3_333_333])
 def test_bag_of_a_full_disk_holds_what_was_written_before(tmp_path, room):
-    bag = BagRecording(tmp_path / "bag")
+    bag = BagRecording(tmp_path / "bag", salvages=True)
     bag.add_topic(IMAGE, "sensor_msgs/msg/Image")
     bag._storage.bio._raw = FullDisk(bag._storage.bio._raw, room, tmp_path / "bag.partial")
     sent = []
@@ -76,7 +76,7 @@ def test_bag_of_a_full_disk_holds_what_was_written_before(tmp_path, room):
 
 
 def test_last_messages_that_find_no_room_at_the_end_are_left_out(tmp_path):
-    bag = BagRecording(tmp_path / "bag")
+    bag = BagRecording(tmp_path / "bag", salvages=True)
     bag.add_topic(IMAGE, "sensor_msgs/msg/Image")
     sent = [image(index) for index in range(21)]  # one chunk of a megabyte, and two messages more
     for index, data in enumerate(sent):
@@ -88,6 +88,18 @@ def test_last_messages_that_find_no_room_at_the_end_are_left_out(tmp_path):
     found = read(bag.close())
     assert 0 < len(found) < len(sent)
     assert found == sent[: len(found)]
+
+
+def test_bag_of_what_can_be_made_again_is_whole_or_not_there(tmp_path):
+    bag = BagRecording(tmp_path / "bag")
+    bag.add_topic(IMAGE, "sensor_msgs/msg/Image")
+    for index in range(3):
+        bag.write(IMAGE, 10**9 + index, image(index))
+    bag._storage.bio._raw = FullDisk(bag._storage.bio._raw, -100_000, tmp_path / "none")
+    with pytest.raises(OSError, match="No space left"):
+        bag.close()
+    bag.discard()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recorder_stops_and_says_so_and_lives(bench, tmp_path, capfd):

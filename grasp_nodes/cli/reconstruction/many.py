@@ -25,7 +25,7 @@ from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.npz import replacing
 
 JOB = "grasp_nodes.cli.reconstruction.many:reconstruct_one"
-RESULTS, LOG = "results", "log.txt"
+RESULTS, LOGS = "results", "logs"
 NUMBERS = {"object_scale": float, "fov": float, "frames": int, "seed": int}
 SEVERAL = ("object", "object_box")
 LARGEST_LIST = 50_000_000
@@ -152,8 +152,8 @@ def _names(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """A folder's name for each clip: its own, with as many of the folders above it as tell it from the others."""
     given = [name for name, _ in pairs]
     for name in given:
-        if name in (".", "..", RESULTS) or "/" in name or "\0" in name:
-            raise InputError(f"--many: name={name}: expected the name of a folder other than {RESULTS}")
+        if name in (".", "..", RESULTS, LOGS) or "/" in name or "\0" in name:
+            raise InputError(f"--many: name={name}: expected the name of a folder other than {RESULTS} and {LOGS}")
     names = [name or Path(clip).stem or "clip" for name, clip in pairs]
     depth = 1
     while len(set(names)) < len(names) and depth < 6:
@@ -177,7 +177,7 @@ def tasks_of(jobs: Sequence[ClipJob]) -> list[Task]:
 
 
 def reconstruct_one(fields: Mapping[str, Any], key: str) -> bytes:
-    """Reconstruct a clip, or go on with it; what is said of it goes to ``log.txt`` in its folder.
+    """Reconstruct a clip, or go on with it; what is said of it goes to ``logs/NAME.txt`` beside its folder.
 
     Args:
         fields: of a `Request`. key: of the job.
@@ -191,16 +191,17 @@ def reconstruct_one(fields: Mapping[str, Any], key: str) -> bytes:
     from grasp_nodes.cli.reconstructing import reconstruct
 
     request = Request(**fields)
-    request.output.mkdir(parents=True, exist_ok=True)
+    path = request.output.parent / LOGS / f"{request.output.name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
     printed = io.StringIO()
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context((request.output / LOG).open("a", encoding="utf-8"))
+        log = stack.enter_context(path.open("a", encoding="utf-8"))
         stack.enter_context(contextlib.redirect_stderr(log))
         stack.enter_context(contextlib.redirect_stdout(printed))
         code = reconstruct(request)
     lines = printed.getvalue().strip().splitlines()
     if not lines:
-        raise WorkError(f"{request.clip}: stopped before it was done (exit code {code}); see {request.output / LOG}")
+        raise WorkError(f"{request.clip}: stopped before it was done (exit code {code}); see {path}")
     return json.dumps({"key": key, "exit_code": code, "clip": request.clip, **json.loads(lines[-1])}).encode()
 
 
