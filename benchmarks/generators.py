@@ -7,6 +7,7 @@ turns with `fastgrasp-flow` in one process; in batches of 8. The paper: 0.14 s p
 code, hence no ratio.
 
 Rows ``+rank8`` and ``+polish`` are per grasp, in a batch of 128 of one object, scores and measurements included.
+JHOD in its own sizes, and sixteen hands with their objects: `_jhod_times`.
 Memory is the whole process': Python, torch, hand models and 128 different objects of 1 MB each.
 """
 
@@ -30,6 +31,7 @@ from benchmarks._generator_methods import (
     paper_method,
     timed_methods,
 )
+from benchmarks._jhod_times import jhod_rows
 from benchmarks.report import Row
 from grasp_nodes.evaluation.harness.protocols import Method
 from grasp_nodes.objects.model import ObjectModel
@@ -54,7 +56,7 @@ def rows() -> list[Row]:
     result += _suffixes(flow, models, things, slow[1])
     for method in others:
         result += _rows(method, [_in_turns(work)[0] for work in _works(method, things, BATCH)], slow)
-    return result
+    return result + jhod_rows(models, things[0])
 
 
 def _works(method: TimedMethod, things: list[ObjectModel], count: int) -> list[Callable[[], object]]:
