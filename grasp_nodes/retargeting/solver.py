@@ -141,13 +141,13 @@ def solve(
     """
     n = len(driven)
     count = n + 6 if bounds.free else n
-    H, g = np.zeros((count, count)), np.zeros(count)
+    H, g, trial_H, trial_g = np.zeros((count, count)), np.zeros(count), np.zeros((count, count)), np.zeros(count)
     v = np.minimum(np.maximum(driven, bounds.lower), bounds.upper)
     R, t = base_turn.copy(), base_place.copy()
-    cost = linearise(chain, skin, vectors, contacts, obstacle, bounds, v, R, t, True, H, g)
+    cost = linearise(chain, skin, vectors, contacts, obstacle, bounds, v, R, t, H, g)
     damping, tried = _FIRST_DAMPING, 0
     trial_v, trial_R, trial_t = v.copy(), R.copy(), t.copy()
-    while tried < effort.iterations:
+    while tried < effort.iterations and damping < _MOST_DAMPING:
         tried += 1
         A, b = H.copy(), -g
         for k in range(count):
@@ -163,19 +163,15 @@ def solve(
             trial_v[k] = min(max(v[k] + step[k], bounds.lower[k]), bounds.upper[k])
         if bounds.free:
             _move_base(R, t, bounds.center, step[n:], trial_R, trial_t)
-        trial = linearise(chain, skin, vectors, contacts, obstacle, bounds, trial_v, trial_R, trial_t, False, H, g)
-        if trial < cost:
-            gain = cost - trial
-            v[:], R[:], t[:] = trial_v, trial_R, trial_t
-            damping = max(damping * 0.2, 1e-9)
-            if gain < effort.tolerance * cost:
-                cost = trial
-                break
-            cost = linearise(chain, skin, vectors, contacts, obstacle, bounds, v, R, t, True, H, g)
-        else:
+        # Nearly every step is taken, so that its derivatives are wanted, too.
+        trial = linearise(chain, skin, vectors, contacts, obstacle, bounds, trial_v, trial_R, trial_t, trial_H, trial_g)
+        if not trial < cost:
             damping *= 6.0
-            if damping > _MOST_DAMPING:
-                break
+            continue
+        gain, cost, damping = cost - trial, trial, max(damping * 0.2, 1e-9)
+        v[:], R[:], t[:], H[:], g[:] = trial_v, trial_R, trial_t, trial_H, trial_g
+        if gain < effort.tolerance * (cost + gain):
+            break
     return v, R, t, cost, tried
 
 
@@ -206,26 +202,24 @@ def linearise(
     v: np.ndarray,
     R: np.ndarray,
     t: np.ndarray,
-    wanted: bool,
     H: np.ndarray,
     g: np.ndarray,
 ) -> float:
-    """Half the sum of squared residuals; with `wanted`, its Gauss-Newton Hessian and gradient into H and g."""
+    """Half the sum of squared residuals; its Gauss-Newton Hessian and gradient are written into H and g."""
     turn, place, axis = forward(chain, v, R, t)
     now = Now(turn, place, axis, R @ bounds.center + t, len(v), bounds.free)
-    if wanted:
-        H[:] = 0.0
-        g[:] = 0.0
-    cost = _add_vectors(chain, vectors, now, wanted, H, g)
-    cost += _add_contacts(chain, skin, contacts, now, wanted, H, g)
+    H[:] = 0.0
+    g[:] = 0.0
+    cost = _add_vectors(chain, vectors, now, H, g)
+    cost += _add_contacts(chain, skin, contacts, now, H, g)
     if obstacle.weight > 0.0:
-        cost += _add_penetration(chain, skin, obstacle, now, wanted, H, g)
-    cost += _add_fingers(chain, skin, now, wanted, H, g)
-    return cost + _add_priors(bounds, v, R, now, wanted, H, g)
+        cost += _add_penetration(chain, skin, obstacle, now, H, g)
+    cost += _add_fingers(chain, skin, now, H, g)
+    return cost + _add_priors(bounds, v, R, now, H, g)
 
 
 @njit(cache=True)
-def _add_vectors(chain: Chain, vectors: Vectors, now: Now, wanted: bool, H: np.ndarray, g: np.ndarray) -> float:
+def _add_vectors(chain: Chain, vectors: Vectors, now: Now, H: np.ndarray, g: np.ndarray) -> float:
     cost, residual, tail = 0.0, np.empty(3), np.empty(3)
     J = np.zeros((3, len(g)))
     for k in range(len(vectors.body)):
@@ -239,24 +233,21 @@ def _add_vectors(chain: Chain, vectors: Vectors, now: Now, wanted: bool, H: np.n
             tail[:] = now.turn[b] @ vectors.tail_point[k] + now.place[b]
         residual[:] = w * (head - tail - vectors.target[k])
         cost += 0.5 * float(residual @ residual)
-        if wanted:
-            J[:] = 0.0
-            add_point_jacobian(chain, now.place, now.axis, a, head, w, J)
+        J[:] = 0.0
+        add_point_jacobian(chain, now.place, now.axis, a, head, w, J)
+        if b >= 0:
+            add_point_jacobian(chain, now.place, now.axis, b, tail, -w, J)
+        if now.free:
             if b >= 0:
-                add_point_jacobian(chain, now.place, now.axis, b, tail, -w, J)
-            if now.free:
-                if b >= 0:
-                    _add_wrist(head - tail, w, 0.0, now.joints, J)
-                else:
-                    _add_wrist(head - now.center, w, 1.0, now.joints, J)
-            _gather(J, residual, H, g)
+                _add_wrist(head - tail, w, 0.0, now.joints, J)
+            else:
+                _add_wrist(head - now.center, w, 1.0, now.joints, J)
+        _gather(J, residual, H, g)
     return cost
 
 
 @njit(cache=True)
-def _add_contacts(
-    chain: Chain, skin: Skin, contacts: Contacts, now: Now, wanted: bool, H: np.ndarray, g: np.ndarray
-) -> float:
+def _add_contacts(chain: Chain, skin: Skin, contacts: Contacts, now: Now, H: np.ndarray, g: np.ndarray) -> float:
     cost, J, spread = 0.0, np.zeros((3, len(g))), np.empty((3, 3))
     for k in range(len(contacts.body)):
         w, body = contacts.weight[k], contacts.body[k]
@@ -267,8 +258,6 @@ def _add_contacts(
         point = now.turn[body].T @ (contacts.point[k] - now.place[body])
         chosen, best = _suited(skin, body, point, now.turn[body].T @ normal, contacts.gap[k])
         cost += 0.5 * w * w * best
-        if not wanted:
-            continue
         at = now.turn[body] @ skin.points[chosen] + now.place[body]
         outward = now.turn[body] @ skin.normals[chosen]
         shift = at - contacts.point[k]
@@ -310,9 +299,7 @@ def _suited(skin: Skin, body: int, point: np.ndarray, normal: np.ndarray, gap: f
 
 
 @njit(cache=True)
-def _add_penetration(
-    chain: Chain, skin: Skin, obstacle: Obstacle, now: Now, wanted: bool, H: np.ndarray, g: np.ndarray
-) -> float:
+def _add_penetration(chain: Chain, skin: Skin, obstacle: Obstacle, now: Now, H: np.ndarray, g: np.ndarray) -> float:
     cost, J, ball = 0.0, np.zeros((3, len(g))), np.empty((1, 3))
     for body in range(len(skin.radius)):
         if skin.radius[body] < 0.0:
@@ -334,17 +321,16 @@ def _add_penetration(
             if off <= 0.0:
                 continue
             cost += 0.5 * off**2
-            if wanted:
-                J[:] = 0.0
-                add_point_jacobian(chain, now.place, now.axis, body, at[s], -obstacle.weight, J)
-                if now.free:
-                    _add_wrist(at[s] - now.center, -obstacle.weight, 1.0, now.joints, J)
-                _gather_row(slope[s] @ J, off, H, g)
+            J[:] = 0.0
+            add_point_jacobian(chain, now.place, now.axis, body, at[s], -obstacle.weight, J)
+            if now.free:
+                _add_wrist(at[s] - now.center, -obstacle.weight, 1.0, now.joints, J)
+            _gather_row(slope[s] @ J, off, H, g)
     return cost
 
 
 @njit(cache=True)
-def _add_fingers(chain: Chain, skin: Skin, now: Now, wanted: bool, H: np.ndarray, g: np.ndarray) -> float:
+def _add_fingers(chain: Chain, skin: Skin, now: Now, H: np.ndarray, g: np.ndarray) -> float:
     cost, J = 0.0, np.zeros((3, len(g)))
     centers = np.empty_like(skin.ball_center)
     for k in range(len(centers)):
@@ -359,25 +345,21 @@ def _add_fingers(chain: Chain, skin: Skin, now: Now, wanted: bool, H: np.ndarray
             continue
         length = math.sqrt(square)
         cost += 0.5 * (reach - length) ** 2
-        if wanted:
-            J[:] = 0.0
-            add_point_jacobian(chain, now.place, now.axis, skin.ball_body[one], centers[one], -1.0, J)
-            add_point_jacobian(chain, now.place, now.axis, skin.ball_body[two], centers[two], 1.0, J)
-            _gather_row(((centers[one] - centers[two]) / length) @ J, reach - length, H, g)
+        J[:] = 0.0
+        add_point_jacobian(chain, now.place, now.axis, skin.ball_body[one], centers[one], -1.0, J)
+        add_point_jacobian(chain, now.place, now.axis, skin.ball_body[two], centers[two], 1.0, J)
+        _gather_row(((centers[one] - centers[two]) / length) @ J, reach - length, H, g)
     return cost
 
 
 @njit(cache=True)
-def _add_priors(
-    bounds: Bounds, v: np.ndarray, R: np.ndarray, now: Now, wanted: bool, H: np.ndarray, g: np.ndarray
-) -> float:
+def _add_priors(bounds: Bounds, v: np.ndarray, R: np.ndarray, now: Now, H: np.ndarray, g: np.ndarray) -> float:
     cost, n = 0.0, now.joints
     for k in range(n):
         off = bounds.rest_weight[k] * (v[k] - bounds.rest[k])
         cost += 0.5 * off**2
-        if wanted:
-            H[k, k] += bounds.rest_weight[k] ** 2
-            g[k] += bounds.rest_weight[k] * off
+        H[k, k] += bounds.rest_weight[k] ** 2
+        g[k] += bounds.rest_weight[k] * off
     if not now.free:
         return cost
     off_place = now.center - (bounds.turn @ bounds.center + bounds.place)
@@ -385,13 +367,12 @@ def _add_priors(
     p2, r2 = bounds.place_weight**2, bounds.turn_weight**2
     # 1 - cos of the turn, whose slope is sin: near zero that is half its square.
     cost += 0.5 * p2 * (off_place @ off_place) + 0.5 * r2 * (3.0 - E[0, 0] - E[1, 1] - E[2, 2])
-    if wanted:
-        off_turn = 0.5 * np.array([E[2, 1] - E[1, 2], E[0, 2] - E[2, 0], E[1, 0] - E[0, 1]])
-        for i in range(3):
-            H[n + i, n + i] += p2
-            g[n + i] += p2 * off_place[i]
-            H[n + 3 + i, n + 3 + i] += r2
-            g[n + 3 + i] += r2 * off_turn[i]
+    off_turn = 0.5 * np.array([E[2, 1] - E[1, 2], E[0, 2] - E[2, 0], E[1, 0] - E[0, 1]])
+    for i in range(3):
+        H[n + i, n + i] += p2
+        g[n + i] += p2 * off_place[i]
+        H[n + 3 + i, n + 3 + i] += r2
+        g[n + 3 + i] += r2 * off_turn[i]
     return cost
 
 

@@ -47,18 +47,17 @@ def test_gradient_of_all_terms(generic, ball):
         True,
     )
     fixed = (kinematics.chain, skin, vectors, contacts, obstacle, bounds)
-    H, g, unused = np.zeros((n + 6, n + 6)), np.zeros(n + 6), np.zeros((n + 6, n + 6))
+    H, g = np.zeros((n + 6, n + 6)), np.zeros(n + 6)
 
     def cost(step):
         turn, moved = np.eye(3), np.zeros(3)
         _move_base(np.eye(3), place, bounds.center, step[n:], turn, moved)
-        return linearise(*fixed, driven + step[:n], turn, moved, False, unused, np.zeros(n + 6))
+        return linearise(*fixed, driven + step[:n], turn, moved, np.zeros((n + 6, n + 6)), np.zeros(n + 6))
 
-    at = linearise(*fixed, driven, np.eye(3), place, True, H, g)
+    at = linearise(*fixed, driven, np.eye(3), place, H, g)
     assert at == cost(np.zeros(n + 6))
     slopes = np.array([(cost(STEP * row) - cost(-STEP * row)) / (2 * STEP) for row in np.eye(n + 6)])
     # The nearest surface point, and the cell of the distance grid, may change within the step.
     np.testing.assert_allclose(g, slopes, rtol=5e-3, atol=5e-3 * np.abs(slopes).max())
     np.testing.assert_allclose(H, H.T, atol=1e-12)
     assert np.linalg.eigvalsh(H).min() > -1e-12
-    assert not unused.any()
