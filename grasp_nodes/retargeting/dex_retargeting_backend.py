@@ -88,9 +88,10 @@ class DexRetargeting:
             root = self._T_base_palm[:3, 3]
             asked = ((tips - palm[:3, 3]) @ turn) + root / self._scale
         else:
-            origin, task = self._solver.optimizer.target_link_human_indices
-            points = np.concatenate([[aligned[:3, 3]], palm[:3, 3] + (tips - palm[:3, 3])])
-            points[0] = palm[:3, 3] - turn @ self._T_base_palm[:3, 3] / self._scale
+            # The library counts keypoints: the wrist is 0, the tip of finger k is 4 k.
+            origin, task = self._solver.optimizer.target_link_human_indices // 4
+            base = palm[:3, 3] - turn @ self._T_base_palm[:3, 3] / self._scale
+            points = np.concatenate([base[None], tips])
             asked = (points[task] - points[origin]) @ turn
         with contextlib.redirect_stdout(io.StringIO()):  # a failure is printed, and the last answer returned
             values = self._solver.retarget(asked)

@@ -47,6 +47,12 @@ def state(stamp, hands, objects=()):
     return State(stamp, "camera", hands, objects, status=FitStatus.OK)
 
 
+def said(bench):
+    """What the node's last diagnostics say."""
+    status = bench.statuses.get(f"/{NODE}")
+    return status.message if status else ""
+
+
 @pytest.fixture
 def start(bench):
     def make(**parameters):
@@ -87,7 +93,7 @@ def test_only_the_robots_side_is_followed_and_the_other_is_told(bench, start):
     start(publish_tf=False)
     joints = bench.collect(JointState, JOINTS)
     bench.publish(to_state(state(START, [human("left")])), STATE)
-    bench.wait(lambda: "no right hand" in bench.statuses[f"/{NODE}"].message, "the reason")
+    bench.wait(lambda: "no right hand" in said(bench), "the reason")
     bench.publish(to_state(state(START + STEP, [human("left"), human("right", 0.1)])), STATE)
     bench.wait(lambda: joints, "joints")
     assert from_time(joints[0].header.stamp) == START + STEP
@@ -153,7 +159,7 @@ def test_what_cannot_be_loaded_ends_the_node(bench, start, parameters, reason):
     node = start(**parameters)
     bench.wait(node.finished.is_set, "the end")
     assert node.exit_code == 1
-    bench.wait(lambda: reason in bench.statuses[f"/{NODE}"].message, "the reason")
+    bench.wait(lambda: reason in said(bench), "the reason")
 
 
 def test_an_object_that_states_name_is_kept_in_hand(bench, start, robot):
