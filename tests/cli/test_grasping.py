@@ -71,6 +71,43 @@ def test_bad_requests_say_what_was_expected(tmp_path, arguments, said):
     assert not (tmp_path / "out" / "grasps.npz").exists()
 
 
+LINE = np.linspace([0, 0, 0.5], [0.1, 0.05, 0.5], 500)
+BALL = trimesh.sample.sample_surface(trimesh.creation.icosphere(3, 0.04), 3000, seed=0)[0] + [0, 0, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        (np.zeros((0, 3)), "at least 100 points"),
+        (LINE, "on a line"),
+        (BALL * [1, 1, 0] + [0, 0, 0.5], "in a plane"),
+        (1000 * BALL, "millimetres"),
+        ((BALL - [0, 0, 0.6]) * 4 + [0, 0, 0.9], "a hand holds at most"),
+    ],
+)
+def test_clouds_that_hold_no_object_say_why(tmp_path, points, said):
+    np.save(tmp_path / "cloud.npy", points)
+    found = run(tmp_path / "cloud.npy", "--method", "random", "-o", tmp_path / "out")
+    assert isinstance(found.exception, GraspNodesError)
+    assert said in str(found.exception)
+    assert not (tmp_path / "out" / "grasps.npz").exists()
+
+
+@pytest.mark.parametrize("count", ["0", "10001", "many"])
+def test_counts_that_cannot_be_are_bad_usage(tmp_path, count):
+    found = run("sphere:0.04", "-n", count, "--method", "random", "-o", tmp_path / "out")
+    assert found.exit_code == 2
+    assert "-n" in found.output
+
+
+def test_damaged_weights_are_named(tmp_path, monkeypatch):
+    (tmp_path / "fastgrasp-flow.safetensors").write_bytes(b"no weights at all")
+    monkeypatch.setenv("GRASP_NODES_WEIGHTS", str(tmp_path))
+    found = run("sphere:0.04", "--method", "fastgrasp-flow", "-o", tmp_path / "out")
+    assert isinstance(found.exception, GraspNodesError)
+    assert str(tmp_path / "fastgrasp-flow.safetensors") in str(found.exception)
+
+
 def test_files_of_points_are_told_from_meshes(tmp_path):
     points = np.random.default_rng(0).random((200, 3))
     trimesh.PointCloud(points).export(tmp_path / "cloud.ply")

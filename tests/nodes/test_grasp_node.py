@@ -1,6 +1,9 @@
 """grasp_node: clouds, meshes and requests in, grasps, contact and markers out; what cannot be grasped is told."""
 
+from dataclasses import replace
+
 import numpy as np
+import psutil
 import pytest
 import torch
 import trimesh
@@ -10,11 +13,15 @@ from grasp_msgs.srv import GenerateGrasps
 from sensor_msgs.msg import PointCloud2, PointField
 from visualization_msgs.msg import Marker, MarkerArray
 
+from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.hand.files import load_hand_model
+from grasp_nodes.hand.model import HandModel
 from grasp_nodes.nodes.conversions.clouds import to_cloud
 from grasp_nodes.nodes.conversions.fields import from_time, set_array, to_header
 from grasp_nodes.nodes.conversions.grasps import from_grasp_array
 from grasp_nodes.nodes.grasp_node import GraspProposalNode
+from grasp_nodes.synthesis.flow.network import FlowConfig, FlowNetwork
+from grasp_nodes.synthesis.flow.trained import save_flow
 from grasp_nodes.synthesis.grasp_request import reach_direction
 
 CLOUD, GRASPS, SERVICE, NODE = "object_cloud", "grasps", "generate_grasps", "grasp_node"
@@ -144,6 +151,9 @@ def test_last_cloud_is_used_and_the_approach_is_kept(bench, start):
         ({"cloud": to_cloud(np.zeros((0, 3)), START, "camera"), "mesh_resource": ""}, "a cloud"),
         ({"cloud": to_cloud(np.zeros((300, 3)), START, "camera")}, "at least 100 points"),
         ({"cloud": to_cloud(ball() * 1000, START, "camera")}, "millimetres"),
+        ({"cloud": to_cloud(np.linspace([0, 0, 0.5], [0.1, 0.05, 0.5], 500), START, "camera")}, "on a line"),
+        ({"cloud": to_cloud(ball() * [1, 1, 0] + [0, 0, 0.5], START, "camera")}, "in a plane"),
+        ({"cloud": to_cloud(ball(0.15), START, "camera")}, "a hand holds at most"),
     ],
 )
 def test_bad_requests_are_answered_with_the_reason(bench, start, monkeypatch, fields, said):
@@ -154,6 +164,62 @@ def test_bad_requests_are_answered_with_the_reason(bench, start, monkeypatch, fi
     assert said in answer.message
     assert not answer.grasps.grasps
     bench.wait(lambda: bench.dropped(NODE, "refused request") == 1, "the count")
+
+
+def untrained(folder, model, damaged=False):
+    """Weights of a tiny network of a hand."""
+    path = folder / "fastgrasp-flow.safetensors"
+    save_flow(path, FlowNetwork(HandCoder(model), FlowConfig(width=16, blocks=1, basis=32)))
+    if damaged:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+
+
+def another_hand():
+    arrays = load_hand_model().arrays
+    return HandModel(replace(arrays, v_template=1.1 * arrays.v_template))
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda folder: untrained(folder, load_hand_model(), damaged=True), "not a readable weight file"),
+        (lambda folder: untrained(folder, another_hand()), "was trained with the hand model of fingerprint"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_named(bench, start, monkeypatch, tmp_path, write, said):
+    monkeypatch.setenv("GRASP_NODES_WEIGHTS", str(tmp_path))
+    write(tmp_path)
+    start()
+    answer = bench.call(GenerateGrasps, SERVICE, mesh_resource="sphere:0.04", method="fastgrasp-flow+rank8")
+    assert not answer.success
+    assert said in answer.message
+    assert str(tmp_path) in answer.message
+
+
+def test_no_grasps_asked_for_are_none(bench, start):
+    start(count=0)
+    answer = bench.call(GenerateGrasps, SERVICE, mesh_resource="sphere:0.04")
+    assert not answer.success
+    assert "no grasps were asked for" in answer.message
+    assert not answer.grasps.grasps
+
+
+def test_a_hundred_clouds_take_no_more_memory_than_some(bench, start):
+    """The first ones have the largest, and fill what remembers a number of objects."""
+    start(count=2, max_contact_maps=1, queue_size=1)
+    got = bench.collect(GraspArray, GRASPS)
+    rng, process, used = np.random.default_rng(0), psutil.Process(), []
+    sizes = [2_000_000, *(int(size) for size in rng.integers(800, 4000, 99))]
+    for number, size in enumerate(sizes):
+        points = ball(RADIUS * rng.uniform(0.6, 1.2), size)
+        bench.publish(to_cloud(points, START + number * STEP, "camera"), CLOUD)
+        bench.wait(lambda number=number: len(got) == number + 1, f"the answer to cloud {number}")
+        used.append(process.memory_info().rss / 1e6)
+    assert all(len(message.grasps) == 2 for message in got)
+    del got[:]
+    # Of a cloud of some thousand points, of its object and of its grasps each a megabyte or less could stay.
+    assert used[-1] - max(used[:40]) < 20, used
 
 
 def test_bad_clouds_are_counted_and_answered_with_no_grasps(bench, start):

@@ -79,7 +79,8 @@ def _hull_distance(points: np.ndarray, low: np.ndarray, spacing: float, size: np
     # So many that they fill rows: some are there twice.
     rows = np.arange(-(-len(planes) // _LANES) * _LANES) % len(planes)
     planes = np.ascontiguousarray(planes[rows].T.reshape(4, -1, _LANES), np.float32)
-    values = _largest_height(planes, spacing, *size.tolist(), _NEAR_HULL * spacing)
+    nx, ny, nz = (int(one) for one in size)
+    values = _largest_height(planes, spacing, nx, ny, nz, _NEAR_HULL * spacing)
     outside = ndimage.distance_transform_edt(values >= 0) * spacing - 0.5 * spacing
     return np.where(values < 0, values, np.maximum(values, outside))
 
@@ -127,7 +128,7 @@ def _largest_height(planes: np.ndarray, spacing: float, nx: int, ny: int, nz: in
 
 
 @njit(cache=True, fastmath=True)
-def _highest(rise: np.ndarray, slope: np.ndarray, z: float, most: np.ndarray) -> float:
+def _highest(rise: np.ndarray, slope: np.ndarray, z: np.float32, most: np.ndarray) -> float:
     """The largest of ``rise + slope * z``, both (rows, lanes); most: (lanes,), to work in."""
     for lane in range(_LANES):
         most[lane] = rise[0, lane] + slope[0, lane] * z
@@ -141,7 +142,7 @@ def _highest(rise: np.ndarray, slope: np.ndarray, z: float, most: np.ndarray) ->
 
 
 @njit(cache=True)
-def _first_above(rise: np.ndarray, slope: np.ndarray, z: float, enough: float) -> tuple[int, int]:
+def _first_above(rise: np.ndarray, slope: np.ndarray, z: np.float32, enough: float) -> tuple[int, int]:
     for row in range(rise.shape[0]):
         for lane in range(_LANES):
             if rise[row, lane] + slope[row, lane] * z > enough:
