@@ -41,7 +41,7 @@ class CoarseConfig:
 
 
 PAPER_COARSE = CoarseConfig()
-SMALL_COARSE = CoarseConfig(1024, 0.15, 256, 16, 16, 512, principal=True)
+SMALL_COARSE = CoarseConfig(1024, 0.15, 256, 16, 16, 512)
 
 
 class CoarseNet(nn.Module):
