@@ -104,12 +104,13 @@ def test_object_that_the_source_names_is_asked_about_and_that_of_the_user_is_not
             watch_object(self, lambda *named: found.append(named[0]))
 
     node = bench.start(Watcher, mesh_roots=[str(inside)])
-    for folder in (outside, inside):
+    dropped = f"dropped bad {TOPIC}"
+    for folder, is_there in ((outside, lambda: dropped in node.statistics.values()), (inside, lambda: found)):
         status = f'{{"source": "clip", "object": "{folder}/ball mesh.obj"}}'
         bench.publish(String(data=status), TOPIC, latched=True)
-    bench.wait(lambda: found, "the object")
+        bench.wait(is_there, "the node's answer")
     assert found == [f"{inside}/ball mesh.obj"]
-    assert node.statistics.values()[f"dropped bad {TOPIC}"] == "1"
+    assert node.statistics.values()[dropped] == "1"
     assert bench.start(Watcher, object=f"{outside}/ball mesh.obj", mesh_roots=[str(inside)])
     assert found[-1] == f"{outside}/ball mesh.obj"
 
