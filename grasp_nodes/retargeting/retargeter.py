@@ -34,6 +34,10 @@ PINCH = 0.03
 _PINCH_WEIGHT = 2.0
 _KNUCKLE_WEIGHT = 0.3
 """Of the joint before the last phalanx, against 1 for the fingertip."""
+_ELSEWHERE = 0.12
+"""m between palms, from which on the last frame says nothing of this one."""
+_AWAY = 500_000_000
+"""ns without a hand, after which it is a new one."""
 _REST_WEIGHT = 0.0015
 """m per rad, that a joint is drawn to its rest."""
 
@@ -116,6 +120,7 @@ class Retargeter:
         self._T_base_palm = resting_palm(hand)
         self._lengths = finger_lengths(hand)
         self._last: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._last_object: np.ndarray | None = None
 
     def reset(self) -> None:
         """Forget the last frame."""
@@ -148,10 +153,11 @@ class Retargeter:
         T = np.eye(4) if T_frame_object is None else np.asarray(T_frame_object, np.float64)
         keypoints = (keypoints - T[:3, 3]) @ T[:3, :3]
         aligned = human_palm(keypoints, self.hand.finger_names) @ np.linalg.inv(self._T_base_palm)
+        self._carry_over(aligned, stamp, T, T_frame_object is not None)
         driven, T_object_base, residual, tried = self._frame(keypoints, aligned, stamp, object_model, targets)
         T_frame_base = T @ T_object_base
-        # The object moves: what the next frame begins with is the base on the object, or in the frame without one.
-        self._last = (stamp, driven, T_object_base)
+        self._last = (stamp, driven, T_frame_base)
+        self._last_object = T_frame_object
         return RobotHandState(
             stamp,
             frame_id,
@@ -161,6 +167,21 @@ class Retargeter:
             time.perf_counter() - started,
             tried,
         )
+
+    def _carry_over(self, aligned: np.ndarray, stamp: int, T: np.ndarray, at_object: bool) -> None:
+        """The last frame's base in this frame's coordinates: on the object, where there was and is one, else in space.
+
+        It is forgotten where the hand is elsewhere now, or was away: what was found there is a bad start.
+        """
+        if self._last is None:
+            return
+        before, driven, T_frame_base = self._last
+        frame = self._last_object if at_object and self._last_object is not None else T
+        base = np.linalg.inv(frame) @ T_frame_base
+        away = np.linalg.norm((base @ self._T_base_palm - aligned @ self._T_base_palm)[:3, 3])
+        self._last = (before, driven, base)
+        if away > _ELSEWHERE or not 0 <= stamp - before <= _AWAY:
+            self._last = None
 
     def _frame(
         self,

@@ -93,6 +93,25 @@ def test_limits_of_position_and_velocity_hold_for_any_input(generic, seed, mode)
         before = driven
 
 
+def test_an_object_that_comes_into_view_moves_nothing(generic):
+    rng = np.random.default_rng(10)
+    human = human_like(generic, bent(generic, rng), some_pose(rng))
+    retargeter = Retargeter(generic, RetargetSettings("position"))
+    first = retargeter.update(human, 10**9)
+    for k, T in enumerate((some_pose(rng), None, some_pose(rng))):
+        found = retargeter.update(human, 10**9 + (k + 1) * 33_000_000, "", T)
+        np.testing.assert_allclose(found.T_frame_base[:3, 3], first.T_frame_base[:3, 3], atol=2e-3)
+
+
+def test_a_hand_that_comes_back_elsewhere_begins_anew(generic):
+    rng = np.random.default_rng(11)
+    driven, T = bent(generic, rng), some_pose(rng)
+    retargeter, fresh = Retargeter(generic), Retargeter(generic)
+    retargeter.update(human_like(generic, generic.open_joints, np.eye(4)), 10**9)
+    found = retargeter.update(human_like(generic, driven, T), 10**9 + 33_000_000)
+    np.testing.assert_array_equal(found.positions, fresh.update(human_like(generic, driven, T), 1).positions)
+
+
 def test_smoothing_quiets_a_trembling_hand(generic):
     rng = np.random.default_rng(9)
     human = human_like(generic, bent(generic, rng), np.eye(4)).keypoints
