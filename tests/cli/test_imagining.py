@@ -99,7 +99,7 @@ def test_an_object_for_a_hand(weights, tmp_path):
         (["--surface", "poisson"], "expected alpha or enclosed"),
         (["--paper", "--steps", "4"], "leave --steps out"),
         (["--device", "tpu"], "expected auto, cpu or cuda"),
-        (["--hand", "nowhere.npz"], "there is no such file"),
+        (["--steps", "2", "--hand", "nowhere.npz"], "there is no such file"),
     ],
 )
 def test_wrong_options(weights, tmp_path, options, message):
