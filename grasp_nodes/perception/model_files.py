@@ -27,9 +27,9 @@ SHA256: Mapping[str, str] = {
     LANDMARK_MODEL: "11c272b891e1a99ab034208e23937a8008388cf11ed2a9d776ed3d01d0ba00e3",
 }
 DOWNLOAD = (
-    "download --no-deps --only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64 "
-    "--disable-pip-version-check --quiet"
-).split()
+    *("download", "--no-deps", "--only-binary", ":all:", "--python-version", "3.11"),
+    *("--platform", "manylinux_2_28_x86_64", "--disable-pip-version-check", "--quiet"),
+)
 FETCH_TIMEOUT = 300.0
 
 
