@@ -74,11 +74,11 @@ class TestNames:
             parse_method(text)
 
     def test_unknown_methods_are_told_those_that_exist(self, monkeypatch):
-        with pytest.raises(InputError, match=r"'jhod'.*expected some of .*file:PATH"):
-            parse_methods("jhod")
+        with pytest.raises(InputError, match=r"'unheard'.*expected some of .*file:PATH"):
+            parse_methods("unheard")
         monkeypatch.setattr(generators, "GENERATORS", {"chance": make_random})
-        with pytest.raises(InputError, match=r"'jhod\+rank8'.*chance, file:PATH"):
-            parse_methods("chance,jhod+rank8")
+        with pytest.raises(InputError, match=r"'unheard\+rank8'.*chance, file:PATH"):
+            parse_methods("chance,unheard+rank8")
         assert [str(name) for name in parse_methods(" chance, chance+rank4 ,")] == ["chance", "chance+rank4"]
         with pytest.raises(InputError, match="more than once"):
             parse_methods("chance,chance")

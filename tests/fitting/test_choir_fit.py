@@ -303,7 +303,7 @@ def test_stage_2_pushes_skin_out_and_draws_what_ought_to_touch(
     vertices = model(touching).vertices.detach()
     gaussians = encode_contacts(skin, vertices, skin_contact(ball.signed_distance(vertices)))
     assert gaussians.active.any()
-    solver = fit if kind == "ours" else AdamChoirFit(model, space, AdamFitSettings(surface_steps=30))
+    solver = fit if kind == "ours" else AdamChoirFit(model, space, AdamFitSettings(surface_steps=150))
     deep = fit.stage1(field_of(model, space, over_the_ball(model, ball, -0.006)))
     out = solver.stage2(deep, gaussians, ball).hands
 

@@ -165,13 +165,14 @@ def test_object_comes_from_the_source_where_none_is_given(bench, start):
     np.testing.assert_allclose(np.linalg.norm(model.points, axis=1), 0.03, atol=1e-4)
 
 
-def test_object_that_cannot_be_loaded_is_said_and_hands_go_on(bench, start, capfd):
-    start()
+def test_object_that_cannot_be_loaded_is_said_and_hands_go_on(bench, start, capfd, tmp_path):
+    start(mesh_roots=[str(tmp_path)])
+    path = str(tmp_path / "mug.obj")
     states = bench.collect(HandObjectState, STATE)
-    bench.publish(to_message(SourceStatus(source="x", object="/nowhere/mug.obj")), "source/status", latched=True)
+    bench.publish(to_message(SourceStatus(source="x", object=path)), "source/status", latched=True)
     bench.wait(lambda: bench.dropped(NODE, "bad object") == 1, "the count")
-    assert "/nowhere/mug.obj" in "".join(capfd.readouterr())
-    bench.wait(lambda: "the object cannot be used: /nowhere" in bench.statuses[f"/{NODE}"].message, "the reason")
+    assert path in "".join(capfd.readouterr())
+    bench.wait(lambda: f"the object cannot be used: {path}" in bench.statuses[f"/{NODE}"].message, "the reason")
     bench.publish(seen(START), EVIDENCE)
     bench.wait(lambda: len(states) == 1, "the answer")
 
