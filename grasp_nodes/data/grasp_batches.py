@@ -104,8 +104,7 @@ class GraspBatches:
             raise InputError(f"batches: {len(grasps.objects)} objects, but surfaces of {len(surfaces)}")
         if not 1 <= points <= surfaces.points.shape[1]:
             raise InputError(f"points: expected 1 to {surfaces.points.shape[1]}, as were sampled; got {points}")
-        if grasps.hand_fingerprint and grasps.hand_fingerprint != coder.model.fingerprint:
-            raise InputError(f"{grasps.source}: its poses belong to another hand model than {coder.model.model_id}")
+        grasps.check_hand_model(coder.model)
         self.coder = coder
         self._count, self.turned = points, turned
         self._object = torch.from_numpy(grasps.object_index)

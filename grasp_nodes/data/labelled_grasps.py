@@ -11,6 +11,7 @@ import torch
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.anatomy import mirror_pose
 from grasp_nodes.hand.kinds import KINDS
+from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
 
 UNLABELLED = -1
@@ -90,6 +91,15 @@ class LabelledGrasps:
             **{name: getattr(self, name)[index] for name in ("object_index", "kind", "subject", "sequence", "frame")},
             metrics={name: values[index] for name, values in self.metrics.items()},
         )
+
+    def check_hand_model(self, model: HandModel) -> None:
+        """Refuse another hand model than that of the grasps, where these tell of theirs.
+
+        Raises:
+            InputError: the model is another.
+        """
+        if self.hand_fingerprint and self.hand_fingerprint != model.fingerprint:
+            raise InputError(f"{self.source}: its poses belong to another hand model than {model.model_id}")
 
     def of_object(self, number: int) -> LabelledGrasps:
         """The grasps of one of `objects`."""

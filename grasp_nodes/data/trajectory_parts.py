@@ -17,6 +17,7 @@ from grasp_nodes.contact.interaction import HandObjectState
 from grasp_nodes.data.trajectory_tables import Tables, check_tables, join_tables, state_tables, table_states
 from grasp_nodes.data.workers import writing_below
 from grasp_nodes.errors import InputError
+from grasp_nodes.json_files import read_json_object
 from grasp_nodes.npz import UNFINISHED, read_npz, replacing, write_npz
 from grasp_nodes.paths import working_alone
 
@@ -113,7 +114,7 @@ class TrajectoryFolder:
         Raises:
             InputError: one is damaged.
         """
-        return [_read_json(path.with_suffix(".json")) for _, path in self._windows()]
+        return [read_json_object(path.with_suffix(".json")) for _, path in self._windows()]
 
     def tables(self) -> Tables:
         """The tables of all finished windows together.
@@ -131,7 +132,7 @@ class TrajectoryFolder:
     def _count(path: Path) -> int:
         """Frames of a window; 0 where its files are damaged."""
         try:
-            _read_json(path.with_suffix(".json"))
+            read_json_object(path.with_suffix(".json"))
             tables = read_npz(path, "window")
             check_tables(tables, str(path))
         except InputError:
@@ -145,7 +146,7 @@ class TrajectoryFolder:
             with self.writing(), replacing(file) as stream:
                 stream.write((json.dumps(settings, indent=1) + "\n").encode())
             return
-        there = _read_json(file)
+        there = read_json_object(file)
         names = [name for name in {**settings, **there} if settings.get(name) != there.get(name)]
         if names:
             differ = "; ".join(f"{name} {there.get(name)!r} instead of {settings.get(name)!r}" for name in names)
@@ -163,13 +164,3 @@ class TrajectoryFolder:
                 else:
                     path.unlink(missing_ok=True)
             (self.path / SETTINGS_FILE).unlink(missing_ok=True)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content

@@ -104,8 +104,7 @@ def train_view_features(
     Raises:
         InputError: grasps of another hand, without meshes, or too few.
     """
-    if grasps.hand_fingerprint and grasps.hand_fingerprint != model.fingerprint:
-        raise InputError(f"{grasps.source}: its poses belong to another hand model than {model.model_id}")
+    grasps.check_hand_model(model)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)

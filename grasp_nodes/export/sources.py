@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from grasp_nodes.export.bag_recordings import read_bag
 from grasp_nodes.export.demonstration import Recording
 from grasp_nodes.export.state_rows import row_of_state
 from grasp_nodes.geometry.camera import Frame
+from grasp_nodes.json_files import read_json_object
 
 TRAJECTORY, SETTINGS, DEMO = "trajectory.npz", "settings.json", "demo.json"
 
@@ -81,7 +81,7 @@ def _holds_recording(folder: Path) -> bool:
 
 def _task_of(folder: Path) -> str:
     """What the recorder was told of the demonstration."""
-    return str(_read_json(folder / DEMO).get("task", ""))
+    return str(_if_there(folder / DEMO).get("task", ""))
 
 
 def _of_trajectory(path: Path, folder: Path, options: SourceOptions) -> Recording:
@@ -90,7 +90,7 @@ def _of_trajectory(path: Path, folder: Path, options: SourceOptions) -> Recordin
     clip: str | None = options.clip
     if not options.clip:
         # The empty name is the clip that the package renders itself.
-        clip = _read_json(folder / SETTINGS).get("clip")
+        clip = _if_there(folder / SETTINGS).get("clip")
     stamps = np.array([state.stamp for state in states], np.int64)
     name = folder.name if path.name == TRAJECTORY else path.stem
     found = Recording(name, str(path), states, is_metric=recorded.camera.is_metric)
@@ -127,13 +127,5 @@ def _clip_pictures(clip: str, seed: int, stamps: np.ndarray, where: str) -> Call
     return pictures
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
+def _if_there(path: Path) -> dict[str, Any]:
+    return read_json_object(path) if path.is_file() else {}

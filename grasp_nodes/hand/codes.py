@@ -133,6 +133,13 @@ class HandCoder:
             deviation[3:turned] = _SIXTH
         return HandCoder(self.model, self.layout, mean, deviation)
 
+    def to(self, device: torch.device) -> HandCoder:
+        """The same on another device, with a hand model there; itself where it is there already."""
+        if self.mean.device == device:
+            return self
+        model = HandModel(self.model.arrays, self.model.dtype).to(device)
+        return HandCoder(model, self.layout, self.mean.to(device), self.deviation.to(device))
+
     def encode(self, hands: HandParams) -> Tensor:
         """(B, size) of hands of the model's side, dtype and device.
 

@@ -169,13 +169,19 @@ def read_weights(
     return Weights(path, card, plain, found)
 
 
-def find_weights(method: str, hand_fingerprint: str | None = None) -> Weights:
+def find_weights(method: str, hand_fingerprint: str | None = None, folder: Path | None = None) -> Weights:
     """The weights of a method: of the folder that GRASP_NODES_WEIGHTS names if they are there, else the shipped ones.
 
+    Args:
+        folder: that is looked into before, such as the one that an earlier part of the method was trained into.
+
     Raises:
-        MissingFileError: in neither place, or the folder is not there or holds no weights at all. InputError: as
-            `read_weights`.
+        MissingFileError: in none of the places, or the folder that the variable names is not there or holds no weights
+            at all. InputError: as `read_weights`.
     """
+    given = folder / f"{method}{SUFFIX}" if folder is not None else None
+    if given is not None and given.is_file():
+        return read_weights(given, method, hand_fingerprint)
     named = os.environ.get(WEIGHTS_VARIABLE)
     if named:
         own = Path(named).expanduser() / f"{method}{SUFFIX}"

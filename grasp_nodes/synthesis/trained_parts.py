@@ -7,18 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.learning.weights import SUFFIX, WeightCard, Weights, find_weights, read_weights, save_weights
+from grasp_nodes.learning.weights import WeightCard, Weights, find_weights, save_weights
 
 CODE = "code"
 """In a card's `normalization`: the description of the coder (`HandCoder.description`)."""
 BUILT_ON = "built_on"
 """In a card's `notes`: SHA-256 of the files of the parts that it was trained with, by their names."""
 Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,43 @@ def load_part(
     Raises:
         MissingFileError: there is no such file. InputError: it is damaged, or of another hand or network.
     """
-    own = folder / f"{method}{SUFFIX}" if folder is not None else None
-    if own is not None and own.is_file():
-        weights = read_weights(own, method, model.fingerprint)
-    else:
-        weights = find_weights(method, model.fingerprint)
+    weights = find_weights(method, model.fingerprint, folder)
+    coder = coder_of(weights, model)
+    network = network_of(weights, config, lambda values: build(values, coder.size), model.device)
+    return TrainedPart(network, coder, weights)
+
+
+def coder_of(weights: Weights, model: HandModel) -> HandCoder:
+    """The coder of the vectors that a network was trained on.
+
+    Raises:
+        InputError: its card does not describe one.
+    """
     described: Any = weights.card.normalization.get(CODE)
-    if not isinstance(described, dict):
+    if not isinstance(described, Mapping):
         raise InputError(f"{weights.path}: its card does not tell of the hand's vectors ({CODE!r} is missing)")
-    coder = HandCoder.of_description(model, described)
+    return HandCoder.of_description(model, described)
+
+
+def network_of(
+    weights: Weights, config: type[Config], build: Callable[[Config], Network], device: torch.device | str
+) -> Network:
+    """The network of a file, in evaluation mode and frozen.
+
+    Args:
+        config: dataclass that the card describes. build: makes the network of that. device: where it will run.
+
+    Raises:
+        InputError: the card describes something else, or the tensors are not that network's.
+    """
     # JSON knows lists only, configurations have tuples.
     values = {name: tuple(one) if isinstance(one, list) else one for name, one in weights.card.config.items()}
     try:
-        network = build(config(**values), coder.size)
+        network = build(config(**values))
     except TypeError as error:
         raise InputError(f"{weights.path}: its card does not describe a {config.__name__} ({error})") from error
     weights.load_into(network)
-    return TrainedPart(network.to(model.device).eval().requires_grad_(False), coder, weights)
+    return network.to(device).eval().requires_grad_(False)
 
 
 def check_built_on(later: TrainedPart, *earlier: TrainedPart) -> None:
@@ -72,13 +94,17 @@ def check_built_on(later: TrainedPart, *earlier: TrainedPart) -> None:
     Raises:
         InputError: with others; their latents mean something else.
     """
-    known = later.weights.card.notes.get(BUILT_ON, {})
+    check_files_built_on(later.weights, *(one.weights for one in earlier))
+
+
+def check_files_built_on(later: Weights, *earlier: Weights) -> None:
+    """As `check_built_on`, of the parts' files."""
+    known = later.card.notes.get(BUILT_ON, {})
     for one in earlier:
-        name = one.weights.card.method
-        if known.get(name) != one.weights.sha256:
+        if known.get(one.card.method) != one.sha256:
             raise InputError(
-                f"{later.weights.path}: was trained with another {name} than {one.weights.path}: train it anew with "
-                f"'{later.weights.card.command or f'grasp-nodes train {later.weights.card.method} -o DIR'}'"
+                f"{later.path}: was trained with another {one.card.method} than {one.path}: train it anew with "
+                f"'{later.card.command or f'grasp-nodes train {later.card.method} -o DIR'}'"
             )
 
 

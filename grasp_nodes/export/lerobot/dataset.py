@@ -41,6 +41,7 @@ from grasp_nodes.export.lerobot.tables import (
     write_tasks,
 )
 from grasp_nodes.export.lerobot.video import VideoFile, load_av, stored_shape, video_info
+from grasp_nodes.json_files import read_json_object
 from grasp_nodes.npz import replacing
 from grasp_nodes.paths import working_alone
 
@@ -165,7 +166,7 @@ class LeRobotDataset:
     # -- opening
 
     def _read(self) -> None:
-        self.info = _read_json(self.folder / INFO)
+        self.info = read_json_object(self.folder / INFO)
         version = self.info.get("codebase_version")
         if version != VERSION:
             raise InputError(f"{self.folder}: expected a LeRobot data set {VERSION}, got {version!r}; convert it first")
@@ -173,7 +174,7 @@ class LeRobotDataset:
         if missing:
             raise InputError(f"{self.folder / INFO}: {', '.join(missing)} is missing")
         self.tasks = read_tasks(self.folder / TASKS)
-        stats = _read_json(self.folder / STATS)
+        stats = read_json_object(self.folder / STATS)
         self._stats = {
             key: {name: np.asarray(value) for name, value in values.items()} for key, values in stats.items()
         }
@@ -320,13 +321,3 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as stream:
         stream.write((json.dumps(content, indent=4, allow_nan=False) + "\n").encode())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from geometry_msgs.msg import Point, Vector3
-from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker
 
-from grasp_nodes.nodes.conversions.scene import OBJECT_COLOR, to_deletion, to_hand_marker
+from grasp_nodes.nodes.conversions.scene import OBJECT_COLOR, to_deletion, to_hand_marker, to_triangles
 
 if TYPE_CHECKING:
     from grasp_nodes.contact.interaction import Grasp
@@ -36,16 +34,4 @@ def grasp_markers(
 
 def surface_marker(header: Any, vertices: np.ndarray, faces: np.ndarray) -> Marker:
     """An object's surface as triangles: vertices (V, 3), m, in the header's frame, faces (F, 3)."""
-    points = [Point(x=x, y=y, z=z) for x, y, z in np.asarray(vertices, np.float64).tolist()]
-    marker = Marker(
-        header=header,
-        ns="objects",
-        id=0,
-        type=Marker.TRIANGLE_LIST,
-        action=Marker.ADD,
-        scale=Vector3(x=1.0, y=1.0, z=1.0),
-        color=ColorRGBA(r=OBJECT_COLOR[0], g=OBJECT_COLOR[1], b=OBJECT_COLOR[2], a=1.0),
-        points=[points[corner] for corner in faces.reshape(-1)],
-    )
-    marker.pose.orientation.w = 1.0
-    return marker
+    return to_triangles(header, "objects", 0, vertices, faces, OBJECT_COLOR)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import Point, PoseArray, PoseStamped, TransformStamped, Vector3
+from geometry_msgs.msg import PoseArray, PoseStamped, TransformStamped
 from sensor_msgs.msg import JointState
-from std_msgs.msg import ColorRGBA, Header
+from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import Marker
 
@@ -15,7 +15,7 @@ from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.conversions.fields import finite, read_array, set_array
 from grasp_nodes.nodes.conversions.hands import from_pose, to_pose
 from grasp_nodes.nodes.conversions.objects import matrix_to_pose, pose_to_matrix
-from grasp_nodes.nodes.conversions.scene import to_transform
+from grasp_nodes.nodes.conversions.scene import to_transform, to_triangles
 from grasp_nodes.retargeting.robot_hand import RobotHand
 from grasp_nodes.retargeting.robot_states import RobotGraspSet, RobotHandState
 
@@ -88,19 +88,7 @@ def to_link_transforms(state: RobotHandState, hand: RobotHand, header: Header, p
 def to_robot_marker(state: RobotHandState, hand: RobotHand, header: Header) -> Marker:
     """The hand's looks as one list of triangles."""
     vertices = hand.look(hand.kinematics.reduce(state.positions), state.T_frame_base)
-    points = [Point(x=x, y=y, z=z) for x, y, z in vertices.tolist()]
-    marker = Marker(
-        header=header,
-        ns="robot",
-        id=0,
-        type=Marker.TRIANGLE_LIST,
-        action=Marker.ADD,
-        scale=Vector3(x=1.0, y=1.0, z=1.0),
-        color=ColorRGBA(r=ROBOT[0], g=ROBOT[1], b=ROBOT[2], a=1.0),
-        points=[points[corner] for corner in hand.look_faces.reshape(-1)],
-    )
-    marker.pose.orientation.w = 1.0
-    return marker
+    return to_triangles(header, "robot", 0, vertices, hand.look_faces, ROBOT)
 
 
 def to_grasp_messages(grasps: RobotGraspSet, header: Header) -> tuple[PoseArray, JointTrajectory]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,19 +66,26 @@ def to_hand_marker(
     """
     share = np.zeros(len(vertices)) if contact is None else np.clip(contact, 0.0, 1.0)
     colors = SKIN + share[:, None] * (touched - SKIN)
-    corners = faces.reshape(-1)
     vertex_colors = [ColorRGBA(r=r, g=g, b=b, a=1.0) for r, g, b in colors.tolist()]
-    vertex_points = [Point(x=x, y=y, z=z) for x, y, z in np.asarray(vertices, np.float64).tolist()]
+    marker = to_triangles(header, "hands", marker_id, vertices, faces, (1.0, 1.0, 1.0))
+    marker.colors = [vertex_colors[corner] for corner in faces.reshape(-1)]
+    return marker
+
+
+def to_triangles(
+    header: Header, namespace: str, marker_id: int, vertices: np.ndarray, faces: np.ndarray, color: Sequence[float]
+) -> Marker:
+    """A surface of one colour as a list of triangles: vertices (V, 3), m, in the header's frame, faces (F, 3)."""
+    points = [Point(x=x, y=y, z=z) for x, y, z in np.asarray(vertices, np.float64).tolist()]
     marker = Marker(
         header=header,
-        ns="hands",
+        ns=namespace,
         id=marker_id,
         type=Marker.TRIANGLE_LIST,
         action=Marker.ADD,
         scale=Vector3(x=1.0, y=1.0, z=1.0),
-        color=ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0),
-        points=[vertex_points[corner] for corner in corners],
-        colors=[vertex_colors[corner] for corner in corners],
+        color=ColorRGBA(r=color[0], g=color[1], b=color[2], a=1.0),
+        points=[points[corner] for corner in faces.reshape(-1)],
     )
     marker.pose.orientation.w = 1.0
     return marker

@@ -55,8 +55,7 @@ class FlowBatches:
             raise InputError(
                 f"batches: {len(grasps.objects)} objects, surfaces of {len(surfaces)}, distances to {len(distances)}"
             )
-        if grasps.hand_fingerprint and grasps.hand_fingerprint != coder.model.fingerprint:
-            raise InputError(f"{grasps.source}: its poses belong to another hand model than {coder.model.model_id}")
+        grasps.check_hand_model(coder.model)
         centers, objects = torch.from_numpy(surfaces.centers), torch.from_numpy(grasps.object_index)
         back = distances.turns.mT
         return FlowBatches(

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.hand.kinds import KINDS
-from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS
 from grasp_nodes.learning.object_encoders import BasisPoints
 from grasp_nodes.synthesis.flow.fields import DistanceField
@@ -157,11 +156,7 @@ class FlowNetwork(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FlowNetwork:
         """As `nn.Module`: the coder, which is none, goes with the rest to another device."""
         super()._apply(fn, recurse)
-        device, own = self._basis.device, self.coder
-        if own.mean.device != device:
-            model = HandModel(own.model.arrays, own.model.dtype).to(device)
-            self.coder = HandCoder(model, own.layout, own.mean.to(device), own.deviation.to(device))
-            self.hand_points.coder = self.coder
+        self.coder = self.hand_points.coder = self.coder.to(self._basis.device)
         return self
 
     def _mlp(self) -> Iterator[_Block]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,13 @@ from typing import Any
 from torch import nn
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.learning.weights import WeightCard, Weights, find_weights, read_weights, save_weights
 from grasp_nodes.synthesis.flow.hand_points import PointCounts
 from grasp_nodes.synthesis.flow.network import FlowConfig, FlowNetwork
+from grasp_nodes.synthesis.trained_parts import CODE, coder_of
 
 METHOD = "fastgrasp-flow"
-_CODE = "code"
-"""In a card's `normalization`: the description of the coder."""
 
 
 def save_flow(path: Path, network: nn.Module, **card: Any) -> WeightCard:
@@ -36,7 +33,7 @@ def save_flow(path: Path, network: nn.Module, **card: Any) -> WeightCard:
     described = WeightCard(
         METHOD,
         config=asdict(network.config),
-        normalization={_CODE: network.coder.description()},
+        normalization={CODE: network.coder.description()},
         hand_fingerprint=network.coder.model.fingerprint,
         **card,
     )
@@ -57,16 +54,9 @@ def load_flow(model: HandModel, path: Path | None = None) -> tuple[FlowNetwork, 
         weights = find_weights(METHOD, model.fingerprint)
     else:
         weights = read_weights(path, METHOD, model.fingerprint)
-    network = FlowNetwork(_coder(model, weights), _config(weights))
+    network = FlowNetwork(coder_of(weights, model), _config(weights))
     weights.load_into(network)
     return network.to(model.device).eval().requires_grad_(False), weights
-
-
-def _coder(model: HandModel, weights: Weights) -> HandCoder:
-    described: Any = weights.card.normalization.get(_CODE)
-    if not isinstance(described, Mapping):
-        raise InputError(f"{weights.path}: its card does not tell of the hand's vectors ({_CODE!r} is missing)")
-    return HandCoder.of_description(model, described)
 
 
 def _config(weights: Weights) -> FlowConfig:

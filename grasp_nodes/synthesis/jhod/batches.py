@@ -119,8 +119,7 @@ class JhodBatches:
             raise InputError(
                 f"batches: {len(grasps.objects)} objects, {len(encoded)} encoded, distances to {len(distances)}"
             )
-        if grasps.hand_fingerprint and grasps.hand_fingerprint != coder.model.fingerprint:
-            raise InputError(f"{grasps.source}: its poses belong to another hand model than {coder.model.model_id}")
+        grasps.check_hand_model(coder.model)
         parts = coder.parts(grasps.hands.to(dtype=coder.model.dtype))
         if not told:
             parts = HandParts(parts.position, parts.orient, parts.pose, torch.zeros_like(parts.betas))

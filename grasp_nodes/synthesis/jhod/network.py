@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.codes import HandCoder, HandLayout
-from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS
 from grasp_nodes.synthesis.flow.fields import DistanceField
 from grasp_nodes.synthesis.flow.hand_points import HandPoints, PointCounts
@@ -225,11 +224,7 @@ class JhodNetwork(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> JhodNetwork:
         """As `nn.Module`: the coder, which is none, goes with the rest to another device."""
         super()._apply(fn, recurse)
-        device, own = self.latent_mean.device, self.coder
-        if own.mean.device != device:
-            model = HandModel(own.model.arrays, own.model.dtype).to(device)
-            self.coder = HandCoder(model, own.layout, own.mean.to(device), own.deviation.to(device))
-            self.hand_points.coder = self.coder
+        self.coder = self.hand_points.coder = self.coder.to(self.latent_mean.device)
         return self
 
 

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.hand.codes import HandCoder, HandLayout
+from grasp_nodes.hand.codes import HandLayout
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.learning.weights import SUFFIX, WeightCard, Weights, find_weights, read_weights, save_weights
+from grasp_nodes.learning.weights import WeightCard, Weights, find_weights, save_weights
 from grasp_nodes.synthesis.flow.hand_points import PointCounts
 from grasp_nodes.synthesis.jhod.network import JhodConfig, JhodNetwork
 from grasp_nodes.synthesis.jhod.point_autoencoder import PointAutoEncoder, PointAutoEncoderConfig
-from grasp_nodes.synthesis.trained_parts import BUILT_ON, CODE
+from grasp_nodes.synthesis.trained_parts import BUILT_ON, CODE, check_files_built_on, coder_of, network_of
 
 OBJECTS, METHOD = "jhod-objects", "jhod"
 
@@ -31,14 +31,8 @@ def load_objects(folder: Path | None = None, device: torch.device | str = "cpu")
     Raises:
         MissingFileError: there is none. InputError: it is damaged or something else.
     """
-    own = folder / f"{OBJECTS}{SUFFIX}" if folder is not None else None
-    weights = read_weights(own, OBJECTS) if own is not None and own.is_file() else find_weights(OBJECTS)
-    try:
-        network = PointAutoEncoder(PointAutoEncoderConfig(**weights.card.config))
-    except TypeError as error:
-        raise InputError(f"{weights.path}: its card does not describe an auto-encoder of points ({error})") from error
-    weights.load_into(network)
-    return network.to(device).eval().requires_grad_(False), weights
+    weights = find_weights(OBJECTS, folder=folder)
+    return network_of(weights, PointAutoEncoderConfig, PointAutoEncoder, device), weights
 
 
 @dataclass(frozen=True)
@@ -88,20 +82,9 @@ def load_jhod(model: HandModel, folder: Path | None = None) -> TrainedJhod:
         InputError: they are damaged, of another hand, or were not trained together.
     """
     encoder, objects = load_objects(folder, model.device)
-    own = folder / f"{METHOD}{SUFFIX}" if folder is not None else None
-    if own is not None and own.is_file():
-        weights = read_weights(own, METHOD, model.fingerprint)
-    else:
-        weights = find_weights(METHOD, model.fingerprint)
-    if weights.card.notes.get(BUILT_ON, {}).get(OBJECTS) != objects.sha256:
-        raise InputError(
-            f"{weights.path}: was trained with another {OBJECTS} than {objects.path}: train it anew with "
-            f"'{weights.card.command or f'grasp-nodes train {METHOD} -o DIR'}'"
-        )
-    described: Any = weights.card.normalization.get(CODE)
-    if not isinstance(described, dict):
-        raise InputError(f"{weights.path}: its card does not tell of the hand's vectors ({CODE!r} is missing)")
-    network = JhodNetwork(HandCoder.of_description(model, described), _config(weights))
+    weights = find_weights(METHOD, model.fingerprint, folder)
+    check_files_built_on(weights, objects)
+    network = JhodNetwork(coder_of(weights, model), _config(weights))
     weights.load_into(network)
     network = network.to(model.device).eval().requires_grad_(False)
     return TrainedJhod(network, encoder, f"{METHOD} {weights.sha256[:12]} {OBJECTS} {objects.sha256[:12]}")

@@ -95,8 +95,7 @@ class GraspFields:
         if division not in get_args(Division):
             raise InputError(f"division: expected one of {', '.join(get_args(Division))}, got {division!r}")
         check_not_held_out([parse_name(one.mesh) for one in grasps.objects if one.mesh.startswith(SPEC_PREFIX)])
-        if grasps.hand_fingerprint and grasps.hand_fingerprint != model.fingerprint:
-            raise InputError(f"{grasps.source}: its poses belong to another hand model than {model.model_id}")
+        grasps.check_hand_model(model)
 
         def told(what: str) -> Callable[[int, int], None] | None:
             return None if report is None else lambda done, total: report(what, done, total)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
 from grasp_nodes.contact.choir.space import ChoirSpace
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.learning.weights import SUFFIX, WeightCard, Weights, find_weights, read_weights, save_weights
+from grasp_nodes.learning.weights import WeightCard, Weights, find_weights, save_weights
 from grasp_nodes.synthesis.jointdiffusion.config import JointConfig
 from grasp_nodes.synthesis.jointdiffusion.keypoints import KeypointConfig, KeypointNetwork
 from grasp_nodes.synthesis.jointdiffusion.network import JointNetwork
+from grasp_nodes.synthesis.trained_parts import network_of
 
 JOINT, KEYPOINT = "jointdiffusion", "keypoint"
 SPACE = "choir"
 """In a card's `normalization`: the description of the fields' space (`ChoirSpace.description`)."""
-Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -71,35 +71,16 @@ def load_joint(model: HandModel, folder: Path | None = None) -> TrainedJoint:
         MissingFileError: there is no such file. InputError: it is damaged, of another hand or network, or of fields
             whose permutation is not the one that its settings make here.
     """
-    weights = _found(JOINT, model, folder)
+    weights = find_weights(JOINT, model.fingerprint, folder)
     described: Any = weights.card.normalization.get(SPACE)
     if not isinstance(described, Mapping):
         raise InputError(f"{weights.path}: its card does not tell of CHOIR's basis points ({SPACE!r} is missing)")
     space = ChoirSpace.of_description(described, str(weights.path))
-    network = JointNetwork(_config(weights, JointConfig), space)
-    weights.load_into(network)
-    return TrainedJoint(network.to(model.device).eval().requires_grad_(False), space, weights)
+    network = network_of(weights, JointConfig, lambda config: JointNetwork(config, space), model.device)
+    return TrainedJoint(network, space, weights)
 
 
 def load_keypoints(model: HandModel, folder: Path | None = None) -> TrainedKeypoints:
     """The keypoint baseline; arguments and errors as for `load_joint`."""
-    weights = _found(KEYPOINT, model, folder)
-    network = KeypointNetwork(_config(weights, KeypointConfig))
-    weights.load_into(network)
-    return TrainedKeypoints(network.to(model.device).eval().requires_grad_(False), weights)
-
-
-def _found(method: str, model: HandModel, folder: Path | None) -> Weights:
-    own = folder / f"{method}{SUFFIX}" if folder is not None else None
-    if own is not None and own.is_file():
-        return read_weights(own, method, model.fingerprint)
-    return find_weights(method, model.fingerprint)
-
-
-def _config(weights: Weights, kind: type[Config]) -> Config:
-    # JSON knows lists only, configurations have tuples.
-    values = {name: tuple(one) if isinstance(one, list) else one for name, one in weights.card.config.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise InputError(f"{weights.path}: its card does not describe a {kind.__name__} ({error})") from error
+    weights = find_weights(KEYPOINT, model.fingerprint, folder)
+    return TrainedKeypoints(network_of(weights, KeypointConfig, KeypointNetwork, model.device), weights)
