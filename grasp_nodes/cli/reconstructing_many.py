@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from grasp_nodes.cli.long_work import INTERRUPTED, alone_in, progress_bar
 from grasp_nodes.cli.reconstruction.many import JOB, ClipJob, ManyResults, read_list, tasks_of
 from grasp_nodes.cli.reconstruction.setup import Request, check_refinement
 from grasp_nodes.data.ray_workers import RayWorkers
-from grasp_nodes.data.workers import Task, WorkerProcesses, Workers, run_tasks, writing_below
+from grasp_nodes.data.workers import Event, Task, WorkerProcesses, Workers, run_tasks, writing_below
 
 FAILED = 1
 
@@ -81,16 +82,20 @@ def reconstruct_many(path: Path, common: Request, team: Team) -> int:
 def _run(jobs: list[ClipJob], waiting: list[ClipJob], results: ManyResults, team: Team) -> dict[str, str]:
     done = len(jobs) - len(waiting)
     kept = 0
+    lost: defaultdict[str, list[str]] = defaultdict(list)
 
     def keep(task: Task, answer: bytes) -> None:
         nonlocal kept
         with writing_below(results.folder):
-            results.keep(task.name, answer)
+            results.keep(task.name, answer, lost[task.name])
         kept += 1
+
+    def missed(event: Event) -> None:
+        lost[event.task.name].append(event.message.strip().splitlines()[-1])
 
     with progress_bar("clips") as progress, closing(team.gather()) as workers:
         progress(done, len(jobs))
-        return run_tasks(tasks_of(waiting), workers, keep, lambda: progress(done + kept, len(jobs)))
+        return run_tasks(tasks_of(waiting), workers, keep, lambda: progress(done + kept, len(jobs)), missed)
 
 
 def _say(console: Console, text: str) -> None:

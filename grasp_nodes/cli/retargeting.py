@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +22,7 @@ from grasp_nodes.data.grasp_files import check_meshes, read_grasps
 from grasp_nodes.data.trajectory_files import holds_trajectory, read_trajectory
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.evaluation.solid import Solid
+from grasp_nodes.export.sources import TRAJECTORY
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.hand.placement import move_hands
@@ -59,6 +62,8 @@ class Request:
             raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got {self.backend!r}")
         if self.output.suffix != ".npz":
             raise InputError(f"output {self.output}: expected a name that ends in .npz")
+        if self.output.is_dir():
+            raise InputError(f"output {self.output}: is a folder; expected a file")
         if not self.what.exists():
             raise MissingFileError(f"{self.what}: there is no such file")
 
@@ -93,26 +98,41 @@ def retarget(request: Request) -> None:
     """Retarget a file and write the result.
 
     Raises:
-        InputError, MissingFileError: a file, hand or option that cannot be used.
+        InputError, MissingFileError: a file, hand or option that cannot be used, or an output that cannot be written.
+        MissingDependencyError: the other back end, or what judges a hold, is not installed.
     """
-    if request.what.is_dir():
-        found = open_clip(request.what)
-        if found.trajectory is None:
-            raise InputError(f"{request.what}: holds no truth; reconstruct the clip and retarget its trajectory")
-        report = _trajectory(request, found.trajectory)
-    elif holds_trajectory(request.what):
-        report = _trajectory(request, read_trajectory(request.what).trajectory)
+    recorded = request.what / TRAJECTORY if request.what.is_dir() else request.what
+    if holds_trajectory(recorded):
+        report = _trajectory(request, read_trajectory(recorded).trajectory)
+    elif request.what.is_dir():
+        report = _trajectory(request, _truth(request.what))
     else:
         report = _grasps(request)
     for name, value in report.items():
-        typer.echo(f"{name.replace('_', ' ')}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+        told = f"{value:.4g}" if isinstance(value, float) else value
+        typer.echo(f"{name.replace('_', ' ')}: {told}")
     if request.json:
         typer.echo(json.dumps(report))
 
 
+def _truth(folder: Path) -> HandObjectTrajectory:
+    """Of a clip's folder."""
+    found = open_clip(folder).trajectory
+    if found is None:
+        raise InputError(f"{folder}: holds no truth; reconstruct the clip and retarget what comes out")
+    return found
+
+
 def _trajectory(request: Request, trajectory: HandObjectTrajectory) -> dict[str, Any]:
+    if request.hold:
+        raise InputError("--hold: a hold is judged of grasps; expected a file of grasps, got a trajectory")
+    names = sorted({pose.object_id for state in trajectory.states for pose in state.objects})
+    if request.object_spec and len(names) > 1:
+        raise InputError(f"--object: {request.what} holds several objects ({', '.join(names)}), which one is meant?")
     sides = Counter(hand.params.side for state in trajectory.states for hand in state.hands)
     side = cast(Side, request.side) if request.side != "auto" else sides.most_common(1)[0][0] if sides else "right"
+    if not sides[side]:
+        raise InputError(f"{request.what}: holds no {side} hand; sides seen: {dict(sides) or 'none'}")
     worker = request.retargeter(side)
     models: dict[str, ObjectModel] = {}
     for state in trajectory.states:
@@ -124,9 +144,8 @@ def _trajectory(request: Request, trajectory: HandObjectTrajectory) -> dict[str,
                 models[pose.object_id] = load_object(spec, pose.object_id, pose.scale)
                 worker.add_object(models[pose.object_id])
     found = worker.of_trajectory(trajectory)
-    if not found.states:
-        raise InputError(f"{request.what}: holds no {side} hand; sides seen: {dict(sides) or 'none'}")
-    write_robot_trajectory(request.output, found)
+    with _writing(request.output):
+        write_robot_trajectory(request.output, found)
     kept = []
     hand, states = worker.retargeter.hand, {state.stamp: state for state in found.states}
     solids = {name: Solid.of(model) for name, model in models.items()}
@@ -184,8 +203,19 @@ def _grasps(request: Request) -> dict[str, Any]:
                 for grasp, each in zip(found.grasps, holds, strict=True)
             ],
         )
-    write_robot_grasps(request.output, found)
+    with _writing(request.output):
+        write_robot_grasps(request.output, found)
     return report
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make a file's folder, and say it where the file cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"output {path}: cannot be written ({error}); name another place with -o") from error
 
 
 def _head(request: Request, hand: RobotHand) -> dict[str, Any]:

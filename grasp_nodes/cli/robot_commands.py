@@ -36,7 +36,8 @@ def retarget(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A trajectory of 'reconstruct' or grasps of 'grasp' (npz), or a clip's folder: its truth.",
+            help="A trajectory of 'reconstruct' (npz, or its folder), grasps of 'grasp' (npz), or a clip's folder: "
+            "its truth.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The npz to write.")],

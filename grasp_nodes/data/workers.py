@@ -103,13 +103,18 @@ class Workers(Protocol):
 
 
 def run_tasks(
-    tasks: Sequence[Task], workers: Workers, keep: Callable[[Task, bytes], None], look: Callable[[], None]
+    tasks: Sequence[Task],
+    workers: Workers,
+    keep: Callable[[Task, bytes], None],
+    look: Callable[[], None],
+    missed: Callable[[Event], None] | None = None,
 ) -> dict[str, str]:
     """Run every task until its bytes are kept, or it failed too often.
 
     Args:
         tasks: in the order in which they are started. workers: run them.
         keep: is given each task's bytes exactly once, in this thread. look: is called about twice a second.
+        missed: is told of each attempt that came to nothing, before another one.
 
     Returns:
         What went wrong, by the name of the task, for those that failed.
@@ -135,6 +140,8 @@ def run_tasks(
                 continue
             counts, most = (errors, MOST_ERRORS) if event.state == "error" else (deaths, MOST_DEATHS)
             counts[name] += 1
+            if missed is not None:
+                missed(event)
             again = counts[name] < most
             _log.warning("%s: %s (%s)", name, event.message.splitlines()[-1], "tried again" if again else "given up")
             if again:

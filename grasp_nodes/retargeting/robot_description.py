@@ -290,7 +290,7 @@ class _Reader:
             try:
                 made: Any = trimesh.load(path, force="mesh", process=False)
                 vertices, faces = np.array(made.vertices, np.float64), np.array(made.faces, np.int64)
-            except Exception as error:
+            except Exception as error:  # each format's reader fails on a bad file in its own way
                 raise InputError(
                     f"mesh {path} of the {self._where}: cannot be read ({type(error).__name__}: {error})"
                 ) from error

@@ -42,16 +42,25 @@ def test_killed_worker_loses_nothing_and_doubles_nothing(tmp_path, stand_in):
     assert result.exit_code == 1, result.output
     total = json.loads(result.stdout.strip().splitlines()[-1])
     assert (total["clips"], total["done"], total["failed"], total["frames"]) == (5, 4, 1, 12)
+    assert total["tried_again"] == 2
     assert begun(output) == {"a": 1, "b": 1, "c_dies": 2, "d_fails": 2, "e_once": 2}
     summary = json.loads((output / "summary.json").read_text())
     assert sorted(row["name"] for row in summary["rows"]) == ["a", "b", "c_dies", "e_once"]
     assert "no such luck" in summary["failures"]["d_fails"]
     page = (output / "summary.md").read_text()
     assert page.count("| a |") == 1
-    assert "- d_fails: " in page
+    again, failed = page.split("## Done at a further attempt")[1].split("## Failed")
+    assert "- c_dies: its process ended (signal 9)" in again
+    assert "- e_once: " in again
+    assert again.count("- ") == 2
+    assert "- d_fails: " in failed
+    lost = {row["name"]: row.get("lost_attempts") for row in summary["rows"]}
+    assert lost["a"] is lost["b"] is None
+    assert ["only the first time" in reason for reason in lost["e_once"]] == [True]
     again = run("--many", tmp_path / "clips", "-o", output, "--workers", 2)
     assert again.exit_code == 1
     assert begun(output) == {"a": 1, "b": 1, "c_dies": 2, "d_fails": 4, "e_once": 2}, "only what failed is tried again"
+    assert "c_dies: its process ended" in (output / "summary.md").read_text(), "what was lost is still told"
     other = run("--many", tmp_path / "clips", "-o", output, "--workers", 2, "--seed", 1, "--frames", 2)
     assert other.exit_code == 1
     assert begun(output)["a"] == 2, "another request is not answered by the old answer"

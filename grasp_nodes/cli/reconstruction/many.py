@@ -211,12 +211,17 @@ class ManyResults:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def keep(self, name: str, answer: bytes) -> None:
+    def keep(self, name: str, answer: bytes, lost: Sequence[str] = ()) -> None:
         """Write an answer, whole.
+
+        Args:
+            name: of the clip. answer: JSON, an object. lost: why each attempt before came to nothing.
 
         Raises:
             OSError: it cannot be written.
         """
+        if lost:
+            answer = json.dumps({**json.loads(answer), "lost_attempts": list(lost)}).encode()
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as stream:
@@ -241,6 +246,7 @@ class ManyResults:
             "clips": len(jobs),
             "done": len(answers),
             "failed": len(failed),
+            "tried_again": sum("lost_attempts" in one for one in answers.values()),
             "nothing_found": sum(one["exit_code"] == 1 for one in answers.values()),
             "frames": sum(int(one.get("frames_out") or 0) for one in answers.values()),
             "seconds": round(seconds, 1),
@@ -280,6 +286,10 @@ def _page(total: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], failed: M
         values = ["" if row.get(key) is None else form.format(row[key]) for key, _, form in shown]
         name = row["name"].replace("|", "\\|")
         lines.append(f"| {name} | {' | '.join(values)} | [sheet]({row['name']}/sheet.png) |")
+    lost = {row["name"]: row["lost_attempts"] for row in rows if "lost_attempts" in row}
+    if lost:
+        lines += ["", "## Done at a further attempt", ""]
+        lines += [f"- {name}: {'; '.join(reasons)}" for name, reasons in sorted(lost.items())]
     if failed:
         lines += ["", "## Failed", ""]
         lines += [f"- {name}: {why.strip().splitlines()[-1]}" for name, why in sorted(failed.items())]
