@@ -28,7 +28,7 @@ class ChunkedGenerator:
     def __init__(self, generator: GraspGenerator, chunk: int = CHUNK) -> None:
         if chunk < 1:
             raise InputError(f"chunk: expected 1 grasp or more, got {chunk}")
-        self._generator, self._chunk = generator, chunk
+        self.generator, self._chunk = generator, chunk
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
         """As many as the generator makes, best first; of equal scores in the order they came.
@@ -42,7 +42,7 @@ class ChunkedGenerator:
         found: GraspSet | None = None
         grasps: list[Grasp] = []
         for number, size in enumerate(sizes):
-            part = self._generator.generate(object_model, size, chunk_seed(seed, number))
+            part = self.generator.generate(object_model, size, chunk_seed(seed, number))
             found = found or part
             grasps += part.grasps
         assert found is not None

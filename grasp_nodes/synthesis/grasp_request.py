@@ -21,14 +21,17 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.chunks import CHUNK, check_request, chunk_seed
+from grasp_nodes.synthesis.suitable import generate_suitable
 
 LARGEST_COUNT = 10_000
 TIPS = (4, 8, 12, 16, 20)
 """Keypoints: the ends of the fingers."""
 TOUCHES = 0.01
 """m from the surface: so near a fingertip counts as touching where it is."""
-_ROUNDS = 12
-"""Times that grasps are made, at most, where some do not suit."""
+_FEWEST_TRIES, _MOST_TRIES = 16, 12
+"""Grasps that are made at first, and for each one wanted at most, where some do not suit."""
+_SPARE = 1.5
+"""So many more are made than seem to be needed."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +77,40 @@ def propose(
         generator: of a method. object_model: the object. models: of both sides, for the contact maps.
     """
     start = time.perf_counter()
-    result = GraspSet(object_model.object_id, "", request.seed, 0.0, [], object_model.mesh_resource)
-    kept: list[Grasp] = []
-    for number in range(_ROUNDS if request.is_choosy else 1):
-        if len(kept) >= request.count:
-            break
-        # More than are wanted, where some will not suit; the search for a slow method's stays short.
-        asked = max(request.count, min(2 * request.count, CHUNK), 16) if request.is_choosy else request.count
-        found = generator.generate(object_model, asked, chunk_seed(request.seed, number))
-        result = replace(found, seed=request.seed, mesh_resource=object_model.mesh_resource)
-        kept += [one for one in found.grasps if suits(one, object_model, request)]
-    grasps = sorted(kept, key=lambda one: -one.score)[: request.count]
+    if not request.count:
+        found = GraspSet(object_model.object_id, "", request.seed, 0.0, [])
+    elif request.is_choosy:
+        found = _chosen(generator, object_model, request)
+    else:
+        found = generator.generate(object_model, request.count, request.seed)
+        found = replace(found, grasps=[one for one in found.grasps if suits(one, object_model, request)])
+    grasps = sorted(found.grasps, key=lambda one: -one.score)[: request.count]
     touched = with_contact_maps(grasps[: request.contact_maps], object_model, models)
-    grasps = [*touched, *grasps[request.contact_maps :]]
-    return replace(result, grasps=grasps, duration=time.perf_counter() - start)
+    return replace(
+        found,
+        seed=request.seed,
+        mesh_resource=object_model.mesh_resource,
+        grasps=[*touched, *grasps[request.contact_maps :]],
+        duration=time.perf_counter() - start,
+    )
+
+
+def _chosen(generator: GraspGenerator, object_model: ObjectModel, request: GraspRequest) -> GraspSet:
+    """Grasps that suit, as many as are wanted or more; more are tried where few of the first suit."""
+    found: GraspSet | None = None
+    kept: list[Grasp] = []
+    most = _MOST_TRIES * max(request.count, _FEWEST_TRIES)
+    tried, tries, number = 0, min(max(request.count, _FEWEST_TRIES), CHUNK), 0
+    while tries > 0:
+        seed = chunk_seed(request.seed, number)
+        found = generate_suitable(generator, object_model, tries, seed, lambda one: suits(one, object_model, request))
+        kept += found.grasps
+        tried, number = tried + tries, number + 1
+        missing = request.count - len(kept)
+        share = (len(kept) + 0.5) / tried
+        tries = min(math.ceil(_SPARE * missing / share), CHUNK, most - tried)
+    assert found is not None
+    return replace(found, grasps=kept)
 
 
 def suits(grasp: Grasp, object_model: ObjectModel, request: GraspRequest) -> bool:

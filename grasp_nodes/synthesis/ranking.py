@@ -141,14 +141,17 @@ class ScoredGenerator:
     """
 
     def __init__(self, generator: GraspGenerator, scorers: Mapping[Side, GraspScorer]) -> None:
-        self._generator, self._scorers = generator, scorers
+        self.generator, self._scorers = generator, scorers
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
         """As many as the generator makes."""
         start = time.perf_counter()
-        found = self._generator.generate(object_model, count, seed)
-        grasps = score_grasps(found.grasps, object_model, self._scorers)
-        return replace(found, duration=time.perf_counter() - start, grasps=grasps)
+        found = self.scored(self.generator.generate(object_model, count, seed), object_model)
+        return replace(found, duration=time.perf_counter() - start)
+
+    def scored(self, found: GraspSet, object_model: ObjectModel) -> GraspSet:
+        """The same grasps, scored, measured and in order."""
+        return replace(found, grasps=score_grasps(found.grasps, object_model, self._scorers))
 
 
 def score_grasps(

@@ -10,13 +10,16 @@ from grasp_nodes.contact.hand_states import make_grasps
 from grasp_nodes.contact.interaction import GraspSet
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.evaluation.harness.bounds import RandomHands
+from grasp_nodes.evaluation.harness.protocols import Method
 from grasp_nodes.geometry.rotations import matrix_to_axis_angle, random_rotations
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import load_object
+from grasp_nodes.synthesis.chunks import CHUNK
 from grasp_nodes.synthesis.grasp_request import GraspRequest, propose, reach_direction, shifted
 from grasp_nodes.synthesis.named_methods import AUTO, make_named_method, method_names
 from grasp_nodes.synthesis.registry import GENERATORS
+from grasp_nodes.synthesis.suffixes import compose, parse_method
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +143,41 @@ def test_without_weights_the_search_takes_over_and_says_so(models, monkeypatch, 
     assert "train them with" in caplog.text
     with pytest.raises(MissingFileError, match="train them with"):
         make_named_method("fastgrasp-flow", models)
+
+
+def test_the_best_are_chosen_among_those_that_suit(models, ball):
+    """Where few suit, few are refused after ranking: as many come, out of fewer hands that are made."""
+
+    class Counted(RandomHands):
+        made = 0
+
+        def generate(self, object_model, count, seed):
+            self.made += count
+            return super().generate(object_model, count, seed)
+
+    hands = Counted(models["right"])
+    generator = compose(parse_method("counted+rank4"), Method("counted", hands), models).generator
+    table = (np.array([0, 0, 1.0]), -0.04)
+    suiting = propose(RandomHands(models["right"]), ball, GraspRequest(200, 5, contact_maps=0), models).grasps
+    share = np.mean([one.hand.keypoints[:, 2].min() >= -0.04 for one in suiting])
+    assert 0.05 < share < 0.6
+    found = propose(generator, ball, GraspRequest(8, 2, table=table, contact_maps=0), models)
+    assert len(found.grasps) == 8
+    assert all(one.hand.keypoints[:, 2].min() >= -0.04 for one in found.grasps)
+    assert all("fingers" in one.metrics for one in found.grasps)
+    assert hands.made < 4 * 8 / share
+
+
+def test_what_cannot_be_is_not_tried_for_ever(models, ball):
+    class Counted(RandomHands):
+        made = 0
+
+        def generate(self, object_model, count, seed):
+            self.made += count
+            assert count <= CHUNK
+            return super().generate(object_model, count, seed)
+
+    hands = Counted(models["right"])
+    nowhere = (np.array([0, 0, 1.0]), 5.0)
+    assert not propose(hands, ball, GraspRequest(20, table=nowhere), models).grasps
+    assert 100 < hands.made <= 240

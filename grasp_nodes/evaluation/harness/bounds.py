@@ -112,7 +112,7 @@ class BestOfMany:
     """
 
     def __init__(self, generator: GraspGenerator, candidates: int) -> None:
-        self._generator, self._candidates = generator, candidates
+        self.generator, self.candidates = generator, candidates
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
         """So many winners, best first.
@@ -121,21 +121,20 @@ class BestOfMany:
             InputError: the generator gives all its grasps one score, so that there is nothing to choose by.
         """
         start = time.perf_counter()
-        found = self._generator.generate(object_model, count * self._candidates, seed)
+        found = self.generator.generate(object_model, count * self.candidates, seed)
         if len(found.grasps) > 1 and len({grasp.score for grasp in found.grasps}) == 1:
             raise InputError(
                 f"{found.method}: all its grasps have the same score, none is the best: name it without rank"
             )
+        return replace(self.best_of(found, count, seed), duration=time.perf_counter() - start)
+
+    def best_of(self, found: GraspSet, count: int, seed: int) -> GraspSet:
+        """The winners of so many groups, best first; of fewer grasps than groups all."""
         order = np.random.default_rng(seed).permutation(len(found.grasps))
         groups = [group for group in np.array_split(order, count) if len(group)]
         best = [max((found.grasps[k] for k in group), key=lambda grasp: grasp.score) for group in groups]
         best.sort(key=lambda grasp: -grasp.score)
-        return replace(
-            found,
-            method=f"{found.method}+rank{self._candidates}",
-            duration=time.perf_counter() - start,
-            grasps=best,
-        )
+        return replace(found, method=f"{found.method}+rank{self.candidates}", grasps=best)
 
 
 def donors(names: Sequence[str], seed: int) -> dict[str, str]:
