@@ -234,7 +234,8 @@ def train(
     """Train a network; Ctrl-C stops it, the same command goes on. torchrun -m grasp_nodes train ... uses several."""
     import sys
 
-    from grasp_nodes.cli.training import TrainingRequest, parse_options, train_method
+    from grasp_nodes.cli.training import train_method
+    from grasp_nodes.cli.training_request import TrainingRequest, parse_options
 
     command = " ".join(["grasp-nodes", *sys.argv[1:]])
     request = TrainingRequest(

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
-from grasp_nodes.cli.grasp_file_methods import check_hand
-from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest
-from grasp_nodes.cli.training_grasps import begin_settings, split_options
+from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, split_options, words_of
+from grasp_nodes.cli.training_run import begin_settings, card_facts, loop_progress, training_grasps, write_outcome
 from grasp_nodes.contact.choir.assignment import Assignment
 from grasp_nodes.contact.choir.space import ChoirSettings, ChoirSpace, Scaling
-from grasp_nodes.data.grasp_files import check_meshes, content_sha256, read_grasps
-from grasp_nodes.data.grasp_set import OPEN_GRASPS_FILE, SET_FILE, open_grasps
+from grasp_nodes.data.grasp_files import content_sha256
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.learning.settings import TrainingSettings
-from grasp_nodes.learning.training import Report
-from grasp_nodes.learning.weights import SUFFIX, WEIGHTS_VARIABLE
 from grasp_nodes.synthesis.grasp_training import RunOptions
 from grasp_nodes.synthesis.jointdiffusion.batches import Division, FieldOptions, GraspFields, Modality
 from grasp_nodes.synthesis.jointdiffusion.config import PAPER_JOINT, SMALL_JOINT
@@ -70,42 +65,21 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
         request.options, begin_settings(request, SMALL_SETTINGS, paper_settings()), ChoirOptions(), sizes
     )
     model = load_hand_model("right")
-    where = Path(OPEN_GRASPS_FILE) if request.data is None else request.data
-    file = where / SET_FILE if where.is_dir() else where
-    grasps = open_grasps() if request.data is None else read_grasps(file)
-    check_hand(str(file), grasps, model)
-    check_meshes(file, grasps.objects)
+    grasps = training_grasps(request.data, model)
     space = ChoirSpace(ChoirSettings(scaling=options.scaling, assignment=options.assignment, seed=options.permutation))
-    left_out = tuple(name.strip() for name in options.leave_out.split(",") if name.strip())
+    left_out = tuple(words_of(options.leave_out))
     fields = GraspFields.of_grasps(grasps, model, options.validation, options.division, left_out, report=report)
-
-    def progress(done: Report) -> None:
-        report("training", int(1000 * done.share), 1000)
-
     batch = request.batch or (PAPER_BATCH if not small else SMALL_BATCH if joint else SMALL_KEYPOINT_BATCH)
     belongs_to = {"grasps": content_sha256(grasps), "options": asdict(options)}
-    run = RunOptions(batch, request.output / "work" / method, progress, belongs_to)
+    run = RunOptions(batch, request.output / "work" / method, loop_progress(report), belongs_to)
     samples = FieldOptions(options.modality, options.level)
     work = train_joint if joint else train_keypoints
     trained = work(config, space, fields, samples, settings, run)
-    target = request.output / f"{method}{SUFFIX}"
-    card = save_network(
-        target,
-        trained.network,
-        model,
-        data=fields.what,
-        seed=settings.seed,
-        command=request.command,
-        hours=round(trained.seconds / 3600, 3),
-        metrics={name: round(value, 6) for name, value in trained.values.items()},
-        notes={
-            "licence": "CC0-1.0",
-            "settings": asdict(settings),
-            "samples": asdict(replace(samples, facing=config.facing, grid_distance=config.grid_distance)),
-            "batch": batch,
-            "steps": trained.step,
-            "division": options.division,
-            "left_out": list(left_out),
-        },
+    facts = card_facts(
+        *(request, settings, trained, fields.what),
+        samples=asdict(replace(samples, facing=config.facing, grid_distance=config.grid_distance)),
+        batch=batch,
+        division=options.division,
+        left_out=list(left_out),
     )
-    return Outcome(target, asdict(card), f"use it with {WEIGHTS_VARIABLE}={request.output}")
+    return write_outcome(method, request, lambda target: save_network(target, trained.network, model, **facts))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest
-from grasp_nodes.cli.training_grasps import SMALL_SETTINGS, DataOptions, GraspTraining, begin_settings, split_options
+from grasp_nodes.cli.training_grasps import SMALL_SETTINGS, DataOptions, GraspTraining
+from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, split_options
+from grasp_nodes.cli.training_run import begin_settings
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.synthesis.fastgrasp.adaptation import PAPER_ADAPTATION, SMALL_ADAPTATION

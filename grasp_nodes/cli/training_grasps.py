@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from grasp_nodes.cli.grasp_file_methods import check_hand
-from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, apply_options
-from grasp_nodes.data.grasp_files import check_meshes, content_sha256, read_grasps
-from grasp_nodes.data.grasp_set import OPEN_GRASPS_FILE, open_grasps
-from grasp_nodes.errors import InputError
+from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, words_of
+from grasp_nodes.cli.training_run import card_facts, loop_progress, training_grasps, write_outcome
+from grasp_nodes.data.grasp_files import content_sha256
 from grasp_nodes.hand.codes import HandCoder, HandLayout
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.learning.settings import TrainingSettings
-from grasp_nodes.learning.training import Report, Trained
-from grasp_nodes.learning.weights import SUFFIX, WEIGHTS_VARIABLE
+from grasp_nodes.learning.training import Trained
 from grasp_nodes.synthesis.grasp_data import GraspData
 from grasp_nodes.synthesis.grasp_training import RunOptions
 from grasp_nodes.synthesis.trained_parts import TrainedPart, save_part
@@ -43,32 +39,6 @@ class DataOptions:
     leave_out: str = ""
     validation: float = 0.05
     turned: bool = True
-
-
-def split_options(options: Mapping[str, str], *settings: Any) -> list[Any]:
-    """Dataclasses with those of their fields replaced that a user named; each name belongs to one of them.
-
-    Raises:
-        InputError: a name that none of them knows, or a value that it cannot have.
-    """
-    known = [{one.name for one in fields(each)} for each in settings]
-    wrong = sorted(set(options) - set().union(*known))
-    if wrong:
-        listed = ", ".join(f"{one.name}={getattr(each, one.name)}" for each in settings for one in fields(each))
-        raise InputError(f"--set {wrong[0]}: there is no such setting; expected some of {listed}")
-    return [
-        apply_options(each, {name: text for name, text in options.items() if name in names})
-        for each, names in zip(settings, known, strict=True)
-    ]
-
-
-def begin_settings(request: TrainingRequest, small: TrainingSettings, paper: TrainingSettings) -> TrainingSettings:
-    """The settings of a method in the size asked for, with what the command line says of any method."""
-    settings = small if request.size == "small" else paper
-    changes: dict[str, Any] = {"seed": request.seed, "device": request.device, "minutes": request.minutes}
-    if request.steps is not None:
-        changes["steps"] = request.steps
-    return replace(settings, **changes)
 
 
 @dataclass(frozen=True)
@@ -109,13 +79,10 @@ class GraspTraining:
             InputError: grasps that cannot be used. MissingFileError: no grasps, or a mesh that is not there.
         """
         model = load_hand_model("right") if coder is None else coder.model
-        where = Path(OPEN_GRASPS_FILE) if request.data is None else request.data
-        grasps = open_grasps() if request.data is None else read_grasps(where)
-        check_hand(str(where), grasps, model)
-        check_meshes(where, grasps.objects)
+        grasps = training_grasps(request.data, model)
         data = GraspData.of_grasps(
             *(grasps, model, layout, points, options.turned, options.validation),
-            leave_out=[family.strip() for family in options.leave_out.split(",") if family.strip()],
+            leave_out=words_of(options.leave_out),
             coder=coder,
             report=partial(report, "sampling surfaces"),
             principal=principal,
@@ -125,11 +92,7 @@ class GraspTraining:
             "options": asdict(options),
             "built_on": {part.weights.card.method: part.weights.sha256 for part in parts},
         }
-
-        def progress(done: Report) -> None:
-            report("training", int(1000 * done.share), 1000)
-
-        run = RunOptions(request.batch or batch, request.output / "work" / method, progress, belongs_to)
+        run = RunOptions(request.batch or batch, request.output / "work" / method, loop_progress(report), belongs_to)
         return GraspTraining(method, request, data, settings, run, parts)
 
     def end(self, trained: Trained, config: Any, notes: Mapping[str, Any] | None = None) -> Outcome:
@@ -138,23 +101,12 @@ class GraspTraining:
         Raises:
             InputError: a weight is not finite. OSError: the file cannot be written.
         """
-        request, target = self.request, self.request.output / f"{self.method}{SUFFIX}"
-        card = save_part(
-            *(target, self.method, trained.network.state_dict(), config, self.data.coder),
-            built_on={part.weights.card.method: part.weights.sha256 for part in self.parts},
-            notes={
-                "licence": "CC0-1.0",
-                "settings": asdict(self.settings),
-                "batch": self.run.batch,
-                "steps": trained.step,
-                **(notes or {}),
-            },
-            data=self.data.what,
-            seed=self.settings.seed,
-            command=request.command,
-            hours=round(trained.seconds / 3600, 3),
-            metrics={name: round(value, 6) for name, value in trained.values.items()},
+        facts = card_facts(
+            *(self.request, self.settings, trained, self.data.what), batch=self.run.batch, **(notes or {})
         )
-        # A hundred numbers of the vectors' scale tell a reader nothing; the file has them.
-        shown = {name: value for name, value in asdict(card).items() if name != "normalization"}
-        return Outcome(target, shown, f"use it with {WEIGHTS_VARIABLE}={request.output}")
+        built_on = {part.weights.card.method: part.weights.sha256 for part in self.parts}
+        tensors, coder = trained.network.state_dict(), self.data.coder
+        return write_outcome(
+            *(self.method, self.request),
+            lambda target: save_part(target, self.method, tensors, config, coder, built_on=built_on, **facts),
+        )

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest
-from grasp_nodes.cli.training_grasps import begin_settings, split_options
-from grasp_nodes.data.grasp_files import check_meshes, content_sha256, read_grasps
-from grasp_nodes.data.grasp_set import SET_FILE, open_grasps
-from grasp_nodes.data.labelled_grasps import LabelledGrasps
+from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, split_options, words_of
+from grasp_nodes.cli.training_run import begin_settings, card_facts, loop_progress, training_grasps, write_outcome
+from grasp_nodes.data.grasp_files import content_sha256
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
-from grasp_nodes.hand.model import HandModel
 from grasp_nodes.learning.settings import TrainingSettings
-from grasp_nodes.learning.training import Report, Trained
-from grasp_nodes.learning.weights import SUFFIX, WEIGHTS_VARIABLE, WeightCard, save_weights
+from grasp_nodes.learning.weights import WeightCard, save_weights
 from grasp_nodes.synthesis.grasp_training import RunOptions
 from grasp_nodes.synthesis.jhod.loss import SMALL_LOSS, JhodLossSettings
 from grasp_nodes.synthesis.jhod.network import PAPER_JHOD, SMALL_JHOD
@@ -64,14 +58,18 @@ def train_object_part(request: TrainingRequest, report: ProgressReport) -> Outco
     surfaces = plain_objects(options.procedural, folders, config.points, partial(report, "sampling surfaces"))
     belongs_to = {"options": asdict(options), "folders": [str(one) for one in folders]}
     batch = request.batch or OBJECT_BATCH[request.size]
-    run = RunOptions(batch, request.output / "work" / OBJECTS, _progress(report), belongs_to)
+    run = RunOptions(batch, request.output / "work" / OBJECTS, loop_progress(report), belongs_to)
     trained = train_objects(config, surfaces, settings, run, options.validation)
     what = f"{len(surfaces)} objects: {options.procedural} procedural"
     what += f", {', '.join(map(str, folders))}" if folders else ""
-    target = request.output / f"{OBJECTS}{SUFFIX}"
-    card = WeightCard(OBJECTS, asdict(config), data=what, **_about(request, settings, trained, {"batch": batch}))
-    save_weights(target, trained.network.state_dict(), card)
-    return Outcome(target, asdict(card), f"'grasp-nodes train jhod -o {request.output}' goes on with it")
+    facts = card_facts(request, settings, trained, what, batch=batch)
+
+    def save(target: Path) -> WeightCard:
+        card = WeightCard(OBJECTS, asdict(config), **facts)
+        save_weights(target, trained.network.state_dict(), card)
+        return card
+
+    return write_outcome(OBJECTS, request, save, f"'grasp-nodes train jhod -o {request.output}' goes on with it")
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def train(request: TrainingRequest, report: ProgressReport) -> Outcome:
     encoder, encoded_by = load_objects(request.output)
     if config.points != encoder.config.points:
         raise InputError(f"points {config.points}: the auto-encoder's objects have {encoder.config.points}")
-    sources = [_grasps(path, model) for path in [request.data, *_listed(options.also)]]
+    sources = [training_grasps(path, model) for path in [request.data, *_listed(options.also)]]
     plain = None
     if options.objects_alone:
         folders = _listed(options.folders)
@@ -137,7 +135,7 @@ def train(request: TrainingRequest, report: ProgressReport) -> Outcome:
     data = JhodData.of_sources(
         *(sources, model, encoder, config.layout, config.told, options.variants, plain, options.plain_variants),
         validation=options.validation,
-        leave_out=[name.strip() for name in options.leave_out.split(",") if name.strip()],
+        leave_out=words_of(options.leave_out),
         report=report,
     )
     batch = request.batch or JHOD_BATCH[request.size]
@@ -146,46 +144,16 @@ def train(request: TrainingRequest, report: ProgressReport) -> Outcome:
         "built_on": encoded_by.sha256,
         "grasps": [content_sha256(one) for one in sources],
     }
-    run = RunOptions(batch, request.output / "work" / METHOD, _progress(report), belongs_to)
+    run = RunOptions(batch, request.output / "work" / METHOD, loop_progress(report), belongs_to)
     plain_batch = round(options.plain_batch * batch) if plain is not None else 0
     trained = train_jhod(config, data, settings, run, loss, plain_batch)
-    target = request.output / f"{METHOD}{SUFFIX}"
     notes = {"batch": batch, "plain_batch": plain_batch, "loss": asdict(loss), "options": asdict(options)}
-    about = _about(request, settings, trained, notes)
-    card = save_jhod(target, trained.network, encoded_by.sha256, about.pop("notes"), data=data.what, **about)
-    # A hundred numbers of the vectors' scale tell a reader nothing; the file has them.
-    shown = {name: value for name, value in asdict(card).items() if name != "normalization"}
-    return Outcome(target, shown, f"use it with {WEIGHTS_VARIABLE}={request.output}")
-
-
-def _grasps(path: Path | None, model: HandModel) -> LabelledGrasps:
-    """A set of grasps; None = the published one."""
-    if path is None:
-        return open_grasps(model.fingerprint)
-    file = path / SET_FILE if path.is_dir() else path
-    grasps = read_grasps(file, model.fingerprint)
-    check_meshes(file, grasps.objects)
-    return grasps
+    facts = card_facts(request, settings, trained, data.what, **notes)
+    about = facts.pop("notes")
+    return write_outcome(
+        METHOD, request, lambda target: save_jhod(target, trained.network, encoded_by.sha256, about, **facts)
+    )
 
 
 def _listed(text: str) -> list[Path]:
-    return [Path(one.strip()).expanduser() for one in text.split(",") if one.strip()]
-
-
-def _progress(report: ProgressReport) -> Any:
-    def progress(done: Report) -> None:
-        report("training", int(1000 * done.share), 1000)
-
-    return progress
-
-
-def _about(
-    request: TrainingRequest, settings: TrainingSettings, trained: Trained, notes: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        "seed": settings.seed,
-        "command": request.command,
-        "hours": round(trained.seconds / 3600, 3),
-        "metrics": {name: round(value, 6) for name, value in trained.values.items()},
-        "notes": {"licence": "CC0-1.0", "settings": asdict(settings), "steps": trained.step, **notes},
-    }
+    return [Path(word).expanduser() for word in words_of(text)]

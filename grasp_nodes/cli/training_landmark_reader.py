@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, apply_options
+from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, apply_options
 from grasp_nodes.data.drawn_landmarks import drawn_view
 from grasp_nodes.data.landmark_reading_training import ReaderTraining, train_reader
 from grasp_nodes.data.landmark_view_set import SHIPPED_SEED, SHIPPED_VIEWS, make_views

@@ -11,7 +11,8 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, apply_options, is_first_process
+from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, apply_options, is_first_process
+from grasp_nodes.cli.training_run import card_facts, loop_progress
 from grasp_nodes.data.drawn_crops import drawn_crops
 from grasp_nodes.data.hand_object_images import ImageSettings, images_folder, join_images, make_images, split_objects
 from grasp_nodes.data.source_crops import recorded_crops
@@ -21,7 +22,7 @@ from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import Side
 from grasp_nodes.learning.settings import TrainingSettings
-from grasp_nodes.learning.training import EVALUATED, Report, Trained
+from grasp_nodes.learning.training import EVALUATED, Trained
 from grasp_nodes.learning.weights import SUFFIX, WEIGHTS_VARIABLE, read_weights
 from grasp_nodes.miho import honet_training, picr_training
 from grasp_nodes.miho.honet import PAPER_HONET, SMALL_HONET
@@ -95,11 +96,7 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
         if options.drawn:
             what += " and of further grasps of their objects, drawn"
     batch = request.batch or (SMALL_BATCH if request.size == "small" else PAPER_BATCH)
-
-    def progress(done: Report) -> None:
-        report("training", int(1000 * done.share), 1000)
-
-    trained, config = _run(method, request, options, settings, (data, validation), model, batch, progress)
+    trained, config = _run(method, request, options, settings, (data, validation), model, batch, loop_progress(report))
     target = request.output / f"{method}{SUFFIX}"
     if not is_first_process():
         return Outcome(target, {})
@@ -108,21 +105,13 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
         normalization: dict[str, Any] = {MEAN_ANSWER: mean_answer(data, model)}
     else:
         normalization = {CONTACT_THRESHOLD: metrics["threshold"]}
+    facts = card_facts(request, settings, trained, what, batch=batch, curves=_evaluations(trained)) | {
+        "metrics": metrics
+    }
     card = save_network(
         *(target, _tensors(trained), config, model.fingerprint),
         normalization=normalization,
-        data=what,
-        seed=settings.seed,
-        command=request.command,
-        hours=round(trained.seconds / 3600, 3),
-        metrics=metrics,
-        notes={
-            "licence": "CC0-1.0",
-            "settings": asdict(settings),
-            "batch": batch,
-            "steps": trained.step,
-            "curves": _evaluations(trained),
-        },
+        **facts,
     )
     return Outcome(target, asdict(card), f"use it with {WEIGHTS_VARIABLE}={request.output}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from grasp_nodes.cli.grasp_file_methods import check_hand
-from grasp_nodes.cli.training import Outcome, ProgressReport, TrainingRequest, apply_options
+from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, apply_options
 from grasp_nodes.data.grasp_files import check_meshes, read_grasps
 from grasp_nodes.data.grasp_set import OPEN_GRASPS_FILE, open_grasps
 from grasp_nodes.data.view_feature_training import TrainingSettings, train_view_features

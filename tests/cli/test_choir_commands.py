@@ -14,7 +14,8 @@ from grasp_nodes.cli import evaluating_refinement, refinement_evaluation, traini
 from grasp_nodes.cli.evaluating_refinement import evaluate_refinement, markdown_page
 from grasp_nodes.cli.refinement_evaluation import Asked, RefinementEvaluation, read_rows
 from grasp_nodes.cli.refining import Request, refine
-from grasp_nodes.cli.training import METHODS, TrainingRequest, train_method
+from grasp_nodes.cli.training import METHODS, train_method
+from grasp_nodes.cli.training_request import TrainingRequest
 from grasp_nodes.data.grasp_files import read_grasps, write_grasps
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError

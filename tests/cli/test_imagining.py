@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from grasp_nodes.cli.app import app
 from grasp_nodes.cli.conditioning_maps import conditioning_maps, parse_maps
-from grasp_nodes.cli.training import TrainingRequest
 from grasp_nodes.cli.training_jhod import train, train_object_part
+from grasp_nodes.cli.training_request import TrainingRequest
 from grasp_nodes.data.grasp_files import read_grasps, write_grasps
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError

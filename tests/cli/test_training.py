@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from grasp_nodes.cli import training
 from grasp_nodes.cli.app import app
-from grasp_nodes.cli.training import Outcome, TrainedMethod, TrainingRequest, apply_options, parse_options, train_method
+from grasp_nodes.cli.training import TrainedMethod, train_method
+from grasp_nodes.cli.training_request import Outcome, TrainingRequest, apply_options, parse_options
 from grasp_nodes.data.grasp_files import write_grasps
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError

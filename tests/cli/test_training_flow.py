@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_nodes.cli.training import TrainingRequest
 from grasp_nodes.cli.training_flow import train
+from grasp_nodes.cli.training_request import TrainingRequest
 from grasp_nodes.data.grasp_files import write_grasps
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError

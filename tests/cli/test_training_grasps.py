@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from grasp_nodes.cli import training_fastgrasp, training_grabnet
-from grasp_nodes.cli.training import METHODS, TrainingRequest, train_method
-from grasp_nodes.cli.training_grasps import SMALL_SETTINGS, DataOptions, split_options
+from grasp_nodes.cli.training import METHODS, train_method
+from grasp_nodes.cli.training_grasps import SMALL_SETTINGS, DataOptions
+from grasp_nodes.cli.training_request import TrainingRequest, split_options, words_of
+from grasp_nodes.cli.training_run import write_outcome
 from grasp_nodes.data.grasp_files import write_grasps
 from grasp_nodes.data.labelled_grasps import GraspedObject, LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
-from grasp_nodes.learning.weights import WEIGHTS_VARIABLE, read_weights
+from grasp_nodes.learning.weights import WEIGHTS_VARIABLE, WeightCard, read_weights, save_weights
 from grasp_nodes.objects.loading import load_object
 from grasp_nodes.synthesis.fastgrasp.losses import LossWeights
 from grasp_nodes.synthesis.registry import GENERATORS, make_base
@@ -139,3 +141,27 @@ def test_options_go_where_they_belong() -> None:
     data, weights = split_options({"mesh": "2", "validation": "0.2"}, DataOptions(), LossWeights())
     assert data == DataOptions(validation=0.2)
     assert weights == LossWeights(mesh=2.0)
+
+
+def test_under_torchrun_only_the_first_process_writes_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(target: Path) -> WeightCard:
+        card = WeightCard("toy", normalization={"scale": [1.0, 2.0]}, hours=0.5)
+        save_weights(target, {"weight": torch.ones(2)}, card)
+        return card
+
+    request = TrainingRequest(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    assert write_outcome("toy", request, save).card == {}
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("RANK", "0")
+    outcome = write_outcome("toy", request, save)
+    assert outcome.card["hours"] == 0.5
+    assert "normalization" not in outcome.card
+    assert read_weights(outcome.weights, "toy").card.normalization == {"scale": [1.0, 2.0]}
+
+
+def test_words_are_separated_by_commas() -> None:
+    assert words_of(" mugs, ,bowls ,") == ["mugs", "bowls"]
+    assert words_of("") == []

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from grasp_nodes.cli import training_miho
-from grasp_nodes.cli.training import TrainingRequest, train_method
+from grasp_nodes.cli.training import train_method
+from grasp_nodes.cli.training_request import TrainingRequest
 from grasp_nodes.data.hand_object_images import HandObjectImages
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
