@@ -116,7 +116,7 @@ class StackedDistances:
 
     def query(self, points: np.ndarray, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distances (B, P), m, and gradients (B, P, 3) at points (B, P, 3), float64; on the CPU."""
-        values, starts, shapes, origins, spacings = self._arrays
+        values, starts, shapes, origins, spacings = self.arrays
         distance, gradient = np.empty(points.shape[:2]), np.empty(points.shape)
         inner = np.ascontiguousarray(points, np.float64)
         _query_stack(values, starts, shapes, origins, spacings, objects, inner, distance, gradient)
@@ -128,7 +128,8 @@ class StackedDistances:
         return torch.cumsum(nodes, dim=0) - nodes
 
     @cached_property
-    def _arrays(self) -> tuple[np.ndarray, ...]:
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Values, first values, shapes, origins (float64) and spacings of the grids, for compiled functions."""
         values, starts, shapes = (part.cpu().numpy() for part in (self.values, self._starts, self.shapes))
         return values, starts, shapes, self.origins.cpu().double().numpy(), self.spacings.cpu().numpy()
 

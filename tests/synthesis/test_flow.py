@@ -82,10 +82,12 @@ def test_the_hand_feels_slopes_in_its_own_frame(models, network, hammer):
     """Object and hand turned together: the hand feels the same."""
     generator = torch.Generator().manual_seed(1)
     count, points = 6, network.hand_points
-    parts = network.coder.parts_of(torch.randn(count, 30, generator=generator))
+    vectors, betas = torch.randn(count, 30, generator=generator), torch.zeros(count, 10)
+    parts = network.coder.parts_of(vectors, betas)
     turn = random_rotations(count, generator, dtype=torch.float32)
-    here = points.felt(parts, _field(hammer, count))
-    there = points.felt(parts.turned(turn), replace(_field(hammer, count), turn=turn.mT))
+    here = points.felt(vectors, betas, _field(hammer, count))
+    turned = network.coder.vectors(parts.turned(turn))
+    there = points.felt(turned, betas, replace(_field(hammer, count), turn=turn.mT))
     torch.testing.assert_close(there, here, atol=2e-3, rtol=0)
     places, below = points(parts)
     distance, slope = with_slope(_field(hammer, count), places)

@@ -6,6 +6,7 @@ And within: a thin wall through a finger is felt at the finger's core alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from grasp_nodes.hand.codes import HandCoder, HandParts
 from grasp_nodes.hand.core import CORE_SIZE, HandCore
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.pads import PALM, contact_patches
+from grasp_nodes.synthesis.flow.compiled_hand import CompiledHand, objects_of
 from grasp_nodes.synthesis.flow.fields import DistanceField, with_slope
 
 _FINGERS = 5
@@ -74,8 +76,21 @@ class HandPoints(nn.Module):
         """(B, 5, pad) of values at the points (B, total)."""
         return values[:, : _FINGERS * self.counts.pad].unflatten(1, (_FINGERS, self.counts.pad))
 
-    def felt(self, parts: HandParts, field: DistanceField) -> Tensor:
-        """(B, 4 * total): clearance at every point, and its slope in the hand's own frame.
+    def felt(self, vectors: Tensor, betas: Tensor, field: DistanceField) -> Tensor:
+        """(B, 4 * total): clearance at every point, and its slope in the hand's own frame; without a graph.
+
+        Args:
+            vectors: (B, D), of the coder. betas: (B, 10). field: distance to the hands' objects.
+        """
+        objects = objects_of(field)
+        if objects is not None and self.compiled is not None:
+            clearance, slope = self.compiled.feel(vectors, betas, objects)
+        else:
+            clearance, slope = self.slopes(self.coder.parts_of(vectors.detach(), betas), field)
+        return torch.cat([(clearance / _NEAR).clamp(*_RANGE), slope.flatten(1)], dim=1)
+
+    def slopes(self, parts: HandParts, field: DistanceField) -> tuple[Tensor, Tensor]:
+        """Clearances (B, total), m, and their slopes (B, total, 3) in the hands' own frames; on any device.
 
         Args:
             parts: of hands, without a graph. field: distance to their objects.
@@ -83,7 +98,13 @@ class HandPoints(nn.Module):
         with torch.no_grad():
             places, below = self(parts)
         distance, slope = with_slope(field, places)
-        return torch.cat([((distance - below) / _NEAR).clamp(*_RANGE), (slope @ parts.orient).flatten(1)], dim=1)
+        return distance - below, slope @ parts.orient
+
+    @cached_property
+    def compiled(self) -> CompiledHand | None:
+        """For hands on a CPU; None where the coder's vectors do not allow it."""
+        core = self._core if self.counts.core else None
+        return CompiledHand.of(self.coder, self.ids, core, self.counts.pad)
 
 
 def _chosen(model: HandModel, counts: PointCounts) -> list[int]:

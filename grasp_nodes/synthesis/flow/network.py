@@ -145,8 +145,7 @@ class FlowNetwork(nn.Module):
         seen = [noisy, at, known]
         if self.config.local:
             with torch.autocast(noisy.device.type, enabled=False):
-                parts = self.coder.parts_of(at.detach().to(self.coder.model.dtype), betas)
-                seen.append(self.hand_points.felt(parts, field))
+                seen.append(self.hand_points.felt(at.to(self.coder.model.dtype), betas, field))
         hidden = self.entrance(torch.cat(seen, dim=1))
         for block, own in zip(self._mlp(), told.unbind(1), strict=True):
             hidden = block(hidden, own)

@@ -215,8 +215,7 @@ class JhodNetwork(nn.Module):
         if len(rows):
             with torch.autocast(told.device.type, enabled=False):
                 thought = felt.thought[rows].detach().to(self.coder.model.dtype)
-                parts = self.coder.parts_of(thought, felt.betas[rows])
-                sensed = self.hand_points.felt(parts, felt.field.rows(rows))
+                sensed = self.hand_points.felt(thought, felt.betas[rows], felt.field.rows(rows))
             row = torch.cat([thought, sensed, torch.ones_like(thought[:, :1])], dim=1)
             told = told.index_copy(0, rows, row.to(told.dtype))
         return self.felt(told)
