@@ -70,8 +70,8 @@ class Solid:
 
     @cached_property
     def distance(self) -> MeshDistance:
-        """Exact distances to the surface."""
-        return MeshDistance(self.vertices, self.faces)
+        """Exact distances to the surface, with right signs for scans that fold or run through themselves, too."""
+        return MeshDistance(self.vertices, self.faces, any_mesh=True)
 
     @cached_property
     def surface_points(self) -> np.ndarray:

@@ -2,18 +2,22 @@
 
 A tree of boxes over the triangles is built in about a millisecond for a hand; a query descends it, nearest box first.
 The sign comes from the normal of the closest feature (face, edge or vertex): Baerentzen and Aanaes, "Signed distance
-computation using the angle weighted pseudonormal", 2005. It is exact for closed meshes that do not intersect
-themselves.
+computation using the angle weighted pseudonormal", 2005. It is exact for closed meshes that do not meet themselves
+(`tidy_mesh`). For all other closed meshes, scans above all, it may be wrong on whichever side the closest feature is
+part of a fold or lies within the solid; there, where asked to (`any_mesh`), the winding number decides.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 from numba import njit
 
 from grasp_nodes.geometry.mesh import MeshEdges, check_mesh, mesh_edges
+from grasp_nodes.geometry.tidy_mesh import NEAR, is_tidy
+from grasp_nodes.geometry.winding import winding_at
 
 _LEAF_SIZE = 4
 _STACK = 64
@@ -225,31 +229,54 @@ def _across(tri: np.ndarray, k: int) -> tuple[float, float, float]:
 class MeshDistance:
     """Distances to one mesh.
 
+    What is inside: of a closed mesh that does not meet itself, what it encloses. Of any other closed mesh, with
+    `any_mesh`: what it surrounds once or more (winding number 1 and up, as in `SignedDistanceGrid`), so that solids
+    which overlap are one, and the pocket of a fold that is turned inside out is outside. The distance is always that to
+    the nearest face, also where that face lies within the solid: a depth there is at most the depth below the skin.
+
     Args:
         vertices: (V, 3), m. faces: (F, 3) int.
         edges: edges of `faces`, from :func:`mesh_edges`, where the same topology is used again and again.
+        any_mesh: signs are to be right for closed meshes that meet themselves, too. The first signed query finds out
+            whether the mesh does, which costs several times the building; the answers for a mesh that does not are the
+            same to the bit. For objects, which come from anywhere and stay as they are. Not for hands, which deform
+            with every frame, and of which what touches a crease is to be measured against the skin beside it.
 
     Raises:
         InputError: the arrays are not a mesh.
     """
 
-    def __init__(self, vertices: np.ndarray, faces: np.ndarray, edges: MeshEdges | None = None) -> None:
+    def __init__(
+        self, vertices: np.ndarray, faces: np.ndarray, edges: MeshEdges | None = None, any_mesh: bool = False
+    ) -> None:
         check_mesh(vertices, faces)
         self.vertices = np.asarray(vertices, dtype=np.float64)
         self.faces = np.asarray(faces, dtype=np.int64)
         self._edges = edges
+        self._any_mesh = any_mesh
         self._corner = np.ascontiguousarray(self.vertices[self.faces])
         count = len(self.faces)
-        self._order = np.arange(count)
-        self._low, self._high = np.empty((2 * count, 3)), np.empty((2 * count, 3))
-        self._first, self._count = np.empty(2 * count, np.int64), np.empty(2 * count, np.int64)
-        _build_tree(self._corner, self._order, self._low, self._high, self._first, self._count)
+        order = np.arange(count)
+        low, high = np.empty((2 * count, 3)), np.empty((2 * count, 3))
+        first, number = np.empty(2 * count, np.int64), np.empty(2 * count, np.int64)
+        _build_tree(self._corner, order, low, high, first, number)
+        self._tree = order, low, high, first, number
         self._feature_normals: np.ndarray | None = None
+
+    def _mesh_edges(self) -> MeshEdges:
+        if self._edges is None:
+            self._edges = mesh_edges(self.faces)
+        return self._edges
+
+    @cached_property
+    def tidy(self) -> bool:
+        """Whether the mesh, if it is closed, does not meet itself, so that normals tell the sign (`is_tidy`)."""
+        return is_tidy(self._corner, self.faces, self._mesh_edges(), self._tree)
 
     def _pseudo_normals(self) -> np.ndarray:
         """(F, 7, 3): outward direction at each feature of each face; length does not matter."""
         if self._feature_normals is None:
-            edges = self._edges if self._edges is not None else mesh_edges(self.faces)
+            edges = self._mesh_edges()
             self._feature_normals = _normals_of_features(
                 self._corner, self.faces, len(self.vertices), edges.faces, edges.face_edges
             )
@@ -272,9 +299,12 @@ class MeshDistance:
         """Distance to the surface of a closed mesh, negative inside. Arguments and results as for :meth:`unsigned`."""
         squared, closest, face, feature = self._closest(points, coherent)
         outward = self._pseudo_normals()[face, feature]
-        side = ((points - closest) * outward).sum(axis=-1)
-        return np.where(side < 0, -1.0, 1.0) * np.sqrt(squared), closest, face
+        distance, inside = np.sqrt(squared), ((points - closest) * outward).sum(axis=-1) < 0
+        if self._any_mesh and not self.tidy:
+            # A point on the surface has no winding number.
+            off = np.flatnonzero(distance > NEAR * np.ptp(self._corner, axis=(0, 1)).max())
+            inside[off] = winding_at(np.ascontiguousarray(points[off], np.float64), self._corner, *self._tree) > 0
+        return np.where(inside, -1.0, 1.0) * distance, closest, face
 
     def _closest(self, points: np.ndarray, coherent: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        tree = (self._corner, self._order, self._low, self._high, self._first, self._count)
-        return _query(np.ascontiguousarray(points, dtype=np.float64), *tree, coherent)
+        return _query(np.ascontiguousarray(points, dtype=np.float64), self._corner, *self._tree, coherent)

@@ -7,9 +7,15 @@ mesh that intersects itself or has folds, as scanned meshes do, still gives the 
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 from numba import njit
+
+Tree: TypeAlias = "tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]"
+"""Boxes over the faces of a mesh, as `mesh_distance` builds them: order of the faces, low and high corners of the
+boxes, first child or face, and number of faces."""
+_STACK = 64
 
 
 def winding_number_grid(
@@ -70,6 +76,61 @@ def _winding_above(corner: np.ndarray, points: np.ndarray) -> np.ndarray:
             if a[2] + v * (b[2] - a[2]) + w * (c[2] - a[2]) > z:
                 result[j] += 1 if ahead else -1
     return result
+
+
+@njit(cache=True, nogil=True)
+def winding_at(
+    points: np.ndarray,
+    corner: np.ndarray,
+    order: np.ndarray,
+    node_low: np.ndarray,
+    node_high: np.ndarray,
+    node_first: np.ndarray,
+    node_count: np.ndarray,
+) -> np.ndarray:
+    """`winding_numbers` by a `Tree` over the faces: (N,) int64 of points (N, 3) float64, m; corner: (F, 3, 3) m.
+
+    Which side of a face a point is on is asked without a division, so that faces nearly along the ray are no trouble.
+    """
+    result, stack = np.zeros(len(points), np.int64), np.empty(_STACK, np.int64)
+    for i in range(len(points)):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        stack[0] = 0
+        top = 1
+        while top:
+            top -= 1
+            node = stack[top]
+            low, high = node_low[node], node_high[node]
+            if not (low[0] <= x <= high[0] and low[1] <= y <= high[1] and z <= high[2]):  # NaN is nowhere
+                continue
+            if node_count[node] == 0:
+                stack[top], stack[top + 1] = node_first[node], node + 1
+                top += 2
+                continue
+            for k in range(node_first[node], node_first[node] + node_count[node]):
+                result[i] += _crossing_above(corner[order[k]], x, y, z)
+    return result
+
+
+@njit(cache=True)
+def _crossing_above(tri: np.ndarray, x: float, y: float, z: float) -> int:
+    """1 where the ray upwards leaves through a face (3, 3), -1 where it enters, 0 where it passes by."""
+    a, b, c = tri[0], tri[1], tri[2]
+    ahead = left_of_edge(a[0], a[1], b[0], b[1], x, y)
+    if (
+        left_of_edge(b[0], b[1], c[0], c[1], x, y) != ahead
+        or left_of_edge(c[0], c[1], a[0], a[1], x, y) != ahead
+        or (b[0] - a[0]) * (c[1] - a[1]) == (c[0] - a[0]) * (b[1] - a[1])
+        or z > max(a[2], b[2], c[2])
+    ):
+        return 0
+    if z >= min(a[2], b[2], c[2]):
+        ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+        vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+        below = (uy * vz - uz * vy) * (a[0] - x) + (uz * vx - ux * vz) * (a[1] - y) + (ux * vy - uy * vx) * (a[2] - z)
+        if (below > 0.0) != ahead:
+            return 0
+    return 1 if ahead else -1
 
 
 @njit(cache=True, inline="always")

@@ -206,7 +206,7 @@ def write_grasp_sheet(
     for hand, (item, item_faces), caption in zip(vertices, objects, captions, strict=True):
         # Grasps of one object mostly come with the same array; it is kept, so that its id stays its own.
         if id(item) not in distances:
-            distances[id(item)] = item, MeshDistance(item, item_faces)
+            distances[id(item)] = item, MeshDistance(item, item_faces, any_mesh=True)
         known = np.isfinite(hand).all()
         signed = distances[id(item)][1].signed(hand.astype(np.float64))[0] if known else np.full(len(hand), np.nan)
         cells.append((grasp_picture(hand, faces, item, item_faces, signed, size, threads), caption))
