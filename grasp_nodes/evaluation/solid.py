@@ -1,4 +1,4 @@
-"""What is measured: one rigid object, closed and tidy, and a batch of posed hands of one topology.
+"""What is measured: one rigid object, closed, and a batch of posed hands of one topology.
 
 Objects are `Solid`, which keeps the distance tree for all hands; hands are ``vertices (B, V, 3)`` in the object's
 frame with shared closed faces. A hand with NaN in it is never refused: its measurements are NaN, for the harness to

@@ -59,6 +59,13 @@ def test_depth_of_points_in_a_block_and_of_hands_that_only_touch_or_stay_away():
     assert contact_accuracy(signed, np.array([True, False, False, False])) == 0.5  # a frame with NaN is wrong
 
 
+def test_a_point_in_one_of_two_overlapping_blocks_is_inside_next_to_the_face_of_the_other():
+    both = trimesh.util.concatenate([CUBE, CUBE.copy().apply_translation((0.02, 0.0, 0.0))])
+    hand = np.array([[[-0.003, 0.0, 0.0], [0.019, 0.0, 0.0], [0.043, 0.0, 0.0], [-0.021, 0.0, 0.0]]])
+    signed = hand_signed_distance(hand, Solid(both.vertices, both.faces))
+    np.testing.assert_allclose(signed, [[-0.003, -0.001, 0.003, 0.001]], atol=1e-12)
+
+
 def test_depth_agrees_with_open3d_to_a_tenth_of_a_millimetre(hand):
     import open3d
 
