@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.objects.clouds import cells
+from grasp_nodes.objects.clouds.moments import inside, measured
 
 FEWEST_POINTS, MOST_POINTS = 100, 2_000_000
 VOXEL = 0.002
@@ -34,13 +35,7 @@ def checked_points(points: np.ndarray, scale: float = 1.0) -> np.ndarray:
         raise InputError(f"cloud: expected points of shape (N, 3), got {points.shape}")
     if len(points) > MOST_POINTS:
         raise InputError(f"cloud: expected at most {MOST_POINTS} points, got {len(points)}: thin it first")
-    known = (
-        np.asarray(
-            points[np.isfinite(points.sum(axis=1)) & ((points[:, 0] != 0) | (points[:, 1] != 0) | (points[:, 2] != 0))],
-            np.float64,
-        )
-        * scale
-    )
+    known = measured(points, scale)
     if len(known) < FEWEST_POINTS:
         raise InputError(
             f"cloud: expected at least {FEWEST_POINTS} points that were measured, got {len(known)} of {len(points)}"
@@ -59,17 +54,13 @@ def checked_points(points: np.ndarray, scale: float = 1.0) -> np.ndarray:
 
 def within_box(points: np.ndarray, center: np.ndarray, extent: np.ndarray) -> np.ndarray:
     """(N,) whether points (N, 3) are in a box along the axes: center and whole extent (3,), m."""
-    return (np.abs(points - center) <= 0.5 * np.asarray(extent)).all(axis=1)
+    half = 0.5 * np.asarray(extent, np.float64)
+    return inside(points, np.asarray(center, np.float64) - half, np.asarray(center, np.float64) + half)
 
 
 def thinned(points: np.ndarray, voxel: float = VOXEL) -> np.ndarray:
     """One point for each voxel, the mean of those in it; (N, 3) to (M, 3), m."""
-    cell = np.floor((points - points.min(axis=0)) / voxel).astype(np.int64)
-    size = cell.max(axis=0) + 1
-    key = (cell[:, 0] * size[1] + cell[:, 1]) * size[2] + cell[:, 2]
-    _, inverse, count = np.unique(key, return_inverse=True, return_counts=True)
-    inverse = inverse.reshape(-1)
-    return np.stack([np.bincount(inverse, weights=points[:, k]) for k in range(3)], axis=1) / count[:, None]
+    return cells.thinned(points, voxel)
 
 
 def overview(points: np.ndarray, seed: int) -> np.ndarray:
@@ -79,14 +70,19 @@ def overview(points: np.ndarray, seed: int) -> np.ndarray:
     return thinned(points, _COARSE_VOXEL)
 
 
-def without_outliers(points: np.ndarray) -> np.ndarray:
-    """Without points (N, 3) that are far from their neighbours, compared with what is usual in this cloud."""
-    if len(points) <= _NEIGHBOURS:
-        return points
-    distance = cKDTree(points).query(points, _NEIGHBOURS + 1)[0][:, 1:].mean(axis=1)
-    return points[distance <= distance.mean() + _OUTLIER_DEVIATIONS * distance.std()]
+def without_outliers(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Of a thinned cloud those points that are not far from their neighbours, compared with what is usual in it.
 
+    Args:
+        points: (N, 3), m, two or more.
 
-def spacing_of(points: np.ndarray) -> float:
-    """m, between neighbours of a thinned cloud (N, 3): what nine points in ten have a neighbour within."""
-    return float(np.percentile(cKDTree(points).query(points, 2)[0][:, 1], 90))
+    Returns:
+        (M, 3), m, and the spacing, m: what nine points in ten have a neighbour within.
+    """
+    count = min(_NEIGHBOURS, len(points) - 1)
+    distance = cells.Neighbours(points, 2 * VOXEL).nearest(count)
+    usual = distance.mean(axis=1)
+    near = usual <= usual.mean() + _OUTLIER_DEVIATIONS * usual.std()
+    if count < _NEIGHBOURS:
+        near[:] = True
+    return points[near], float(np.percentile(distance[near, 0], 90))

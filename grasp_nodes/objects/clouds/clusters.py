@@ -7,6 +7,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from grasp_nodes.objects.clouds.cells import cell_numbers, means
+
 GAP = 0.01
 """m: points that are nearer to each other are of one thing."""
 SMALLEST_SHARE = 0.05
@@ -16,12 +18,10 @@ FEWEST = 25
 
 def things(points: np.ndarray, gap: float = GAP) -> list[np.ndarray]:
     """Indices of the points (N, 3) of each thing, the largest first, without those that are noise."""
-    cells, cell_of = np.unique(np.floor(points / (0.5 * gap)).astype(np.int64), axis=0, return_inverse=True)
-    cell_of = cell_of.reshape(-1)
-    count = np.bincount(cell_of).astype(np.float64)
-    middle = np.stack([np.bincount(cell_of, weights=points[:, k]) for k in range(3)], axis=1) / count[:, None]
+    cell_of, count = cell_numbers(points, 0.5 * gap)
+    middle = means(points, cell_of, count)
     pairs = cKDTree(middle).query_pairs(1.5 * gap, output_type="ndarray")
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(cells), len(cells)))
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     label = connected_components(graph, directed=False)[1][cell_of]
     sizes = np.bincount(label)
     wanted = [int(one) for one in np.argsort(-sizes, kind="stable") if sizes[one] >= SMALLEST_SHARE * sizes.max()]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
+from grasp_nodes.objects.clouds.cells import Neighbours
+from grasp_nodes.objects.clouds.moments import bounds
 from grasp_nodes.objects.clouds.view import View
 
 _TURNS = np.deg2rad([0, -15, 15, -30, 30, -45, 45])
@@ -51,7 +52,7 @@ def complete_by_symmetry(
         points: (N, 3), m. view: of them. up: (3,), unit, None = not known: the mirror then faces the camera.
         spacing: m, between points. center: (3,), m, of the whole thing where it is known. seed: of tested points.
     """
-    middle = 0.5 * (points.min(axis=0) + points.max(axis=0))
+    middle = 0.5 * np.add(*bounds(points))
     look = points.mean(axis=0) - view.viewpoint
     look /= np.linalg.norm(look)
     ahead = look if up is None else look - (look @ up) * up
@@ -64,14 +65,14 @@ def complete_by_symmetry(
         places = np.array([float(center @ ahead)])
     else:
         places = np.linspace(np.percentile(along, 20), np.percentile(along, 99.5), _PLACES)
-    tree = cKDTree(points)
+    seen = Neighbours(points, 2 * spacing)
     best, best_worth, best_text = None, -np.inf, ""
     for text, motions in _candidates(ahead, up, middle if center is None else center, places):
         moved = tested @ motions[:, :3, :3].transpose(0, 2, 1) + motions[:, None, :3, 3]
         wrong = view.free(moved.reshape(-1, 3)).reshape(moved.shape[:2]).mean(axis=1)
         allowed = np.flatnonzero(wrong <= _TOLERATED)
         chosen = int(allowed[-1]) if len(allowed) else int(wrong.argmin())
-        same = float((tree.query(moved[chosen], distance_upper_bound=2 * spacing)[0] < np.inf).mean())
+        same = float(seen.within(moved[chosen], 2 * spacing).mean())
         worth = same - 4.0 * float(wrong[chosen])
         if worth > best_worth + 0.02:
             best, best_worth, best_text = motions[chosen], worth, text

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.objects.clouds import cleaning, clusters, completion, solid
+from grasp_nodes.objects.clouds.cells import Neighbours
+from grasp_nodes.objects.clouds.moments import bounds, covariance
 from grasp_nodes.objects.clouds.table import (
     SMALLEST_TABLE,
     THICKNESS,
@@ -118,11 +119,11 @@ def object_from_cloud(
     if len(found) > 1:
         how = "the largest" if options.near is None else "the one nearest to the place that was given"
         remarks.append(f"{len(found)} things were seen, this is {how}")
-    seen = cleaning.without_outliers(_all_of(points, standing[chosen], planes))
+    seen, spacing = cleaning.without_outliers(_all_of(points, standing[chosen], planes))
     _check_size(seen)
     # Of a flat thing on a table the height is known all the same.
     _check_shape(seen, may_be_flat=plane is not None)
-    whole, free, said = _completed(seen, others, viewpoint, plane, options)
+    whole, free, said = _completed(seen, spacing, others, viewpoint, plane, options)
     grid = solid.solid_distance(whole, free)
     origin = _middle(whole)
     grid = replace(grid, origin=grid.origin - grid.origin.new_tensor(origin))
@@ -166,7 +167,7 @@ def narrowest_side(vertices: np.ndarray) -> float:
 
 def _main_axes(points: np.ndarray) -> np.ndarray:
     """(3, 3): directions in its columns along which points (N, 3) spread most and least."""
-    axes: np.ndarray = np.linalg.eigh(np.cov(points.T))[1]
+    axes: np.ndarray = np.linalg.eigh(covariance(points))[1]
     return axes
 
 
@@ -198,11 +199,11 @@ def _is_table(points: np.ndarray, table: Table) -> bool:
 
 def _all_of(points: np.ndarray, thing: np.ndarray, planes: list[Plane]) -> np.ndarray:
     """The thing's points of the whole cloud (N, 3), thinned, by those (M, 3) that the overview has of it."""
-    low, high = thing.min(axis=0) - _NEAR, thing.max(axis=0) + _NEAR
-    fine = cleaning.thinned(points[((points >= low) & (points <= high)).all(axis=1)])
+    low, high = bounds(thing)
+    fine = cleaning.thinned(points[cleaning.within_box(points, 0.5 * (low + high), high - low + 2 * _NEAR)])
     for plane in planes:
         fine = fine[plane.height(fine) > THICKNESS]
-    return fine[cKDTree(thing).query(fine, distance_upper_bound=_NEAR)[0] < np.inf]
+    return fine[Neighbours(thing, _NEAR).within(fine, _NEAR)]
 
 
 def _below(points: np.ndarray, planes: list[Plane]) -> Plane | None:
@@ -211,11 +212,15 @@ def _below(points: np.ndarray, planes: list[Plane]) -> Plane | None:
 
 
 def _completed(
-    seen: np.ndarray, others: np.ndarray, viewpoint: np.ndarray, plane: Plane | None, options: CloudOptions
+    seen: np.ndarray,
+    spacing: float,
+    others: np.ndarray,
+    viewpoint: np.ndarray,
+    plane: Plane | None,
+    options: CloudOptions,
 ) -> tuple[np.ndarray, solid.FreeSpace, str]:
     """All points of the object, what is free, and how that came about."""
-    spacing = cleaning.spacing_of(seen)
-    low, high = seen.min(axis=0), seen.max(axis=0)
+    low, high = bounds(seen)
     view = None
     if not ((viewpoint > low - 0.02) & (viewpoint < high + 0.02)).all():
         view = View(seen, viewpoint, spacing, others)
@@ -284,7 +289,8 @@ def _floor(plane: Plane | None, reach: float) -> solid.FreeSpace | None:
 
 
 def _middle(points: np.ndarray) -> np.ndarray:
-    return 0.5 * (points.min(axis=0) + points.max(axis=0))
+    low, high = bounds(points)
+    return 0.5 * (low + high)
 
 
 def _check_options(options: CloudOptions) -> None:
@@ -302,7 +308,7 @@ def _check_options(options: CloudOptions) -> None:
 
 def _check_shape(points: np.ndarray, may_be_flat: bool = False) -> None:
     """Raises InputError for a line or a plane."""
-    deviation = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(points.T)), 0.0))[::-1]
+    deviation = np.sqrt(np.maximum(np.linalg.eigvalsh(covariance(points)), 0.0))[::-1]
     if deviation[1] < min(_STRAIGHT, _SLENDER * deviation[0]):
         raise InputError("cloud: its points lie on a line: there is nothing to hold")
     if not may_be_flat and deviation[2] < min(_FLAT, _SLENDER * deviation[1]):
@@ -312,7 +318,8 @@ def _check_shape(points: np.ndarray, may_be_flat: bool = False) -> None:
 
 
 def _check_size(points: np.ndarray) -> None:
-    length = float(np.ptp(points, axis=0).max())
+    low, high = bounds(points)
+    length = float((high - low).max())
     if length > LARGEST_LENGTH:
         raise InputError(
             f"cloud: the thing in it is {length:.2f} m long, a hand holds things up to {LARGEST_LENGTH:g} m: there are "
@@ -321,6 +328,7 @@ def _check_size(points: np.ndarray) -> None:
 
 
 def _check_length(points: np.ndarray) -> None:
-    length = float(np.ptp(points, axis=0).max())
+    low, high = bounds(points)
+    length = float((high - low).max())
     if length < SMALLEST_LENGTH:
         raise InputError(f"cloud: its {len(points)} points are within {length * 1000:.2g} mm: are these metres?")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy.spatial import ConvexHull, QhullError
+
+from grasp_nodes.objects.clouds.moments import farthest, near_plane, votes
 
 THICKNESS = 0.006
 """m: so near to the plane is the table; depth cameras wave by as much."""
@@ -14,6 +17,8 @@ SMALLEST_TABLE = 0.25
 _MOST_BELOW = 0.05
 _HYPOTHESES, _TESTED_ON = 300, 3000
 _REFITS = 3
+_DIRECTIONS = 64
+"""That the outline of what is seen of a table is looked for in."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +58,21 @@ def largest_plane(points: np.ndarray, viewpoint: np.ndarray, seed: int = 0) -> T
         return None
     normal = normal[usable] / length[usable, None]
     offset = (normal * corner[usable, 0]).sum(axis=1)
-    votes = (np.abs(tested @ normal.T - offset) < THICKNESS).sum(axis=0)
-    best = int(votes.argmax())
+    best = int(votes(tested, normal, offset, THICKNESS).argmax())
     plane = Plane(normal[best], float(offset[best]))
     for _ in range(_REFITS):
-        near = points[np.abs(plane.height(points)) < THICKNESS]
-        middle = near.mean(axis=0)
-        direction = np.linalg.eigh(np.cov(near.T))[1][:, 0]
+        middle, spread = near_plane(points, plane.normal, plane.offset, THICKNESS)
+        if not np.isfinite(spread).all():
+            break
+        direction = np.linalg.eigh(spread)[1][:, 0]
         plane = Plane(direction, float(direction @ middle))
     if plane.height(viewpoint[None])[0] < 0:
         plane = Plane(-plane.normal, -plane.offset)
     belongs = np.abs(plane.height(points)) < THICKNESS
-    across = (points[belongs] - points[belongs].mean(axis=0)) @ _across(plane.normal).T
-    axes = np.linalg.eigh(np.cov(across.T))[1] if len(across) > 2 else np.eye(2)
-    sides = np.ptp(np.percentile(across @ axes, [2, 98], axis=0), axis=0)
+    # As columns: whatever goes along them is faster so.
+    across = _across(plane.normal) @ points[belongs].T
+    axes = np.linalg.eigh(np.cov(across))[1] if across.shape[1] > 2 else np.eye(2)
+    sides = np.ptp(np.percentile(axes.T @ across, [2, 98], axis=1), axis=0)
     return Table(plane, belongs, np.sort(sides)[::-1])
 
 
@@ -88,10 +94,30 @@ def _over(points: np.ndarray, seen: np.ndarray, normal: np.ndarray) -> np.ndarra
     """(N,) whether points (N, 3) are above or below the hull of what is seen of the table (M, 3)."""
     axes = _across(normal)
     try:
-        edges = ConvexHull(seen @ axes.T).equations.T
+        edges = ConvexHull(_outline(seen @ axes.T)).equations
     except QhullError:  # a line of points: there is nothing to be over
         return np.ones(len(points), bool)
-    return (points @ axes.T @ edges[:2] + edges[2]).max(axis=1, initial=-np.inf) <= 0
+    return _within(points, edges[:, :2] @ axes, edges[:, 2])
+
+
+def _outline(places: np.ndarray) -> np.ndarray:
+    """Of points in a plane (N, 2) those that lie farthest in some direction: a disk of 1 m loses 0.6 mm by the rest."""
+    turns = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
+    outline: np.ndarray = places[farthest(places, np.stack([np.cos(turns), np.sin(turns)], axis=1))]
+    return outline
+
+
+@njit(cache=True)
+def _within(points: np.ndarray, normals: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(N,) whether points (N, 3) are on the inner side of all planes ``normal @ x + offset == 0``."""
+    found = np.ones(len(points), np.bool_)
+    for i in range(len(points)):
+        for k in range(len(normals)):
+            height = points[i, 0] * normals[k, 0] + points[i, 1] * normals[k, 1] + points[i, 2] * normals[k, 2]
+            if height + offsets[k] > 0:
+                found[i] = False
+                break
+    return found
 
 
 def _across(normal: np.ndarray) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import njit
 from scipy import ndimage
 
 _LARGEST_MAP = 600
@@ -42,15 +45,10 @@ class View:
 
     def free(self, points: np.ndarray) -> np.ndarray:
         """(N,) whether the look went through these points (N, 3), m."""
-        plane, depth = self._seen(points)
-        cell = np.floor((plane - self._low) / self._bin).astype(np.int64)
-        size = np.array(self._surface.shape)
-        within = ((cell >= 0) & (cell < size)).all(axis=1) & (depth > 0)
-        row, column = np.clip(cell, 0, size - 1).T
-        hidden = within & (depth > self._before[row, column] + self._margin)
-        beside = ~within | ~self._outline[row, column]
-        before = within & np.isfinite(self._surface[row, column]) & (depth < self._surface[row, column] - self._margin)
-        return (beside & ~hidden) | before
+        return _free(
+            *(np.ascontiguousarray(points, np.float64), self.viewpoint, self._axes, self._low, self._bin),
+            *(self._surface, self._outline, self._before, self._margin),
+        )
 
     def hidden_share(self, points: np.ndarray, behind: float) -> float:
         """Share of points (N, 3) that lie at least `behind` (m) behind the surface: none, if seen from here alone."""
@@ -67,11 +65,53 @@ class View:
         return local[:, :2] / np.maximum(depth, 1e-6)[:, None], depth
 
     def _nearest(self, plane: np.ndarray, depth: np.ndarray, size: np.ndarray) -> np.ndarray:
-        nearest = np.full(size, np.inf)
-        cell = np.floor((plane - self._low) / self._bin).astype(np.int64)
-        within = ((cell >= 0) & (cell < size)).all(axis=1) & (depth > 0)
-        np.minimum.at(nearest, tuple(cell[within].T), depth[within])
-        return nearest
+        return _nearest(plane, depth, self._low, self._bin, int(size[0]), int(size[1]))
+
+
+@njit(cache=True)
+def _nearest(
+    plane: np.ndarray, depth: np.ndarray, low: np.ndarray, width: float, rows: int, columns: int
+) -> np.ndarray:
+    """(rows, columns), m: the least depth of the points in each bin, infinite where there are none."""
+    nearest = np.full((rows, columns), np.inf)
+    for i in range(len(plane)):
+        row, column = math.floor((plane[i, 0] - low[0]) / width), math.floor((plane[i, 1] - low[1]) / width)
+        if 0 <= row < rows and 0 <= column < columns and depth[i] > 0:
+            nearest[row, column] = min(nearest[row, column], depth[i])
+    return nearest
+
+
+@njit(cache=True)
+def _free(
+    points: np.ndarray,
+    viewpoint: np.ndarray,
+    axes: np.ndarray,
+    low: np.ndarray,
+    width: float,
+    surface: np.ndarray,
+    outline: np.ndarray,
+    before: np.ndarray,
+    margin: float,
+) -> np.ndarray:
+    """As `View.free`."""
+    found, local = np.empty(len(points), np.bool_), np.empty(3)
+    rows, columns = surface.shape
+    for i in range(len(points)):
+        for k in range(3):
+            local[k] = 0.0
+            for axis in range(3):
+                local[k] += axes[k, axis] * (points[i, axis] - viewpoint[axis])
+        depth = local[2]
+        scale = max(depth, 1e-6) * width
+        row = math.floor(local[0] / scale - low[0] / width)
+        column = math.floor(local[1] / scale - low[1] / width)
+        if depth <= 0 or row < 0 or row >= rows or column < 0 or column >= columns:
+            found[i] = True
+            continue
+        front = np.isfinite(surface[row, column]) and depth < surface[row, column] - margin
+        # Beside the outline, unless something nearer hides it.
+        found[i] = front or (not outline[row, column] and depth <= before[row, column] + margin)
+    return found
 
 
 def _without_holes(depth: np.ndarray) -> np.ndarray:
