@@ -74,9 +74,9 @@ def _numbered(points: np.ndarray, low: np.ndarray, voxel: float, slots: int) -> 
     cells = np.empty((len(points), 3), np.int64)
     used = 0
     for i in range(len(points)):
-        x = int(math.floor((points[i, 0] - low[0]) / voxel))
-        y = int(math.floor((points[i, 1] - low[1]) / voxel))
-        z = int(math.floor((points[i, 2] - low[2]) / voxel))
+        x = math.floor((points[i, 0] - low[0]) / voxel)
+        y = math.floor((points[i, 1] - low[1]) / voxel)
+        z = math.floor((points[i, 2] - low[2]) / voxel)
         # Teschner et al., 2003, mixed once more, so that the lowest bits tell cells apart.
         slot = (x * 73856093) ^ (y * 19349663) ^ (z * 83492791)
         slot = (slot ^ (slot >> 15)) & (slots - 1)
@@ -103,7 +103,7 @@ def _sorted_into_cells(
     for i in range(len(points)):
         at = 0
         for k in range(3):
-            at = at * size[k] + min(int(math.floor((points[i, k] - low[k]) / cell)), size[k] - 1)
+            at = at * size[k] + min(math.floor((points[i, k] - low[k]) / cell), size[k] - 1)
         number[i] = at
         first[at + 1] += 1
     for at in range(1, len(first)):
@@ -130,12 +130,12 @@ def _any_within(
     squared = reach * reach
     for i in range(len(asked)):
         px, py, pz = asked[i, 0], asked[i, 1], asked[i, 2]
-        begin_z = max(int(math.floor((pz - reach - low[2]) / cell)), 0)
-        end_z = min(int(math.floor((pz + reach - low[2]) / cell)) + 1, size[2])
-        begin_y = max(int(math.floor((py - reach - low[1]) / cell)), 0)
-        end_y = min(int(math.floor((py + reach - low[1]) / cell)) + 1, size[1])
-        x = max(int(math.floor((px - reach - low[0]) / cell)), 0)
-        end_x = min(int(math.floor((px + reach - low[0]) / cell)) + 1, size[0])
+        begin_z = max(math.floor((pz - reach - low[2]) / cell), 0)
+        end_z = min(math.floor((pz + reach - low[2]) / cell) + 1, size[2])
+        begin_y = max(math.floor((py - reach - low[1]) / cell), 0)
+        end_y = min(math.floor((py + reach - low[1]) / cell) + 1, size[1])
+        x = max(math.floor((px - reach - low[0]) / cell), 0)
+        end_x = min(math.floor((px + reach - low[0]) / cell) + 1, size[0])
         while begin_z < end_z and x < end_x and not found[i]:
             for y in range(begin_y, end_y):
                 row = (x * size[1] + y) * size[2]
@@ -161,9 +161,9 @@ def _nearest(
     most = max(size[0], size[1], size[2])
     for i in range(len(points)):
         px, py, pz = (points[i, 0] - low[0]) / cell, (points[i, 1] - low[1]) / cell, (points[i, 2] - low[2]) / cell
-        ox = min(int(math.floor(px)), size[0] - 1)
-        oy = min(int(math.floor(py)), size[1] - 1)
-        oz = min(int(math.floor(pz)), size[2] - 1)
+        ox = min(math.floor(px), size[0] - 1)
+        oy = min(math.floor(py), size[1] - 1)
+        oz = min(math.floor(pz), size[2] - 1)
         # Cells to the nearest wall of its own; what is farther out by a ring is farther away by a cell or more.
         room = max(min(px - ox, ox + 1 - px, py - oy, oy + 1 - py, pz - oz, oz + 1 - pz), 0.0)
         best[:] = np.inf
