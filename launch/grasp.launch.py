@@ -100,7 +100,8 @@ def start_nodes(context: Any) -> list[Any]:
         playing = all_of("source", "object", "frames", "seed") | {"pace": "answered"}
         nodes.append(node("source_node", playing, on_exit=ended))
     if value("viewer") == "true":
-        nodes.append(node("viewer_node", patient))
+        cloud = [("object_cloud", value("cloud"))]
+        nodes.append(node("viewer_node", {**patient, "show_cloud": True}, remappings=cloud))
     if value("record"):
         topics = [
             "camera/color/image_raw",

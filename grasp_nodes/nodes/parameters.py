@@ -283,6 +283,7 @@ class ViewerParameters(ObjectParameters):
     open_browser: bool = parameter(True, "Open the page in the desktop's browser, where there is one.")
     robot: str = parameter("", "Robot hand that is shown, as of retargeting_node; '' = none.")
     robot_side: str = parameter("right", "Its side.", choices=SIDES)
+    show_cloud: bool = parameter(False, "Show the points of object_cloud.")
 
 
 @dataclass(frozen=True)

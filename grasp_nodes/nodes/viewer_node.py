@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from grasp_msgs.msg import HandObjectState
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 
 from grasp_nodes.nodes.node_base import HARDWARE_ID, RELIABLE, GraspNode, run_node
 from grasp_nodes.nodes.parameters import ViewerParameters
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 COLOR, COLOR_INFO, STATE = "camera/color/image_raw", "camera/color/camera_info", "hand_object/state"
 JOINTS, BASE = "robot/joint_states", "robot/base_pose"
+CLOUD = "object_cloud"
 QUEUE_SIZE = 8
+FORGOTTEN_SECONDS = 10.0
+"""After which what a node said in /diagnostics, mostly once a second, counts no more: it has ended."""
 
 
 class ViewerNode(GraspNode[ViewerParameters]):
@@ -36,7 +39,7 @@ class ViewerNode(GraspNode[ViewerParameters]):
         self._page: ViewerPage | None = None
         self._robot: RobotHand | None = None
         self._robot_messages: dict[str, tuple[int, Any]] = {}
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
         self._worker: InferenceWorker[Callable[[], None]] = InferenceWorker(
             "page", self._prepare, lambda show: show(), self.fail, QUEUE_SIZE
@@ -47,6 +50,8 @@ class ViewerNode(GraspNode[ViewerParameters]):
         if self.settings.robot:
             self.subscribe(JointState, JOINTS, self._on_robot_part(JOINTS))
             self.subscribe(PoseStamped, BASE, self._on_robot_part(BASE))
+        if self.settings.show_cloud:
+            self.subscribe(PointCloud2, CLOUD, self._on_cloud)
         self.subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
         self._worker.start()
         watch_object(self, self._on_object)
@@ -83,6 +88,9 @@ class ViewerNode(GraspNode[ViewerParameters]):
     def _on_state(self, message: HandObjectState) -> None:
         self._show(STATE, self._show_state, message)
 
+    def _on_cloud(self, message: PointCloud2) -> None:
+        self._show(CLOUD, self._show_cloud, message)
+
     def _on_robot_part(self, topic: str) -> Callable[[Any], None]:
         """Joints and base of one stamp are shown together."""
 
@@ -95,11 +103,15 @@ class ViewerNode(GraspNode[ViewerParameters]):
         return take
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        own = self.get_fully_qualified_name()
+        graph = own.rpartition("/")[0]
         for status in message.status:
-            if status.hardware_id != HARDWARE_ID or status.name == self.get_fully_qualified_name():
+            namespace, _, node = status.name.rpartition("/")
+            # The topic is shared by all graphs of the network.
+            if status.hardware_id != HARDWARE_ID or status.name == own or namespace != graph:
                 continue
             with self._lock:
-                self._reasons[status.name.rsplit("/", 1)[-1]] = status.message
+                self._reasons[node] = time.monotonic(), status.message
 
     def _on_object(self, spec: str, object_id: str, scale: float) -> None:
         self._worker.call(lambda: self.guard("object", self._show_object, spec, object_id, scale))
@@ -140,6 +152,12 @@ class ViewerNode(GraspNode[ViewerParameters]):
         if self._page is not None:
             self._page.update_image(image_to_rgb(message), self.stamp_of(message.header))
 
+    def _show_cloud(self, message: PointCloud2) -> None:
+        from grasp_nodes.nodes.conversions.clouds import cloud_to_colored_points
+
+        if self._page is not None:
+            self._page.set_cloud(*cloud_to_colored_points(message))
+
     def _show_camera(self, message: CameraInfo) -> None:
         from grasp_nodes.nodes.conversions.images import to_camera_model
 
@@ -169,8 +187,10 @@ class ViewerNode(GraspNode[ViewerParameters]):
         inputs = self.statistics.inputs
         age = inputs[STATE].age() if STATE in inputs else None
         quiet = age is None or age > self.settings.silence_warn_s
+        oldest = time.monotonic() - FORGOTTEN_SECONDS
         with self._lock:
-            reasons = [f"{node}: {reason}" for node, reason in self._reasons.items() if reason != "working"]
+            self._reasons = {node: said for node, said in self._reasons.items() if said[0] > oldest}
+            reasons = [f"{node}: {reason}" for node, (_, reason) in self._reasons.items() if reason != "working"]
         text = ("; ".join(reasons) or f"nothing on {STATE}") if quiet else ""
         page = self._page
         self._worker.call(lambda: self.guard("page", page.set_status, text, rates))

@@ -16,6 +16,8 @@ OBJECT = np.array([92, 132, 176], np.uint8)
 PENETRATION = np.array([96, 40, 190], np.uint8)
 GRASPED_OBJECT = np.array([168, 170, 174], np.uint8)
 """In pictures of grasps, where colour tells contact."""
+CLOUD = (150, 152, 156)
+"""Of points whose colour is not known."""
 ELASTICITY = np.array([250, 205, 60], np.uint8)
 """Of a point that an anchor touches."""
 ContactColoring = Literal["contact", "region", "elasticity"]

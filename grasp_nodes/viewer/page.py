@@ -20,6 +20,7 @@ from grasp_nodes.errors import InputError, MissingDependencyError
 from grasp_nodes.geometry.camera import CameraModel
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.viewer.colors import (
+    CLOUD,
     CONTACT_COLORINGS,
     HAND_TRAIL,
     OBJECT,
@@ -44,6 +45,10 @@ logger = logging.getLogger(__name__)
 CONTACT_LEVELS = 5
 TOUCHED_POINT_SIZE = 0.0015
 """m, of the object's points that a hand touches."""
+CLOUD_POINTS = 40_000
+"""Of a cloud that are drawn: a browser without a GPU has to turn them, too."""
+CLOUD_POINT_SIZE = 0.0015
+"""m."""
 TRAIL_LENGTH = 90
 KEPT_IMAGES = 32
 BESIDE_ROBOT = 0.35
@@ -77,6 +82,7 @@ class ViewerPage:
         self._touched: viser.PointCloudHandle | None = None
         self._hands: dict[str, list[viser.MeshHandle]] = {}
         self._robot: PageRobot | None = None
+        self._last_state: list[str] = []
         self._images: OrderedDict[int, np.ndarray] = OrderedDict()
         self._trails = {
             "hand": deque[np.ndarray](maxlen=TRAIL_LENGTH),
@@ -139,9 +145,22 @@ class ViewerPage:
             visible=False,
         )
 
+    def set_cloud(self, points: np.ndarray, colors: np.ndarray | None = None) -> None:
+        """Points that a depth camera measured, instead of those before.
+
+        Args:
+            points: (N, 3) m, camera frame; evenly thinned to `CLOUD_POINTS`. colors: (N, 3) uint8, RGB; None = grey.
+        """
+        step = max(-(-len(points) // CLOUD_POINTS), 1)
+        shown = np.asarray(points[::step], np.float32)
+        paint = CLOUD if colors is None else np.asarray(colors[::step], np.uint8)
+        self._server.scene.add_point_cloud(
+            "/cloud", shown, paint, point_size=CLOUD_POINT_SIZE, point_shape="circle", precision="float32"
+        )
+
     def set_robot(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         """A robot hand, see `PageRobot`; human hands are seen through from now on."""
-        self._robot = PageRobot(self._server, parts)
+        self._robot = PageRobot(self._server, parts, self._hands_shown.order + 0.5)
         for meshes in self._hands.values():
             for mesh in meshes:
                 mesh.opacity = BESIDE_ROBOT
@@ -182,11 +201,12 @@ class ViewerPage:
         """What the pipeline says when there is no state, for instance why nothing is seen, and its rates.
 
         Args:
-            text: one sentence; empty keeps the last one.
+            text: one sentence, above what the last state was; empty keeps the last one.
             rates: named numbers to list, e.g. {"frames in, Hz": 29.8}.
         """
         if text:
-            self._status.content = f"**{_plain(text)}**"
+            last = ["Before that:", *self._last_state] if self._last_state else []
+            self._status.content = "  \n".join([f"**{_plain(text)}**", *last])
         if rates is not None:
             rows = "".join(
                 f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{value:.1f}</td></tr>"
@@ -291,7 +311,7 @@ class ViewerPage:
 
     def _show_status(self, state: HandObjectState) -> None:
         label = {FitStatus.OK: "Following", FitStatus.HELD: "Holding the last pose", FitStatus.NOTHING: "Nothing seen"}
-        parts = [f"**{label[state.status]}**"]
+        parts = []
         if state.status_text:
             parts.append(_plain(state.status_text))
         for hand in state.hands:
@@ -302,7 +322,8 @@ class ViewerPage:
             f"contact: {int((contact.contact > 0.5).sum())} of {len(contact.contact)} object points"
             for contact in state.contact_maps
         ]
-        self._status.content = "  \n".join(parts)
+        self._last_state = parts
+        self._status.content = "  \n".join([f"**{label[state.status]}**", *parts])
 
     def _show_picture(self, state: HandObjectState, posed: list[PosedHand]) -> None:
         color = self._images.get(state.stamp)

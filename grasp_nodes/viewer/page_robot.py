@@ -17,10 +17,11 @@ class PageRobot:
     Args:
         server: the page's.
         parts: vertices (V, 3) m, in the body's frame, and faces (F, 3), of each body; one without a shape has none.
+        order: of its switch among the page's controls, None = below all that are there.
     """
 
-    def __init__(self, server: Any, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        self._shown = server.gui.add_checkbox("show robot", True)
+    def __init__(self, server: Any, parts: Sequence[tuple[np.ndarray, np.ndarray]], order: float | None = None) -> None:
+        self._shown = server.gui.add_checkbox("show robot", True, order=order)
         self._meshes = [
             server.scene.add_mesh_simple(
                 f"/robot/body_{number}",

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from grasp_msgs.msg import HandObjectState
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from grasp_nodes.contact.interaction import FitStatus
 from grasp_nodes.contact.interaction import HandObjectState as State
 from grasp_nodes.geometry.camera import CameraModel
+from grasp_nodes.nodes import viewer_node
+from grasp_nodes.nodes.conversions.clouds import to_cloud
 from grasp_nodes.nodes.conversions.images import to_camera_info, to_image
 from grasp_nodes.nodes.conversions.states import to_state
 from grasp_nodes.nodes.source_status import SourceStatus, to_message
@@ -25,7 +27,7 @@ class Paper:
     address = "http://127.0.0.1:8080"
 
     def __init__(self, *_):
-        self.told = {"image": [], "state": [], "camera": [], "object": [], "status": []}
+        self.told = {"image": [], "state": [], "camera": [], "object": [], "status": [], "cloud": []}
         self.closed = False
 
     def update_image(self, color, stamp):
@@ -40,6 +42,9 @@ class Paper:
     def set_object(self, model):
         self.told["object"].append(model)
 
+    def set_cloud(self, points, colors):
+        self.told["cloud"].append((points, colors))
+
     def set_status(self, text, rates=None):
         self.told["status"].append((text, rates))
 
@@ -52,8 +57,8 @@ def paper(bench, monkeypatch):
     paper, opened = Paper(), []
     monkeypatch.setattr(page, "ViewerPage", lambda *_: paper)
     monkeypatch.setattr(browser, "open_in_browser", opened.append)
-    bench.start(ViewerNode, input_reliability="reliable", input_depth=10)
-    for kind, topic in ((Image, COLOR), (CameraInfo, INFO), (HandObjectState, STATE)):
+    bench.start(ViewerNode, input_reliability="reliable", input_depth=10, show_cloud=True)
+    for kind, topic in ((Image, COLOR), (CameraInfo, INFO), (HandObjectState, STATE), (PointCloud2, "object_cloud")):
         bench.publisher(kind, topic)
     bench.wait(lambda: opened == [Paper.address], "the page to be opened")
     return paper
@@ -84,10 +89,40 @@ def test_page_says_why_nothing_is_seen(bench, paper):
     bench.wait(lambda: paper.told["status"], "a status")
     assert paper.told["status"][0][0] == "nothing on hand_object/state"
     level, text = DiagnosticStatus.WARN, "no message on camera/color/camera_info (0 publishers)"
-    other = DiagnosticStatus(level=level, name="/ns/perception_node", message=text, hardware_id="grasp_nodes")
+    own = bench.nodes[0].get_fully_qualified_name().rsplit("/", 1)[0]
+    other = DiagnosticStatus(level=level, name=f"{own}/perception_node", message=text, hardware_id="grasp_nodes")
     stranger = DiagnosticStatus(level=level, name="/motor", message="hot", hardware_id="motor 3")
     bench.publish(DiagnosticArray(status=[other, stranger]), "/diagnostics")
     bench.wait(lambda: paper.told["status"][-1][0] == f"perception_node: {text}", "the reason on the page")
+
+
+def test_nodes_that_have_ended_or_are_of_another_graph_are_not_quoted(bench, paper, monkeypatch):
+    monkeypatch.setattr(viewer_node, "FORGOTTEN_SECONDS", 1.5)
+    own = bench.nodes[0].get_fully_qualified_name().rsplit("/", 1)[0]
+    bench.wait(lambda: paper.told["status"], "a status")
+
+    def said(name, message):
+        return DiagnosticStatus(level=DiagnosticStatus.WARN, name=name, message=message, hardware_id="grasp_nodes")
+
+    foreign = said(f"/somewhere{own}/fitting_node", "not ours")
+    bench.publish(DiagnosticArray(status=[said(f"{own}/fitting_node", "ours"), foreign]), "/diagnostics")
+    bench.wait(lambda: paper.told["status"][-1][0] == "fitting_node: ours", "the reason on the page")
+    bench.wait(lambda: paper.told["status"][-1][0] == "nothing on hand_object/state", "the reason to be forgotten")
+    assert not any("not ours" in text for text, _ in paper.told["status"])
+
+
+def test_cloud_reaches_the_page_with_its_colours(bench, paper):
+    rng = np.random.default_rng(1)
+    points, colors = rng.normal(size=(50, 3)).astype(np.float32), rng.integers(0, 256, (50, 3), dtype=np.uint8)
+    points[7] = np.nan
+    bench.publish(to_cloud(points, 10**9, "c", colors), "object_cloud")
+    bench.wait(lambda: paper.told["cloud"], "the cloud")
+    shown, paint = paper.told["cloud"][0]
+    np.testing.assert_array_equal(shown, np.delete(points, 7, axis=0))
+    np.testing.assert_array_equal(paint, np.delete(colors, 7, axis=0))
+    bench.publish(to_cloud(points, 2 * 10**9, "c"), "object_cloud")
+    bench.wait(lambda: len(paper.told["cloud"]) == 2, "the cloud without colours")
+    assert paper.told["cloud"][1][1] is None
 
 
 def test_bad_image_and_bad_state_cost_only_themselves(bench, paper):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 
@@ -71,18 +73,42 @@ def cloud_to_points(message: PointCloud2) -> np.ndarray:
     Raises:
         InputError: no x, y, z fields, sizes that contradict each other, or more than `MOST_POINTS`.
     """
+    return _points(_rows(message, dict.fromkeys("xyz")))[0]
+
+
+def cloud_to_colored_points(message: PointCloud2) -> tuple[np.ndarray, np.ndarray | None]:
+    """`cloud_to_points` with their colours, (N, 3) uint8, RGB; None where there is no field rgb of four bytes."""
+    packed = next((each for each in message.fields if each.name == "rgb"), None)
+    if packed is None or packed.datatype not in (PointField.FLOAT32, PointField.UINT32, PointField.INT32):
+        return cloud_to_points(message), None
+    # Four bytes, whatever they are called: as a number of floating point they mean nothing.
+    rows = _rows(message, {**dict.fromkeys("xyz"), "rgb": "u4"})
+    points, kept = _points(rows)
+    shifted = rows["rgb"][kept, None].astype(np.uint32) >> np.array([16, 8, 0], np.uint32)
+    return points, (shifted & 255).astype(np.uint8)
+
+
+def _points(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3) float32 of the N rows that are finite, and their numbers."""
+    points = np.stack([rows[name].astype(np.float32) for name in "xyz"], axis=-1)
+    kept = np.flatnonzero(np.isfinite(points).all(axis=1))
+    return points[kept], kept
+
+
+def _rows(message: PointCloud2, wanted: Mapping[str, str | None]) -> np.ndarray:
+    """Fields of all points as a structured array; wanted: formats by name, None = the message's own."""
     if message.width * message.height > MOST_POINTS:
         raise InputError(
             f"cloud: {message.width}x{message.height} points, at most {MOST_POINTS} are taken: thin it first"
         )
     fields = {field.name: field for field in message.fields}
-    missing = [name for name in "xyz" if name not in fields]
+    missing = [name for name in wanted if name not in fields]
     if missing:
         raise InputError(f"cloud: expected the fields x, y and z, got {sorted(fields) or 'none'}")
     order = ">" if message.is_bigendian else "<"
     formats = []
-    for name in "xyz":
-        element = ELEMENTS.get(fields[name].datatype)
+    for name, given in wanted.items():
+        element = given or ELEMENTS.get(fields[name].datatype)
         if element is None:
             raise InputError(f"cloud field {name!r}: datatype {fields[name].datatype} is not known")
         if fields[name].offset + np.dtype(element).itemsize > message.point_step:
@@ -99,12 +125,10 @@ def cloud_to_points(message: PointCloud2) -> np.ndarray:
         )
     layout = np.dtype(
         {
-            "names": list("xyz"),
+            "names": list(wanted),
             "formats": formats,
-            "offsets": [fields[name].offset for name in "xyz"],
+            "offsets": [fields[name].offset for name in wanted],
             "itemsize": message.point_step,
         }
     )
-    rows = np.ascontiguousarray(data.reshape(message.height, message.row_step)[:, :row]).reshape(-1).view(layout)
-    points = np.stack([rows[name].astype(np.float32) for name in "xyz"], axis=-1)
-    return points[np.isfinite(points).all(axis=1)]
+    return np.ascontiguousarray(data.reshape(message.height, message.row_step)[:, :row]).reshape(-1).view(layout)
