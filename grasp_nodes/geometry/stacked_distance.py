@@ -123,15 +123,15 @@ class StackedDistances:
         return distance, gradient
 
     @cached_property
-    def _starts(self) -> Tensor:
-        nodes = self.shapes.prod(dim=1)
-        return torch.cumsum(nodes, dim=0) - nodes
-
-    @cached_property
-    def arrays(self) -> tuple[np.ndarray, ...]:
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Values, first values, shapes, origins (float64) and spacings of the grids, for compiled functions."""
         values, starts, shapes = (part.cpu().numpy() for part in (self.values, self._starts, self.shapes))
         return values, starts, shapes, self.origins.cpu().double().numpy(), self.spacings.cpu().numpy()
+
+    @cached_property
+    def _starts(self) -> Tensor:
+        nodes = self.shapes.prod(dim=1)
+        return torch.cumsum(nodes, dim=0) - nodes
 
 
 class _OnCpu(torch.autograd.Function):

@@ -281,6 +281,4 @@ class HandCoder:
 
     def _wrist(self, betas: Tensor) -> Tensor:
         """(B, 3), m: of hands at the origin."""
-        zero, pose = betas.new_zeros(len(betas), 3), betas.new_zeros(len(betas), NUM_POSE)
-        flat = HandParams(zero, pose, betas, zero, betas.new_ones(len(betas)), self.model.side)
-        return self.model.joints(flat)[0][:, 0]
+        return self.model.rest_joints(betas)[:, 0]

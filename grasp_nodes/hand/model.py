@@ -115,7 +115,7 @@ class HandModel(torch.nn.Module):
         """
         self._check(params)
         batch = len(params)
-        rotations, rest_joints = self._rotations(params), self._rest_joints(params.betas)
+        rotations, rest_joints = self._rotations(params), self.rest_joints(params.betas)
         turned, placed = _chain(rotations, rest_joints)
         offset = placed - (turned @ rest_joints[..., None])[..., 0]
         scale = params.scale[:, None, None]
@@ -146,9 +146,13 @@ class HandModel(torch.nn.Module):
             joints (B, 16, 3), m, and joint_frames (B, 16, 4, 4), as in `HandOutput`.
         """
         self._check(params)
-        turned, placed = _chain(self._rotations(params), self._rest_joints(params.betas))
+        turned, placed = _chain(self._rotations(params), self.rest_joints(params.betas))
         placed = placed * params.scale[:, None, None] + params.transl[:, None]
         return placed, _frames(turned, placed)
+
+    def rest_joints(self, betas: Tensor) -> Tensor:
+        """Joints (B, 16, 3), m, of hands at the origin without any pose, of shapes (B, 10)."""
+        return self._joint_template + (betas @ self._joint_shapes).view(-1, NUM_JOINTS, 3)
 
     def pose_from_pca(self, coefficients: Tensor) -> Tensor:
         """Hand pose of PCA coefficients.
@@ -186,9 +190,6 @@ class HandModel(torch.nn.Module):
     def _rotations(self, params: HandParams) -> Tensor:
         pose = torch.cat([params.global_orient, params.hand_pose], 1)
         return axis_angle_to_matrix(pose.view(len(params), NUM_JOINTS, 3))
-
-    def _rest_joints(self, betas: Tensor) -> Tensor:
-        return self._joint_template + (betas @ self._joint_shapes).view(-1, NUM_JOINTS, 3)
 
 
 def _chain(rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
-"""The hand that feels, laid out for compiled loops (`compiled_slope`): on a CPU, where torch would call a thousand small
-operations for one hand."""
+"""The hand that feels, laid out for the compiled loops of `compiled_slope`.
+
+For a CPU, where torch would call hundreds of small operations for one hand.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,6 @@ from grasp_nodes.hand.core import BONES, HandCore
 from grasp_nodes.hand.keypoints import FINGERS, KEYPOINT_ORDER, PARENTS, TIP_VERTICES
 from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, HandParams
 from grasp_nodes.synthesis.flow.compiled_slope import Code, Cost, Objects, Shapes, Terms, descend, feel
-from grasp_nodes.synthesis.flow.fields import DistanceField, ManyObjects, OneObject
 
 _MIDDLE_KNUCKLE = KEYPOINT_ORDER[9]
 _LINEAR_POSES = ("freedom", "axis_angle", "pca")
@@ -65,7 +66,7 @@ class CompiledHand:
         """Clearances (B, N), m, and slopes (B, N, 3) in the hands' frames, in the vectors' dtype.
 
         Args:
-            vectors: (B, D). betas: (B, 10). objects: of the B hands, of `objects_of`.
+            vectors: (B, D). betas: (B, 10). objects: `DistanceField.arrays` of the B hands.
         """
         clearance, slope = feel(_array(vectors), self._terms, self._code, self._shapes(betas), objects)
         return torch.from_numpy(clearance).to(vectors.dtype), torch.from_numpy(slope).to(vectors.dtype)
@@ -105,19 +106,6 @@ class CompiledHand:
         pivot = self._coder.parts(replace(hands, betas=torch.from_numpy(betas).to(like))).position
         local = rest.local + np.tensordot(betas, rest.local_by_beta, 1)
         return Shapes(joints, local, length[:, None] * rest.radii, _array(pivot))
-
-
-def objects_of(field: DistanceField) -> Objects | None:
-    """The grids of a field on the CPU; None elsewhere, and of other fields."""
-    if isinstance(field, OneObject) and field.turn.device.type == "cpu":
-        values, origin = field.grid.arrays
-        index, starts = np.zeros(len(field.turn), np.int64), np.zeros(1, np.int64)
-        grids = values.reshape(-1), starts, np.array([values.shape]), origin[None], np.array([field.grid.spacing])
-    elif isinstance(field, ManyObjects) and field.turn.device.type == "cpu":
-        grids, index = field.stack.arrays, np.ascontiguousarray(field.index.numpy())
-    else:
-        return None
-    return Objects(*grids, index, _array(field.turn), _array(field.shift))
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -39,8 +39,11 @@ class Terms(NamedTuple):
 
 
 class Code(NamedTuple):
-    """How a vector (D,) is read: ``number = vector * deviation + mean``; pose as axes and angles (45,), rad, is
-    ``offset + numbers @ basis``, with basis (D - 9, 45)."""
+    """How a vector (D,) is read.
+
+    mean, deviation: (D,): ``number = vector * deviation + mean``. basis: (D - 9, 45) and offset: (45,), rad: axes and
+    angles of the joints are ``offset + numbers @ basis``.
+    """
 
     mean: np.ndarray
     deviation: np.ndarray
@@ -62,15 +65,18 @@ class Shapes(NamedTuple):
 
 
 class Objects(NamedTuple):
-    """Grids of K objects as in `StackedDistances`. Hand k is at object ``index[k]``; its x is at ``turn[k] x + shift[k]``
-    of the object's frame: (B, 3, 3) and (B, 3), m."""
+    """Grids of K objects, and which of them B hands are at.
+
+    values, starts, shapes, origins, spacings: `StackedDistances.arrays`. which: (B,) int64. turn: (B, 3, 3) and shift:
+    (B, 3), m: a point x of a hand's frame is at ``turn x + shift`` of its object's.
+    """
 
     values: np.ndarray
     starts: np.ndarray
     shapes: np.ndarray
     origins: np.ndarray
     spacings: np.ndarray
-    index: np.ndarray
+    which: np.ndarray
     turn: np.ndarray
     shift: np.ndarray
 
@@ -86,9 +92,12 @@ class Cost(NamedTuple):
 
 
 class _Posed(NamedTuple):
-    """One hand. numbers: (D,). orient, into: (3, 3), the hand's frame to that of its object's hands, and to the grid's.
-    angles: (15, 3), rad. turned: (16, 3, 3) and placed: (16, 3), m, of the joints, carried: (T, 3), m, of the terms and
-    places: (N, 3), m, of the points, in the hand's frame. there: (N, 3), m, of the points in the grid's frame."""
+    """One hand, written again for each of them.
+
+    numbers: (D,), of the vector. orient: (3, 3), the hand's own frame to that which its vector is in. into: (3, 3), to
+    the object's. angles: (15, 3), rad. In the hand's own frame: turned (16, 3, 3) and placed (16, 3), m, of the joints;
+    carried (T, 3), m, of the terms; places (N, 3), m, of the points. there: (N, 3), m, the points in the object's.
+    """
 
     numbers: np.ndarray
     orient: np.ndarray
@@ -221,7 +230,7 @@ def _pose(
 @njit(cache=True)
 def _asked(row: int, objects: Objects, hand: _Posed) -> tuple[np.ndarray, np.ndarray]:
     """Distances (N,), m, of a posed hand's points to the object of this row, and gradients (N, 3) in its frame."""
-    k = objects.index[row]
+    k = objects.which[row]
     x, y, z = objects.shapes[k, 0], objects.shapes[k, 1], objects.shapes[k, 2]
     grid = objects.values[objects.starts[k] : objects.starts[k] + x * y * z].reshape((x, y, z))
     return query_grid(grid, objects.origins[k], objects.spacings[k], hand.there)
@@ -247,19 +256,16 @@ def _energy_and_slope(
     slope[:] = 0.0
     if energy == 0.0:
         return energy
+    # "Forces" point up the energy. Moments are about the origin until a joint asks for its own.
     forces, moments = np.zeros(hand.placed.shape), np.zeros(hand.placed.shape)
     a, carried = hand.into, hand.carried
     for n in range(len(clearance)):
         if by_clearance[n] == 0.0:
             continue
-        gx, gy, gz = (
-            by_clearance[n] * gradient[n, 0],
-            by_clearance[n] * gradient[n, 1],
-            by_clearance[n] * gradient[n, 2],
-        )
-        fx = a[0, 0] * gx + a[1, 0] * gy + a[2, 0] * gz
-        fy = a[0, 1] * gx + a[1, 1] * gy + a[2, 1] * gz
-        fz = a[0, 2] * gx + a[1, 2] * gy + a[2, 2] * gz
+        gx, gy, gz = gradient[n, 0], gradient[n, 1], gradient[n, 2]
+        fx = by_clearance[n] * (a[0, 0] * gx + a[1, 0] * gy + a[2, 0] * gz)
+        fy = by_clearance[n] * (a[0, 1] * gx + a[1, 1] * gy + a[2, 1] * gz)
+        fz = by_clearance[n] * (a[0, 2] * gx + a[1, 2] * gy + a[2, 2] * gz)
         for t in range(terms.first[n], terms.first[n + 1]):
             j, share = terms.joint[t], terms.share[t]
             forces[j, 0] += share * fx

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.geometry.stacked_distance import StackedDistances
+from grasp_nodes.synthesis.flow.compiled_slope import Objects
 
 
 class DistanceField(Protocol):
@@ -21,6 +24,11 @@ class DistanceField(Protocol):
 
     def rows(self, chosen: Tensor | slice) -> DistanceField:
         """The objects of some of the hands."""
+        ...
+
+    @property
+    def arrays(self) -> Objects | None:
+        """For compiled loops; None on other devices than the CPU."""
         ...
 
 
@@ -44,6 +52,16 @@ class OneObject:
         """As `DistanceField`."""
         return replace(self, turn=self.turn[chosen], shift=self.shift[chosen])
 
+    @cached_property
+    def arrays(self) -> Objects | None:
+        """As `DistanceField`."""
+        if self.turn.device.type != "cpu":
+            return None
+        values, origin = self.grid.arrays
+        none, spacing = np.zeros(1, np.int64), np.array([self.grid.spacing])
+        stack = values.reshape(-1), none, np.array([values.shape]), origin[None], spacing
+        return Objects(*stack, none.repeat(len(self.turn)), _float64(self.turn), _float64(self.shift))
+
 
 @dataclass(frozen=True)
 class ManyObjects:
@@ -62,6 +80,15 @@ class ManyObjects:
         """As `DistanceField`."""
         return replace(self, index=self.index[chosen], turn=self.turn[chosen], shift=self.shift[chosen])
 
+    @cached_property
+    def arrays(self) -> Objects | None:
+        """As `DistanceField`."""
+        if self.turn.device.type != "cpu":
+            return None
+        values, starts, shapes, origins, spacings = self.stack.arrays
+        which = np.ascontiguousarray(self.index.numpy())
+        return Objects(values, starts, shapes, origins, spacings, which, _float64(self.turn), _float64(self.shift))
+
 
 def with_slope(field: DistanceField, points: Tensor) -> tuple[Tensor, Tensor]:
     """Distances (B, P), m, and their gradients (B, P, 3) at points (B, P, 3), both without a graph."""
@@ -70,3 +97,7 @@ def with_slope(field: DistanceField, points: Tensor) -> tuple[Tensor, Tensor]:
         distance = field(leaf)
         (slope,) = torch.autograd.grad(distance.sum(), leaf)
     return distance.detach(), slope
+
+
+def _float64(tensor: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.detach().numpy(), np.float64)

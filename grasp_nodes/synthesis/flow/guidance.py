@@ -14,7 +14,6 @@ from torch import Tensor
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.codes import HandCoder
-from grasp_nodes.synthesis.flow.compiled_hand import objects_of
 from grasp_nodes.synthesis.flow.compiled_slope import Cost
 from grasp_nodes.synthesis.flow.fields import DistanceField
 from grasp_nodes.synthesis.flow.hand_points import HandPoints
@@ -48,6 +47,11 @@ class GuidanceSettings:
                 f"guidance: expected since in 0..1, rounds of 0 or more and a pace above 0 up to 2, got {self}"
             )
 
+    @property
+    def cost(self) -> Cost:
+        """For compiled loops."""
+        return Cost(self.tolerated, self.near, self.touch, self.pace, _UNIT)
+
 
 class FeelingNetwork(Protocol):
     """What guidance needs of a network: the coder of its vectors, and the points that it feels with."""
@@ -75,7 +79,6 @@ class Guidance:
     ) -> None:
         self._network, self._field, self._betas = network, field, betas
         self._settings = settings or GuidanceSettings()
-        self._objects = objects_of(field)
 
     def __call__(self, clean: Tensor, time: Tensor) -> Tensor:
         """Better vectors (B, D) than those predicted at times (B,)."""
@@ -86,14 +89,13 @@ class Guidance:
         return self._moved(vectors, self._settings.last)
 
     def _moved(self, clean: Tensor, rounds: int) -> Tensor:
-        s, compiled = self._settings, self._network.hand_points.compiled
-        if self._objects is not None and compiled is not None and rounds:
-            cost = Cost(s.tolerated, s.near, s.touch, s.pace, _UNIT)
-            return compiled.descend(clean, self._betas, self._objects, cost, rounds)[0]
-        return self.moved_by_autograd(clean, rounds)
+        compiled, objects = self._network.hand_points.compiled, self._field.arrays
+        if compiled is None or objects is None or not rounds:
+            return self.moved_by_autograd(clean, rounds)
+        return compiled.descend(clean, self._betas, objects, self._settings.cost, rounds)[0]
 
     def moved_by_autograd(self, clean: Tensor, rounds: int) -> Tensor:
-        """Better vectors (B, D) after so many rounds, on any device and for any hand."""
+        """Vectors (B, D) after so many rounds, on any device and for any hand."""
         for _ in range(rounds):
             with torch.enable_grad():
                 leaf = clean.detach().requires_grad_(True)

@@ -16,7 +16,7 @@ from grasp_nodes.hand.codes import HandCoder, HandParts
 from grasp_nodes.hand.core import CORE_SIZE, HandCore
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.pads import PALM, contact_patches
-from grasp_nodes.synthesis.flow.compiled_hand import CompiledHand, objects_of
+from grasp_nodes.synthesis.flow.compiled_hand import CompiledHand
 from grasp_nodes.synthesis.flow.fields import DistanceField, with_slope
 
 _FINGERS = 5
@@ -82,11 +82,11 @@ class HandPoints(nn.Module):
         Args:
             vectors: (B, D), of the coder. betas: (B, 10). field: distance to the hands' objects.
         """
-        objects = objects_of(field)
-        if objects is not None and self.compiled is not None:
-            clearance, slope = self.compiled.feel(vectors, betas, objects)
-        else:
+        compiled, objects = self.compiled, field.arrays
+        if compiled is None or objects is None:
             clearance, slope = self.slopes(self.coder.parts_of(vectors.detach(), betas), field)
+        else:
+            clearance, slope = compiled.feel(vectors, betas, objects)
         return torch.cat([(clearance / _NEAR).clamp(*_RANGE), slope.flatten(1)], dim=1)
 
     def slopes(self, parts: HandParts, field: DistanceField) -> tuple[Tensor, Tensor]:
