@@ -79,7 +79,7 @@ class GraspProposalNode(GraspNode[GraspParameters]):
     def silence_reason(self) -> str:
         """Which of the inputs is missing."""
         if not self._worker.ready:
-            return "hands and networks are being loaded"
+            return "hands and networks are being loaded, and numerical code is compiled the first time"
         if CLOUD not in self.statistics.inputs:
             return f"no message on {CLOUD} ({self.publishers_of(CLOUD)} publishers) and no request on {SERVICE}"
         return "clouds stopped coming"
@@ -162,6 +162,7 @@ class GraspProposalNode(GraspNode[GraspParameters]):
             self._mesh = load_object(settings.object, scale=settings.object_scale)
             check_width(settings.object, self._mesh.vertices)
         method = self._method(settings.method)
+        self._rehearse(method)
         self.get_logger().info(
             f"ready: method {method.name}, hand {self.facts['hand model']}, device {method.device}, "
             f"{'working' if self.enabled else 'disabled: call ~/enable'}"
@@ -182,6 +183,18 @@ class GraspProposalNode(GraspNode[GraspParameters]):
             self._methods[name] = make_named_method(name, self._hand_models, self._network_models, LIVE)
         self.facts["method"] = f"{self._methods[name].name} {self._methods[name].version}".strip()
         return self._methods[name]
+
+    def _rehearse(self, method: Method) -> None:
+        """Take clouds to the message of a grasp: the first real cloud is not the one that waits for compilers."""
+        from grasp_nodes.nodes.conversions.clouds import to_cloud
+        from grasp_nodes.objects.clouds.rehearsal import rehearsal_clouds
+
+        for points in rehearsal_clouds():
+            request = GenerateGrasps.Request(cloud=to_cloud(points, 0, "rehearsal"))
+            # On no table: how often a slow method would have to try is not known.
+            target = replace(self._cloud_target(request, request.cloud), table=None)
+            if method.generator is not None:
+                self._grasps_of(target, request, 1, method)
 
     def _work(self, item: tuple[PointCloud2, float]) -> None:
         message, arrived = item
@@ -258,30 +271,34 @@ class GraspProposalNode(GraspNode[GraspParameters]):
 
     def _propose(self, target: Target, request: Any, count: int, answers_cloud: bool = False) -> tuple[GraspArray, str]:
         """Make, publish and return grasps, in the frame of the target's header, and a word about their number."""
-        from grasp_nodes.nodes.conversions.grasp_requests import to_grasp_request
-        from grasp_nodes.nodes.conversions.grasps import to_grasp_array
-        from grasp_nodes.synthesis.grasp_request import propose, shifted
-
-        asked = to_grasp_request(request, count, target.origin, self.settings.max_contact_maps)
-        asked = replace(asked, table=target.table)
         method = self._method(request.method or self.settings.method)
-        if method.generator is None:
-            raise InputError(f"method {method.name}: {method.missing}")
-        found = propose(method.generator, target.model, asked, self._hand_models)
-        found = replace(found, method=method.name, grasps=shifted(found.grasps, target.origin))
-        message = to_grasp_array(found, target.header)
+        found, message, wanted = self._grasps_of(target, request, count, method)
         self.publish(self._outputs[GRASPS], GRASPS, message)
-        for grasp in message.grasps[: asked.contact_maps]:
-            self.publish(self._outputs[CONTACT], CONTACT, grasp.contact_map)
+        if self._outputs[CONTACT].get_subscription_count():
+            for grasp in message.grasps[: self.settings.max_contact_maps]:
+                self.publish(self._outputs[CONTACT], CONTACT, grasp.contact_map)
         if self.settings.publish_markers and self._outputs[MARKERS].get_subscription_count():
             self._publish_markers(found, target)
         if answers_cloud:
             self._publish_state(target.header, found.grasps[:1], f"the best of {len(found.grasps)} grasps")
         number = len(found.grasps)
-        text = "" if number == asked.count else f"{number} of {asked.count} grasps were found"
+        text = "" if number == wanted else f"{number} of {wanted} grasps were found"
         self.useful("" if number else text or "no grasps were asked for")
         self.facts["object"] = "; ".join(part for part in (target.model.object_id, target.text) if part)
         return message, text or ("" if number else "no grasps were asked for")
+
+    def _grasps_of(self, target: Target, request: Any, count: int, method: Method) -> tuple[GraspSet, GraspArray, int]:
+        """Grasps in the frame of the target's header, the message of them, and how many were wanted."""
+        from grasp_nodes.nodes.conversions.grasp_requests import to_grasp_request
+        from grasp_nodes.nodes.conversions.grasps import to_grasp_array
+        from grasp_nodes.synthesis.grasp_request import propose, shifted
+
+        asked = to_grasp_request(request, count, target.origin, self.settings.max_contact_maps)
+        if method.generator is None:
+            raise InputError(f"method {method.name}: {method.missing}")
+        found = propose(method.generator, target.model, replace(asked, table=target.table), self._hand_models)
+        found = replace(found, method=method.name, grasps=shifted(found.grasps, target.origin))
+        return found, to_grasp_array(found, target.header), asked.count
 
     def _publish_none(self, header: Any, reason: str) -> None:
         """Say that there are no grasps of this cloud's object: the last ones are of another."""
