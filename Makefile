@@ -44,6 +44,7 @@ packages:
 $(INSTALLED): pyproject.toml setup.py
 	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/debian_packages.sh venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing Python packages into $(VENV): some minutes, and silent"
 	@command -v nvidia-smi >/dev/null 2>&1 || $(PIP) install --quiet $(PIP_ARGS) torch==2.13.0
 	@$(PIP) install --quiet $(PIP_ARGS) --editable '.[$(EXTRAS)]'
 	@touch $@

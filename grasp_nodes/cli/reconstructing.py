@@ -58,6 +58,8 @@ def reconstruct(request: Request) -> int:
     console = Console(stderr=True)
     setup.check_refinement(request)
     folder = TrajectoryFolder(request.output, OUTPUTS)
+    if not request.clip:
+        _say(console, "The clip is the package's own, which is rendered at the very first run: a minute or two.")
     inputs = setup.open_inputs(request)
     try:
         settings = settings_of(request, inputs)

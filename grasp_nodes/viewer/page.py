@@ -47,7 +47,7 @@ TOUCHED_POINT_SIZE = 0.0015
 """m, of the object's points that a hand touches."""
 CLOUD_POINTS = 40_000
 """Of a cloud that are drawn: a browser without a GPU has to turn them, too."""
-CLOUD_POINT_SIZE = 0.0015
+CLOUD_POINT_SIZE = 0.002
 """m."""
 TRAIL_LENGTH = 90
 KEPT_IMAGES = 32
@@ -149,13 +149,18 @@ class ViewerPage:
         """Points that a depth camera measured, instead of those before.
 
         Args:
-            points: (N, 3) m, camera frame; evenly thinned to `CLOUD_POINTS`. colors: (N, 3) uint8, RGB; None = grey.
+            points: (N, 3) m, camera frame; thinned to `CLOUD_POINTS`. colors: (N, 3) uint8, RGB; None = grey.
         """
-        step = max(-(-len(points) // CLOUD_POINTS), 1)
-        shown = np.asarray(points[::step], np.float32)
-        paint = CLOUD if colors is None else np.asarray(colors[::step], np.uint8)
+        # Every k-th point would show as stripes: a depth camera's points come row by row.
+        kept = np.random.default_rng(0).permutation(len(points))[:CLOUD_POINTS]
+        paint = CLOUD if colors is None else np.asarray(colors[kept], np.uint8)
         self._server.scene.add_point_cloud(
-            "/cloud", shown, paint, point_size=CLOUD_POINT_SIZE, point_shape="circle", precision="float32"
+            "/cloud",
+            np.asarray(points[kept], np.float32),
+            paint,
+            point_size=CLOUD_POINT_SIZE,
+            point_shape="circle",
+            precision="float32",
         )
 
     def set_robot(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:

@@ -21,4 +21,5 @@ def counting_job(fields, key):
     if "once" in clip and begun == 1:
         raise InputError("only the first time")
     answer = {"key": key, "exit_code": 0, "clip": clip, "frames_out": 3, "found_share": 0.5, "pid": os.getpid()}
+    answer["seconds"] = {"perception_s": 1.25, "joint_fit_s": 2.5, "contact_s": 0.5}
     return json.dumps(answer).encode()

@@ -20,7 +20,7 @@ from rosbags.highlevel import AnyReader
 
 from grasp_nodes.cli import app as app_module
 from grasp_nodes.cli.reconstruction import outputs, setup
-from grasp_nodes.cli.reconstruction.many import read_list, reconstruct_one
+from grasp_nodes.cli.reconstruction.many import ManyResults, read_list, reconstruct_one
 from grasp_nodes.cli.reconstruction.report import StateSummary
 from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import FitStatus, HandObjectState, ObjectState
@@ -870,6 +870,10 @@ def test_a_clip_of_many_is_answered_once_and_becomes_a_demonstration(stand: Stan
     answer = json.loads(reconstruct_one(asdict(job.request), job.key))
     assert (answer["key"], answer["exit_code"], answer["frames_out"]) == (job.key, 0, FRAMES)
     assert (tmp_path / "out/logs/first.txt").is_file()
+    results = ManyResults(tmp_path / "out")
+    results.keep(job.name, json.dumps(answer).encode())
+    assert results.write_summary([job], {}, 1.0)["done"] == 1
+    assert f"| first | {FRAMES} |" in (tmp_path / "out/summary.md").read_text()
 
     found = {}
     for kind in ("folder", "bag"):

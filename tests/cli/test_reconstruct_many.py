@@ -49,6 +49,7 @@ def test_killed_worker_loses_nothing_and_doubles_nothing(tmp_path, stand_in):
     assert "no such luck" in summary["failures"]["d_fails"]
     page = (output / "summary.md").read_text()
     assert page.count("| a |") == 1
+    assert "| a | 3 | 50% | 4 | [sheet](a/sheet.png) |" in page
     again, failed = page.split("## Done at a further attempt")[1].split("## Failed")
     assert "- c_dies: its process ended (signal 9)" in again
     assert "- e_once: " in again

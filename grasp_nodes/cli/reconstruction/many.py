@@ -274,6 +274,13 @@ COLUMNS = (
 )
 
 
+def _told(value: Any, form: str) -> str:
+    """An entry of the table; seconds are told by stage."""
+    if value is None:
+        return ""
+    return form.format(sum(value.values()) if isinstance(value, Mapping) else value)
+
+
 def _page(total: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) -> str:
     shown = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in rows)]
     counted = (
@@ -283,7 +290,7 @@ def _page(total: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], failed: M
     head = "| clip | " + " | ".join(title for _, title, _ in shown) + " | pictures |"
     lines = ["# Reconstructed clips", "", counted, "", head, "|---|" + "---|" * (len(shown) + 1)]
     for row in sorted(rows, key=lambda one: one["name"]):
-        values = ["" if row.get(key) is None else form.format(row[key]) for key, _, form in shown]
+        values = [_told(row.get(key), form) for key, _, form in shown]
         name = row["name"].replace("|", "\\|")
         lines.append(f"| {name} | {' | '.join(values)} | [sheet]({row['name']}/sheet.png) |")
     lost = {row["name"]: row["lost_attempts"] for row in rows if "lost_attempts" in row}
