@@ -29,11 +29,13 @@ from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.jointdiffusion.batches import split_by_hand
-from grasp_nodes.synthesis.jointdiffusion.grasps import load_refiner
+from grasp_nodes.synthesis.jointdiffusion.grasps import FieldSampling, load_refiner
 from grasp_nodes.synthesis.jointdiffusion.trained import JOINT, KEYPOINT
 
 INPUT, CONTACT, GEO = "input", "contact-driven", "geo"
-METHODS = (INPUT, CONTACT, GEO, KEYPOINT, JOINT)
+DRAWN = "jointdiffusion-draw"
+"""JointDiffusion from standard normal noise, as the paper does: one draw of what the true grasp may be."""
+METHODS = (INPUT, CONTACT, GEO, KEYPOINT, JOINT, DRAWN)
 METRICS = ("mpjpe", "root_aligned", "volume", "f1", "precision", "recall")
 FORMAT = 1
 
@@ -147,7 +149,8 @@ class RefinementEvaluation:
             elif name == GEO:
                 self._refiners[name] = GeoRefiner(self.model)
             else:
-                grasps = load_refiner(name, self.model, self._folder)
+                sampling = FieldSampling(refined_spread=1.0) if name == DRAWN else FieldSampling()
+                grasps = load_refiner(JOINT if name == DRAWN else name, self.model, self._folder, sampling)
                 self._refiners[name], self._versions[name] = grasps, grasps.version
         return self._refiners[name]
 

@@ -261,6 +261,19 @@ def test_refined_hands_turn_with_the_scene_and_follow_from_the_seed(
         refiner.refine(replace(hands, transl=hands.transl * float("nan")), ball)
 
 
+def test_refinement_starts_without_noise_unless_a_draw_is_asked_for(
+    folder: Path, toy_grasps: LabelledGrasps, right: HandModel
+) -> None:
+    ball, hands = load_object("sphere:0.03"), toy_grasps.hands[:2]
+    mean = load_refiner("jointdiffusion", right, folder, FieldSampling(steps=3))
+    draw = load_refiner("jointdiffusion", right, folder, FieldSampling(steps=3, refined_spread=1.0))
+    assert torch.equal(mean.refine(hands, ball, seed=1).transl, mean.refine(hands, ball, seed=2).transl)
+    assert not torch.allclose(draw.refine(hands, ball, seed=1).transl, draw.refine(hands, ball, seed=2).transl)
+    assert mean.version != draw.version
+    with pytest.raises(InputError, match="refined_spread"):
+        FieldSampling(refined_spread=-0.1)
+
+
 def test_new_grasps_are_the_first_of_more(folder: Path, right: HandModel) -> None:
     refiner, ball = load_refiner("jointdiffusion", right, folder, FieldSampling(steps=2)), load_object("sphere:0.03")
     few, many = refiner.generate(ball, 2, 7), refiner.generate(ball, 3, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,23 @@ KEYPOINT_DEVIATION = 0.004
 
 @dataclass(frozen=True)
 class FieldSampling:
-    """method, eta: see `DiffusionSampler`. steps: calls of the network; None = all for DDPM, 10 for the others."""
+    """method, eta: see `DiffusionSampler`. steps: calls of the network; None = all for DDPM, 10 for the others.
+
+    spread, refined_spread: of the noise that new and refined hands start from; 1 = standard normal, as in the paper.
+    Without any, a refined hand is the mean of what the true one may be rather than one draw of it: in a noisy grasp
+    there is more to be undecided about than a draw should decide at random.
+    """
 
     method: SamplingMethod = "ddim"
     steps: int | None = None
     eta: float = 0.0
+    spread: float = 1.0
+    refined_spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("spread", "refined_spread"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
 
     def sampler(self, schedule: NoiseSchedule) -> DiffusionSampler:
         """Of a schedule."""
@@ -106,11 +119,20 @@ class FieldGrasps:
     Args:
         method: its name. network: see there. model: the hand. aligned: whether scenes are seen from the noisy hand,
             and without one along the object's axes; otherwise turned at random. version: changes with the hands.
+        sampling: whose spreads are of the noise.
     """
 
-    def __init__(self, method: str, network: SceneNetwork, model: HandModel, aligned: bool, version: str = "") -> None:
+    def __init__(
+        self,
+        method: str,
+        network: SceneNetwork,
+        model: HandModel,
+        aligned: bool,
+        version: str = "",
+        sampling: FieldSampling | None = None,
+    ) -> None:
         self.method, self.network, self.model, self.version = method, network, model, version
-        self._aligned = aligned
+        self._aligned, self._sampling = aligned, sampling or FieldSampling()
 
     def refine(self, hands: HandParams, object_model: ObjectModel, seed: int = 0) -> HandParams:
         """One refined hand for each noisy one, all at once; a larger batch does not change the first ones.
@@ -131,7 +153,7 @@ class FieldGrasps:
         for number, first in enumerate(range(0, len(hands), CHUNK)):
             some = own[first : first + CHUNK]
             generator = torch.Generator().manual_seed(chunk_seed(seed, number))
-            noise = torch.randn(CHUNK, self.network.size, generator=generator)[: len(some)]
+            noise = self._sampling.refined_spread * self._noise(generator)[: len(some)]
             turn = hand_turns(some) if self._aligned else random_rotations(CHUNK, generator)[: len(some)]
             found.append(self.network.hands(object_model, View(turn, center), some, noise, generator))
         return stack_params(found) if found else own
@@ -154,7 +176,7 @@ class FieldGrasps:
         for number, first in enumerate(range(0, count, CHUNK)):
             generator = torch.Generator().manual_seed(chunk_seed(seed, number))
             here = min(CHUNK, count - first)
-            noise = torch.randn(CHUNK, self.network.size, generator=generator)[:here]
+            noise = self._sampling.spread * self._noise(generator)[:here]
             turn = (
                 FLIPS[torch.arange(CHUNK) % len(FLIPS)] @ axes if self._aligned else random_rotations(CHUNK, generator)
             )
@@ -162,6 +184,10 @@ class FieldGrasps:
         grasps = make_grasps(stack_params(hands), self.model)
         duration = time.perf_counter() - started
         return GraspSet(object_model.object_id, self.method, seed, duration, grasps, object_model.mesh_resource)
+
+    def _noise(self, generator: torch.Generator) -> Tensor:
+        """(CHUNK, size), standard normal: as much for few hands as for many, so that the first ones stay the same."""
+        return torch.randn(CHUNK, self.network.size, generator=generator)
 
 
 class JointScenes:
@@ -332,4 +358,6 @@ def load_refiner(
         facing, weights = keypoints.network.config.facing, keypoints.weights
     else:
         raise InputError(f"method {name!r}: does not refine grasps; expected {JOINT} or {KEYPOINT}")
-    return FieldGrasps(name, scenes, own, facing == "aligned", f"{name} {weights.sha256[:12]}")
+    how = sampling or FieldSampling()
+    told = hashlib.sha256(repr(how).encode()).hexdigest()[:8]
+    return FieldGrasps(name, scenes, own, facing == "aligned", f"{name} {weights.sha256[:12]} {told}", how)
