@@ -89,13 +89,21 @@ class StackedDistances:
             raise InputError(
                 f"points and objects: expected (B, P, 3) and (B,), got {tuple(points.shape)} and {tuple(objects.shape)}"
             )
+        self.check(objects)
+        if points.device.type == "cpu":
+            return _OnCpu.apply(points, objects, self)
+        return self.by_gather(points, objects)
+
+    def check(self, objects: Tensor) -> None:
+        """See that these are numbers of its objects.
+
+        Raises:
+            InputError: an object that is not there.
+        """
         if len(objects) and not 0 <= int(objects.min()) <= int(objects.max()) < len(self):
             raise InputError(
                 f"objects: expected 0 to {len(self) - 1}, got {int(objects.min())} to {int(objects.max())}"
             )
-        if points.device.type == "cpu":
-            return _OnCpu.apply(points, objects, self)
-        return self.by_gather(points, objects)
 
     def by_gather(self, points: Tensor, objects: Tensor) -> Tensor:
         """`__call__` in torch's own operations, for any device; NaN for NaN."""

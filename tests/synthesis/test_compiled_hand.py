@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.rotations import random_rotations
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.geometry.stacked_distance import StackedDistances
@@ -16,6 +17,7 @@ from grasp_nodes.hand.files import load_hand_arrays, load_hand_model
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.objects.loading import load_object
+from grasp_nodes.synthesis.flow.compiled_hand import CompiledHand
 from grasp_nodes.synthesis.flow.fields import ManyObjects, OneObject
 from grasp_nodes.synthesis.flow.generator import FlowGenerationSettings, FlowGenerator
 from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
@@ -164,6 +166,39 @@ def test_other_hands_and_vectors_are_left_to_autograd(model, things):
         assert float(guide.energy(moved).sum()) < 0.5 * float(guide.energy(vectors).sum())
         felt = network.hand_points.felt(vectors, betas, field)
         assert felt.shape == (COUNT, 4 * network.hand_points.counts.total)
+
+
+def test_what_does_not_fit_together_is_refused(model, things):
+    """Compiled loops would read memory that is not theirs."""
+    coder, field = _coder(model, HandLayout()), _field(things)
+    compiled = Feeling(coder).hand_points.compiled
+    vectors, betas = _hands(coder)
+    cost = GuidanceSettings().cost
+    for wrong in ((vectors[1:], betas), (vectors[:, 1:], betas), (vectors, betas[0]), (vectors, betas[:1])):
+        with pytest.raises(InputError, match="hands at 12 objects"):
+            compiled.feel(*wrong, field.arrays)
+        with pytest.raises(InputError, match="hands at 12 objects"):
+            compiled.descend(*wrong, field.arrays, cost, 1)
+    with pytest.raises(InputError, match="expected 0 to 2"):
+        _ = replace(field, index=field.index + 1).arrays
+    assert compiled.feel(vectors[:0], betas[:0], field.rows(slice(0)).arrays)[0].shape[0] == 0
+
+
+def test_nothing_is_compiled_for_other_devices(model, things, monkeypatch):
+    """Where a field's tensors are elsewhere: torch's meta device stands for a GPU."""
+    field = _field(things)
+    elsewhere = replace(field, turn=field.turn.to("meta"))
+    one = OneObject(things[0].signed_distance, field.turn.to("meta"), field.shift)
+    assert elsewhere.arrays is None
+    assert one.arrays is None
+    monkeypatch.setattr(CompiledHand, "of", lambda *_: pytest.fail("asked for a compiled hand"))
+    network = Feeling(_coder(model, HandLayout()))
+    vectors, betas = _hands(network.coder)
+    with monkeypatch.context() as patched:
+        patched.setattr(ManyObjects, "arrays", None)
+        assert torch.isfinite(network.hand_points.felt(vectors, betas, field)).all()
+        guide = Guidance(network, field, betas)
+        torch.testing.assert_close(guide.settle(vectors), guide.moved_by_autograd(vectors, 6))
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

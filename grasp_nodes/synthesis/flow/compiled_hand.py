@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grasp_nodes.errors import InputError
 from grasp_nodes.hand.arrays import HandArrays
 from grasp_nodes.hand.codes import HandCoder, HandParts
 from grasp_nodes.hand.core import BONES, HandCore
@@ -67,7 +68,11 @@ class CompiledHand:
 
         Args:
             vectors: (B, D). betas: (B, 10). objects: `DistanceField.arrays` of the B hands.
+
+        Raises:
+            InputError: other shapes.
         """
+        self._check(vectors, betas, objects)
         clearance, slope = feel(_array(vectors), self._terms, self._code, self._shapes(betas), objects)
         return torch.from_numpy(clearance).to(vectors.dtype), torch.from_numpy(slope).to(vectors.dtype)
 
@@ -81,10 +86,23 @@ class CompiledHand:
 
         Returns:
             (B, D), moved, in the vectors' dtype; energy (B,) and slope (B, D), float64, where the last step began.
+
+        Raises:
+            InputError: as `feel`.
         """
+        self._check(vectors, betas, objects)
         found = descend(_array(vectors), self._terms, self._code, self._shapes(betas), objects, cost, rounds)
         moved, energy, slope = (torch.from_numpy(one) for one in found)
         return moved.to(vectors.dtype), energy, slope
+
+    def _check(self, vectors: Tensor, betas: Tensor, objects: Objects) -> None:
+        """Compiled loops would read beyond the end."""
+        count, shapes = len(objects.which), (tuple(vectors.shape), tuple(betas.shape))
+        if shapes != ((count, self._coder.size), (count, NUM_BETAS)):
+            raise InputError(
+                f"hands at {count} objects: expected vectors ({count}, {self._coder.size}) and betas ({count}, "
+                f"{NUM_BETAS}), got {shapes[0]} and {shapes[1]}"
+            )
 
     def _shapes(self, betas: Tensor) -> Shapes:
         """One shape where all hands have the same; the last one is kept, as it is asked for at every step."""

@@ -85,6 +85,7 @@ class ManyObjects:
         """As `DistanceField`."""
         if self.turn.device.type != "cpu":
             return None
+        self.stack.check(self.index)
         values, starts, shapes, origins, spacings = self.stack.arrays
         which = np.ascontiguousarray(self.index.numpy())
         return Objects(values, starts, shapes, origins, spacings, which, _float64(self.turn), _float64(self.shift))

@@ -25,7 +25,7 @@ _LEAST_SLOPE = 1e-6
 
 @dataclass(frozen=True)
 class GuidanceSettings:
-    """Of the guidance; each round costs a tenth of the sampling.
+    """Of the guidance.
 
     since: time of the flow from which predictions are moved: before, they are no hands yet. rounds: at each step.
     last: rounds when the flow has ended.
@@ -89,10 +89,10 @@ class Guidance:
         return self._moved(vectors, self._settings.last)
 
     def _moved(self, clean: Tensor, rounds: int) -> Tensor:
-        compiled, objects = self._network.hand_points.compiled, self._field.arrays
-        if compiled is None or objects is None or not rounds:
+        objects, points = self._field.arrays, self._network.hand_points
+        if objects is None or points.compiled is None or not rounds:
             return self.moved_by_autograd(clean, rounds)
-        return compiled.descend(clean, self._betas, objects, self._settings.cost, rounds)[0]
+        return points.compiled.descend(clean, self._betas, objects, self._settings.cost, rounds)[0]
 
     def moved_by_autograd(self, clean: Tensor, rounds: int) -> Tensor:
         """Vectors (B, D) after so many rounds, on any device and for any hand."""

@@ -82,11 +82,11 @@ class HandPoints(nn.Module):
         Args:
             vectors: (B, D), of the coder. betas: (B, 10). field: distance to the hands' objects.
         """
-        compiled, objects = self.compiled, field.arrays
-        if compiled is None or objects is None:
+        objects = field.arrays
+        if objects is None or self.compiled is None:
             clearance, slope = self.slopes(self.coder.parts_of(vectors.detach(), betas), field)
         else:
-            clearance, slope = compiled.feel(vectors, betas, objects)
+            clearance, slope = self.compiled.feel(vectors, betas, objects)
         return torch.cat([(clearance / _NEAR).clamp(*_RANGE), slope.flatten(1)], dim=1)
 
     def slopes(self, parts: HandParts, field: DistanceField) -> tuple[Tensor, Tensor]:
@@ -102,7 +102,7 @@ class HandPoints(nn.Module):
 
     @cached_property
     def compiled(self) -> CompiledHand | None:
-        """For hands on a CPU; None where the coder's vectors do not allow it."""
+        """Of a coder on the CPU; None where its vectors or its hand do not allow it."""
         core = self._core if self.counts.core else None
         return CompiledHand.of(self.coder, self.ids, core, self.counts.pad)
 
