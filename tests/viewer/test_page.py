@@ -180,6 +180,32 @@ def test_reason_is_shown_when_nothing_is_seen(browser: object, page: ViewerPage)
         tab.close()
 
 
+def test_cloud_is_seen_in_its_colours_and_thinned(browser: object, page: ViewerPage) -> None:
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.uniform(-0.15, 0.15, (60_000, 2)), np.full((60_000, 1), 0.6)], axis=1)
+    page.set_cloud(points, np.tile(np.array([30, 200, 60], np.uint8), (len(points), 1)))
+
+    def green(image: np.ndarray) -> float:
+        return share_of_hue(image, 50, 75)
+
+    assert green(screenshot(browser, page.address, lambda image: green(image) > 0.2)) > 0.2
+    page.set_cloud(points[:0])
+    assert green(screenshot(browser, page.address, lambda image: green(image) < 0.01)) < 0.01
+
+
+def test_reason_stands_above_the_last_state(page: ViewerPage) -> None:
+    page.update_state(state_in_view(0.0))
+    page.set_status("fitting_node: evidence stopped coming")
+    told = page._status.content.split("  \n")
+    assert told[0].startswith("**fitting")
+    assert told[0].endswith("coming**")
+    assert told[1] == "Before that:"
+    assert "right hand, score 0.90" in told
+    assert not any("Following" in line for line in told)
+    page.update_state(state_in_view(0.0))
+    assert page._status.content.startswith("**Following**")
+
+
 def test_text_from_outside_is_shown_and_not_run(browser: object, page: ViewerPage) -> None:
     text = (
         "lost <b>hand</b> *of* my_mug <img src=x onerror=\"document.title='run'\"> ![p](http://127.0.0.1:9/p.png) {1+1}"
