@@ -123,7 +123,7 @@ class Client:
         self._publisher = node.create_publisher(PointCloud2, CLOUD, 10)
 
     def wait(self) -> None:
-        """Until the node listens and has answered a first cloud: it compiles numerical code then."""
+        """Until the node listens and has answered a first cloud: it is ready then."""
         wait_for(lambda: self._publisher.get_subscription_count() > 0, "grasp_node")
         self.milliseconds(_all_over(0, POINTS))
 

@@ -293,7 +293,7 @@ class GraspParameters(ObjectParameters, OutputParameters):
     method: str = parameter(
         "auto",
         "Method of grasps, such as fastgrasp-flow+rank8+polish; an unknown one lists them all. auto: "
-        "fastgrasp-flow+rank4, or where its weights are missing the search of synthetic.",
+        "fastgrasp-flow+rank2, or where its weights are missing the search of synthetic.",
         read_only=False,
     )
     count: int = parameter(16, "Grasps of an object.", minimum=0, maximum=10_000, read_only=False)

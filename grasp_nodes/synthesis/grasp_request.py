@@ -28,8 +28,8 @@ TIPS = (4, 8, 12, 16, 20)
 """Keypoints: the ends of the fingers."""
 TOUCHES = 0.01
 """m from the surface: so near a fingertip counts as touching where it is."""
-_FEWEST_TRIES, _MOST_TRIES = 16, 12
-"""Grasps that are made at first, and for each one wanted at most, where some do not suit."""
+_FEWEST_TRIES, _FIRST_TRIES, _MOST_TRIES = 16, 2, 12
+"""Where some do not suit: grasps that are made at first, at least and for each one wanted, and for each one at most."""
 _SPARE = 1.5
 """So many more are made than seem to be needed."""
 
@@ -100,7 +100,7 @@ def _chosen(generator: GraspGenerator, object_model: ObjectModel, request: Grasp
     found: GraspSet | None = None
     kept: list[Grasp] = []
     most = _MOST_TRIES * max(request.count, _FEWEST_TRIES)
-    tried, tries, number = 0, min(max(request.count, _FEWEST_TRIES), CHUNK), 0
+    tried, tries, number = 0, min(max(_FIRST_TRIES * request.count, _FEWEST_TRIES), CHUNK), 0
     while tries > 0:
         seed = chunk_seed(request.seed, number)
         found = generate_suitable(generator, object_model, tries, seed, lambda one: suits(one, object_model, request))

@@ -20,7 +20,7 @@ from grasp_nodes.synthesis.registry import GENERATORS, make_base
 from grasp_nodes.synthesis.suffixes import HandModels, MethodName, compose, parse_method
 
 AUTO = "auto"
-BEST, LIVE, WITHOUT_WEIGHTS = "fastgrasp-flow+polish", "fastgrasp-flow+rank4", SYNTHETIC
+BEST, LIVE, WITHOUT_WEIGHTS = "fastgrasp-flow+polish", "fastgrasp-flow+rank2", SYNTHETIC
 """The best grasps, those that come as fast as clouds do, and what there is without any training."""
 CARRIED_VERSION = f"carried {hashlib.sha256(repr(TransferSettings()).encode()).hexdigest()[:8]}"
 

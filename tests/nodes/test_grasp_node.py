@@ -20,6 +20,7 @@ from grasp_nodes.nodes.conversions.clouds import to_cloud
 from grasp_nodes.nodes.conversions.fields import from_time, set_array, to_header
 from grasp_nodes.nodes.conversions.grasps import from_grasp_array
 from grasp_nodes.nodes.grasp_node import GraspProposalNode
+from grasp_nodes.nodes.node_base import LATCHED
 from grasp_nodes.synthesis.flow.network import FlowConfig, FlowNetwork
 from grasp_nodes.synthesis.flow.trained import save_flow
 from grasp_nodes.synthesis.grasp_request import reach_direction
@@ -247,3 +248,17 @@ def test_object_of_the_parameters_is_grasped_at_once(bench, start):
     start(object="sphere:0.04")
     bench.wait(lambda: bench.values(NODE).get(f"out {GRASPS} total") == "1", "grasps")
     assert "sphere" in bench.values(NODE)["object"]
+
+
+def test_nothing_is_said_before_the_first_cloud_and_maps_only_where_somebody_listens(bench, start):
+    """What the node rehearses with is nobody's business."""
+    start()
+    got = bench.collect(GraspArray, GRASPS, LATCHED)
+    bench.wait(lambda: "method" in bench.values(NODE), "diagnostics")
+    assert not got
+    assert "object" not in bench.values(NODE)
+    bench.publish(to_cloud(ball(), START, "camera"), CLOUD)
+    bench.wait(lambda: bench.values(NODE).get("out grasps total") == "1", "the count of grasps")
+    assert from_time(got[0].header.stamp) == START
+    assert len(got[0].grasps[0].contact_map.points)
+    assert "out contact_map total" not in bench.values(NODE)
