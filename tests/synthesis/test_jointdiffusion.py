@@ -148,6 +148,9 @@ def test_a_batch_is_of_the_fields_of_its_grasps(fields: GraspFields, right: Hand
     assert all(torch.equal(batch[name], again[name]) for name in batch)
     assert not torch.equal(batch["field"], batches.of_rows(rows, Step(4))["field"])
     assert batch["has_hand"].all()
+    points = FieldBatches(fields, SPACE, options, points_only=True).of_rows(rows, Step(3))
+    assert set(batch) - set(points) == {"field", "noisy", "object", "contacts"}
+    assert all(torch.equal(batch[name], points[name]) for name in points)
     # The object of these rows is a ball about the centre: turned or not, its distances are known.
     radius = np.where(fields.grasps.object_index[rows] == 0, 0.03, 0.04)
     far = np.abs(np.linalg.norm(SPACE.basis, axis=1) - radius[:, None])

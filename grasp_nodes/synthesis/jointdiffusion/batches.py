@@ -123,10 +123,13 @@ class FieldBatches:
 
     Args:
         fields: the set. space: of the fields. options: of the samples.
+        points_only: without fields and contacts, which are most of the work and which the keypoint baseline ignores.
     """
 
-    def __init__(self, fields: GraspFields, space: ChoirSpace, options: FieldOptions) -> None:
-        self.fields, self.space, self.options = fields, space, options
+    def __init__(
+        self, fields: GraspFields, space: ChoirSpace, options: FieldOptions, points_only: bool = False
+    ) -> None:
+        self.fields, self.space, self.options, self._points_only = fields, space, options, points_only
         self._skin = ContactSkin.of_model(fields.model)
         self._basis = torch.from_numpy(space.basis).float()
         self._points = torch.from_numpy(fields.surfaces.points)
@@ -135,9 +138,9 @@ class FieldBatches:
     def of_rows(self, rows: np.ndarray, step: SteppedRandomness) -> dict[str, Tensor]:
         """The batch of rows of the set, with the noise and turns of a step.
 
-        For B grasps: ``field``, ``object``, ``noisy`` (B, K), remapped; ``contacts`` (B, 32, 10), numbers; ``has_hand``
-        (B,) bool; ``keypoints`` and ``noisy_keypoints`` (B, 53, 3), and ``points`` (B, P, 3), m, in the axes of the
-        field, about the object's centre; ``row`` (B,).
+        For B grasps: ``has_hand`` (B,) bool; ``keypoints`` and ``noisy_keypoints`` (B, 53, 3), and ``points``
+        (B, P, 3), m, in the axes of the field, about the object's centre; ``row`` (B,). Unless `points_only` also
+        ``field``, ``object``, ``noisy`` (B, K), remapped, and ``contacts`` (B, 32, 10), numbers.
         """
         batch, model = self.fields.grasps[np.asarray(rows, np.int64)], self.fields.model
         rng, options = step.rng(stream=4), self.options
@@ -151,7 +154,6 @@ class FieldBatches:
         turn = self._turns(points, noisy, has_hand, rng, step)
         with torch.no_grad():
             clean, rough = model(hands), model(noisy.to(dtype=model.dtype))
-        about = torch.zeros_like(center)
 
         def seen(there: Tensor) -> Tensor:
             return ((there - center[:, None]) @ turn.mT).contiguous()
@@ -159,23 +161,27 @@ class FieldBatches:
         vertices, item = seen(clean.vertices), seen(points)
         places = self._skin.anchors.positions(vertices)
         noisy_places = seen(self._skin.anchors.positions(rough.vertices))
+        found = {
+            "has_hand": has_hand,
+            "keypoints": torch.cat([seen(clean.keypoints), places], dim=1),
+            "noisy_keypoints": torch.cat([seen(rough.keypoints), noisy_places], dim=1),
+            "points": item,
+            "row": torch.from_numpy(np.asarray(rows, np.int64)),
+        }
+        if self._points_only:
+            return found
+        about = torch.zeros_like(center)
         frame = self.space.frame(about, item, noisy_places)
         alone = self.space.frame(about, item)
         frame = ChoirFrame(about, torch.where(has_hand, frame.factor, alone.factor))
         distances = self.fields.distances
         back, shift = distances.turns[index], distances.shifts[index]
         signed = distances.stack((clean.vertices - shift[:, None]) @ back, index)
-        contacts = encode_contacts(self._skin, vertices, skin_contact(signed)).numbers()
-        return {
+        return found | {
             "field": self.space.remapped(anchor_distances(self.space, places, frame)),
             "noisy": self.space.remapped(anchor_distances(self.space, noisy_places, frame)),
             "object": self.space.remapped(self._to_objects(index, item, turn, center, frame)),
-            "contacts": contacts,
-            "has_hand": has_hand,
-            "keypoints": torch.cat([seen(clean.keypoints), places], dim=1),
-            "noisy_keypoints": torch.cat([seen(rough.keypoints), noisy_places], dim=1),
-            "points": item,
-            "row": torch.from_numpy(np.asarray(rows, np.int64)),
+            "contacts": encode_contacts(self._skin, vertices, skin_contact(signed)).numbers(),
         }
 
     def _level(self, rng: np.random.Generator) -> NoiseLevel:

@@ -119,10 +119,10 @@ def train_keypoints(
     """Train the keypoint baseline; `Trained.network` is a `KeypointNetwork`.
 
     Args:
-        space: whatever; the batches have fields, which are not looked at.
+        space: whatever: the batches have no fields.
     """
     options = replace(options, facing=config.facing, grid_distance=config.grid_distance)
-    batches = FieldBatches(fields, space, options)
+    batches = FieldBatches(fields, space, options, points_only=True)
     schedule = NoiseSchedule.make(config.noise_schedule, config.noise_steps, config.prediction)
     sampler = DiffusionSampler(schedule, "ddim", min(_EVALUATION_STEPS, len(schedule)))
 
