@@ -61,6 +61,8 @@ def rows() -> list[Row]:
     unit = f"ms, {POINTS} points to {COUNT} grasps"
     return [
         Row("node_cloud_to_grasps_p50_ms", statistics.median(spent), unit),
+        Row("node_cloud_from_all_sides_p50_ms", statistics.median(spent[WARM_UP % 2 :: 2]), unit),
+        Row("node_cloud_of_a_table_p50_ms", statistics.median(spent[(WARM_UP + 1) % 2 :: 2]), unit),
         Row("node_cloud_to_grasps_p95_ms", float(np.percentile(spent, 95)), unit),
         Row("node_clouds_without_grasps", float(empty), f"of {WARM_UP + TIMED} clouds"),
         Row("node_memory_start_mb", memory[0], "MB"),
