@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from grasp_nodes.objects.clouds.moments import bounds
+from grasp_nodes.geometry.columns import bounds
 
 _MOST_CELLS = 64
 """For each point: where there would be more, cells are larger."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from grasp_nodes.geometry.columns import bounds
 from grasp_nodes.objects.clouds.cells import Neighbours
-from grasp_nodes.objects.clouds.moments import bounds
 from grasp_nodes.objects.clouds.view import View
 
 _TURNS = np.deg2rad([0, -15, 15, -30, 30, -45, 45])

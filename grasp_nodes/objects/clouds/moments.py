@@ -50,17 +50,6 @@ def _farthest(x: np.ndarray, y: np.ndarray, z: np.ndarray, directions: np.ndarra
 
 
 @njit(cache=True)
-def bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest coordinates, (3,) each, of points (N, 3) without NaN; infinite for no points."""
-    low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    for i in range(len(points)):
-        for k in range(3):
-            low[k] = min(low[k], points[i, k])
-            high[k] = max(high[k], points[i, k])
-    return low, high
-
-
-@njit(cache=True)
 def covariance(points: np.ndarray) -> np.ndarray:
     """(3, 3), as of `numpy.cov`, of points (N, 3), at least two."""
     return near_plane(points, np.zeros(3), 0.0, np.inf)[1]

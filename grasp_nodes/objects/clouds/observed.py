@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.geometry.columns import bounds
 from grasp_nodes.objects.clouds import cleaning, clusters, completion, solid
 from grasp_nodes.objects.clouds.cells import Neighbours
-from grasp_nodes.objects.clouds.moments import bounds, covariance
+from grasp_nodes.objects.clouds.moments import covariance
 from grasp_nodes.objects.clouds.table import (
     SMALLEST_TABLE,
     THICKNESS,

@@ -11,12 +11,13 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.geometry.columns import bounds
 from grasp_nodes.geometry.iso_surface import surface_nets
 from grasp_nodes.geometry.mesh import sample_surface
 from grasp_nodes.geometry.signed_distance import SignedDistanceGrid
 from grasp_nodes.objects.clouds.cells import Neighbours
 from grasp_nodes.objects.clouds.distances import distance_from
-from grasp_nodes.objects.clouds.moments import bounds, farthest
+from grasp_nodes.objects.clouds.moments import farthest
 from grasp_nodes.objects.model import ObjectModel
 
 NODES = 48

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import ConvexHull, cKDTree
 
+from grasp_nodes.geometry.columns import bounds
 from grasp_nodes.objects.clouds.cells import Neighbours, cell_numbers, thinned
 from grasp_nodes.objects.clouds.distances import distance_from
-from grasp_nodes.objects.clouds.moments import bounds, covariance, farthest, inside, measured, near_plane, votes
+from grasp_nodes.objects.clouds.moments import covariance, farthest, inside, measured, near_plane, votes
 
 
 def scattered(seed, count, clumped):
