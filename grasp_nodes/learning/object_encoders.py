@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.ball_points import ball_points
+from grasp_nodes.learning.recent import Recent
 
 Norm = Literal["batch", "layer", "none"]
 
@@ -157,22 +157,19 @@ class KeptCodes:
     """
 
     def __init__(self, encoder: Callable[[Tensor], Tensor], size: int = 64) -> None:
-        self._encoder, self._size = encoder, size
-        self._codes: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._encoder = encoder
+        self._codes: Recent[bytes, Tensor] = Recent(size)
 
     @torch.no_grad()
     def __call__(self, points: Tensor) -> Tensor:
         """Codes (B, ...) of point sets (B, P, C); those that are new are encoded together."""
         keys = [_digest(one) for one in points]
-        new = list(dict.fromkeys(k for k, key in enumerate(keys) if key not in self._codes and key not in keys[:k]))
-        found = {key: self._codes[key] for key in keys if key in self._codes}
+        found = {key: code for key in keys if (code := self._codes.get(key)) is not None}
+        new = [k for k, key in enumerate(keys) if key not in found and key not in keys[:k]]
         if new:
             found |= zip([keys[k] for k in new], self._encoder(points[new]), strict=True)
         for key in keys:
-            self._codes[key] = found[key]
-            self._codes.move_to_end(key)
-        while len(self._codes) > self._size:
-            self._codes.popitem(last=False)
+            self._codes.put(key, found[key])
         return torch.stack([found[key] for key in keys])
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,13 +19,16 @@ from grasp_nodes.hand.anatomy import mirror_pose
 from grasp_nodes.hand.kinds import KINDS, GraspKind
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS, HandParams, Side
+from grasp_nodes.learning.recent import Recent
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.chunks import check_request, chunk_seed
+from grasp_nodes.synthesis.flow.asked_kinds import kinds_in_turn, with_kinds
 from grasp_nodes.synthesis.flow.fields import ManyObjects, OneObject
 from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
 from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
 from grasp_nodes.synthesis.flow.network import FlowNetwork, Wishes, kind_numbers
 from grasp_nodes.synthesis.flow.sampling import Conditions, sample_vectors
+from grasp_nodes.synthesis.flow.seen_objects import SeenObject, object_digest
 from grasp_nodes.synthesis.flow.trained import METHOD, load_flow
 from grasp_nodes.synthesis.samplers import FlowSampler
 
@@ -62,15 +63,6 @@ class FlowGenerationSettings:
             raise InputError(f"betas: expected {NUM_BETAS} numbers, got {len(self.betas)}")
 
 
-@dataclass(frozen=True)
-class _SeenObject:
-    """turns: (4, 3, 3), into the frames it is seen in. center: (3,), m. codes: (4, condition)."""
-
-    turns: Tensor
-    center: Tensor
-    codes: Tensor
-
-
 class FlowGenerator:
     """Proposes grasps, in no order: whoever wants scores ranks them.
 
@@ -88,7 +80,7 @@ class FlowGenerator:
     ) -> None:
         self._network, self._models, self._method = network, models, method
         self.settings = settings or FlowGenerationSettings()
-        self._seen: OrderedDict[bytes, _SeenObject] = OrderedDict()
+        self._seen: Recent[bytes, SeenObject] = Recent(_KEPT)
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
         """`count` grasps.
@@ -98,9 +90,7 @@ class FlowGenerator:
         """
         start = time.perf_counter()
         hands = self.hands(object_model, count, seed)
-        grasps = make_grasps(hands, self._models[hands.side])
-        kinds = self.settings.kinds
-        grasps = [replace(grasp, kind=kinds[k // len(FLIPS) % len(kinds)]) for k, grasp in enumerate(grasps)]
+        grasps = with_kinds(make_grasps(hands, self._models[hands.side]), self.settings.kinds)
         return GraspSet(
             *(object_model.object_id, self._method, seed, time.perf_counter() - start, grasps),
             mesh_resource=object_model.mesh_resource,
@@ -144,7 +134,7 @@ class FlowGenerator:
             parts.append(self._drawn(distances, conditions, noise))
         return stack_params(parts)
 
-    def _sampled(self, object_model: ObjectModel, seen: _SeenObject, noise: Tensor, first: int) -> HandParams:
+    def _sampled(self, object_model: ObjectModel, seen: SeenObject, noise: Tensor, first: int) -> HandParams:
         wishes = self._wishes(len(FLIPS) * len(self.settings.kinds), noise)
         number = torch.arange(first, first + len(noise), device=noise.device) % len(wishes.kind)
         groups, group = torch.unique(number, return_inverse=True)
@@ -169,23 +159,18 @@ class FlowGenerator:
 
     def _wishes(self, count: int, like: Tensor) -> Wishes:
         """Of hands whose frames come in turn, and after each round of them the next kind."""
-        kinds = torch.from_numpy(kind_numbers(self.settings.kinds)).to(like.device)
+        kinds = kind_numbers(kinds_in_turn(self.settings.kinds, 0, count))
         betas = like.new_tensor(self.settings.betas or [0.0] * NUM_BETAS).expand(count, -1)
-        return Wishes(kinds[torch.arange(count, device=like.device) // len(FLIPS) % len(kinds)], betas)
+        return Wishes(torch.from_numpy(kinds).to(like.device), betas)
 
-    def _encoded(self, object_model: ObjectModel) -> _SeenObject:
-        key = _digest(object_model) + self.settings.side.encode()
-        if key not in self._seen:
-            self._seen[key] = self._encode(object_model)
-        self._seen.move_to_end(key)
-        while len(self._seen) > _KEPT:
-            self._seen.popitem(last=False)
-        return self._seen[key]
+    def _encoded(self, object_model: ObjectModel) -> SeenObject:
+        key = object_digest(object_model) + self.settings.side.encode()
+        return self._seen.of(key, lambda: self._encode(object_model))
 
-    def _encode(self, object_model: ObjectModel) -> _SeenObject:
+    def _encode(self, object_model: ObjectModel) -> SeenObject:
         turns, center = self._framed(object_model)
         distances = OneObject(object_model.signed_distance.to(center.device), turns.mT, center.expand(len(turns), -1))
-        return _SeenObject(turns, center, self._network.encode(distances, len(turns)))
+        return SeenObject(turns, center, self._network.encode(distances, len(turns)))
 
     def _framed(self, object_model: ObjectModel) -> tuple[Tensor, Tensor]:
         """(4, 3, 3), into the frames that an object is seen in, and (3,), m, their origin."""
@@ -233,10 +218,3 @@ def mirrored(hands: HandParams) -> HandParams:
         transl=hands.transl * torch.diag(REFLECTION).to(hands.transl),
         side="left",
     )
-
-
-def _digest(object_model: ObjectModel) -> bytes:
-    grid = object_model.signed_distance
-    content = np.ascontiguousarray(object_model.points).tobytes() + grid.origin.cpu().numpy().tobytes()
-    described = f"{tuple(grid.values.shape)} {grid.spacing}".encode()
-    return hashlib.blake2b(content + described, digest_size=16).digest()

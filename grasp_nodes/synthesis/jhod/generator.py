@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,14 +19,17 @@ from grasp_nodes.geometry.mesh import sample_surface
 from grasp_nodes.hand.kinds import GraspKind
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS, HandParams, Side
+from grasp_nodes.learning.recent import Recent
 from grasp_nodes.objects.loading import LARGEST_EXTENT, SMALLEST_EXTENT
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.chunks import check_request
+from grasp_nodes.synthesis.flow.asked_kinds import kinds_in_turn, with_kinds
 from grasp_nodes.synthesis.flow.fields import OneObject
 from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
 from grasp_nodes.synthesis.flow.generator import draw_noise
 from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
 from grasp_nodes.synthesis.flow.network import Wishes, kind_numbers
+from grasp_nodes.synthesis.flow.seen_objects import SeenObject, object_digest
 from grasp_nodes.synthesis.jhod.batches import ordered_latents
 from grasp_nodes.synthesis.jhod.sampling import HandSampling, sample_hands
 from grasp_nodes.synthesis.jhod.trained import METHOD, TrainedJhod, load_jhod
@@ -66,15 +68,6 @@ PAPER_SAMPLING = JhodSettings("ddpm", 0)
 GUIDED_SAMPLING = JhodSettings(guidance=GuidanceSettings())
 
 
-@dataclass(frozen=True)
-class _SeenObject:
-    """turns: (4, 3, 3), into the frames it is seen in. center: (3,), m. items: (4, 4, size), its tokens there."""
-
-    turns: Tensor
-    center: Tensor
-    items: Tensor
-
-
 class JhodGenerator:
     """Proposes grasps, in no order: whoever wants scores ranks them.
 
@@ -95,7 +88,7 @@ class JhodGenerator:
         self._sampler = DiffusionSampler(
             network.schedule, self.settings.sampler, self.settings.steps or network.steps, eta=self.settings.eta
         )
-        self._seen: OrderedDict[bytes, _SeenObject] = OrderedDict()
+        self._seen: Recent[bytes, SeenObject] = Recent(_KEPT)
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
         """`count` grasps; the first ten of a hundred are the ten.
@@ -107,8 +100,7 @@ class JhodGenerator:
         hands = self.hands(object_model, count, seed)
         grasps = make_grasps(hands, self._models["right"])
         if self._trained.network.config.told:
-            kinds = self.settings.kinds
-            grasps = [replace(grasp, kind=kinds[k // len(FLIPS) % len(kinds)]) for k, grasp in enumerate(grasps)]
+            grasps = with_kinds(grasps, self.settings.kinds)
         return GraspSet(
             *(object_model.object_id, self._method, seed, time.perf_counter() - start, grasps),
             mesh_resource=object_model.mesh_resource,
@@ -132,41 +124,33 @@ class JhodGenerator:
         return stack_params(parts)
 
     def _drawn(
-        self, object_model: ObjectModel, seen: _SeenObject, noise: Tensor, first: int, generator: torch.Generator
+        self, object_model: ObjectModel, seen: SeenObject, noise: Tensor, first: int, generator: torch.Generator
     ) -> HandParams:
-        network, kinds = self._trained.network, kind_numbers(self.settings.kinds)
-        number = torch.arange(first, first + len(noise), device=noise.device)
-        frame = number % len(FLIPS)
-        kind = torch.from_numpy(kinds).to(noise.device)[number // len(FLIPS) % len(kinds)]
-        wishes = Wishes(kind, noise.new_zeros(len(noise), NUM_BETAS))
+        network, kinds = self._trained.network, kind_numbers(kinds_in_turn(self.settings.kinds, first, len(noise)))
+        frame = torch.arange(first, first + len(noise), device=noise.device) % len(FLIPS)
+        wishes = Wishes(torch.from_numpy(kinds).to(noise.device), noise.new_zeros(len(noise), NUM_BETAS))
         grid = object_model.signed_distance.to(noise.device)
         distances = OneObject(grid, seen.turns.mT[frame], seen.center.expand(len(noise), -1))
         guide, settings = None, self.settings.guidance
         if settings is not None:
             guide = Guidance(network, distances, wishes.betas, settings)
         how = HandSampling(self._sampler, guide)
-        vectors = sample_hands(network, seen.items[frame], wishes, distances, noise, how, generator)
+        vectors = sample_hands(network, seen.codes[frame], wishes, distances, noise, how, generator)
         if guide is not None:
             vectors = guide.settle(vectors)
         parts = network.coder.parts_of(vectors, wishes.betas)
         return network.coder.hands(parts.turned(distances.turn).shifted(distances.shift))
 
-    def _encoded(self, object_model: ObjectModel) -> _SeenObject:
-        key = hashlib.blake2b(np.ascontiguousarray(object_model.points).tobytes(), digest_size=16).digest()
-        if key not in self._seen:
-            self._seen[key] = self._encode(object_model)
-        self._seen.move_to_end(key)
-        while len(self._seen) > _KEPT:
-            self._seen.popitem(last=False)
-        return self._seen[key]
+    def _encoded(self, object_model: ObjectModel) -> SeenObject:
+        return self._seen.of(object_digest(object_model), lambda: self._encode(object_model))
 
-    def _encode(self, object_model: ObjectModel) -> _SeenObject:
+    def _encode(self, object_model: ObjectModel) -> SeenObject:
         network, encoder = self._trained.network, self._trained.encoder
         points = torch.from_numpy(cloud_of(object_model, encoder.config.points)).to(network.latent_mean)
         center = points.mean(dim=0)
         turns = FLIPS.to(points) @ principal_turns(points[None])
         framed = (points - center) @ turns.mT
-        return _SeenObject(turns, center, network.encode_object(ordered_latents(encoder, framed)))
+        return SeenObject(turns, center, network.encode_object(ordered_latents(encoder, framed)))
 
 
 def cloud_of(object_model: ObjectModel, count: int) -> np.ndarray:
