@@ -1,4 +1,4 @@
-"""An object in, as a cloud or a mesh; human grasps of it out."""
+"""An object in, as a cloud or a mesh; human grasps of it out, or without an object those of one that is imagined."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from grasp_nodes.errors import GraspNodesError, InputError
+from grasp_nodes.learning.recent import Recent
 from grasp_nodes.nodes.node_base import LATCHED, GraspNode, latched, run_node
 from grasp_nodes.nodes.parameters import GraspParameters
 from grasp_nodes.nodes.worker import InferenceWorker
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from grasp_nodes.hand.model import HandModel
     from grasp_nodes.hand.parameters import Side
     from grasp_nodes.objects.model import ObjectModel
+    from grasp_nodes.synthesis.named_methods import JointMethod
     from grasp_nodes.viewer.posed_hands import HandPoser
 
 CLOUD, GRASPS, CONTACT = "object_cloud", "grasps", "contact_map"
@@ -41,7 +43,7 @@ class Target:
     """An object that is to be grasped.
 
     origin: (3,), m, of its frame in that of the header. text: how it came about. table: below it, in its frame, see
-    `GraspRequest`.
+    `GraspRequest`. method: that imagined it, and makes grasps of it alone.
     """
 
     model: ObjectModel
@@ -49,6 +51,7 @@ class Target:
     header: Any
     text: str = ""
     table: tuple[np.ndarray, float] | None = None
+    method: Method | None = None
 
 
 class GraspProposalNode(GraspNode[GraspParameters]):
@@ -58,7 +61,8 @@ class GraspProposalNode(GraspNode[GraspParameters]):
         super().__init__("grasp_node", GraspParameters, **node_options)
         self._hand_models: dict[Side, HandModel] = {}
         self._network_models: dict[Side, HandModel] | None = None
-        self._methods: dict[str, Method] = {}
+        self._methods: Recent[str, Method] = Recent(KEPT_METHODS)
+        self._joint_methods: Recent[str, JointMethod] = Recent(KEPT_METHODS)
         self._mesh: ObjectModel | None = None
         self._poser: HandPoser | None = None
         self._last_cloud: PointCloud2 | None = None
@@ -162,6 +166,7 @@ class GraspProposalNode(GraspNode[GraspParameters]):
             self._mesh = load_object(settings.object, scale=settings.object_scale)
             check_width(settings.object, self._mesh.vertices)
         method = self._method(settings.method)
+        self._tell_method(method)
         self._rehearse(method)
         self.get_logger().info(
             f"ready: method {method.name}, hand {self.facts['hand model']}, device {method.device}, "
@@ -175,14 +180,12 @@ class GraspProposalNode(GraspNode[GraspParameters]):
 
     def _method(self, name: str) -> Method:
         """A method, loaded once; networks run where the device parameter says, baselines on the CPU."""
-        if name not in self._methods:
-            from grasp_nodes.synthesis.named_methods import LIVE, make_named_method
+        from grasp_nodes.synthesis.named_methods import LIVE, make_named_method
 
-            while len(self._methods) >= KEPT_METHODS:
-                self._methods.pop(next(iter(self._methods)))
-            self._methods[name] = make_named_method(name, self._hand_models, self._network_models, LIVE)
-        self.facts["method"] = f"{self._methods[name].name} {self._methods[name].version}".strip()
-        return self._methods[name]
+        return self._methods.of(name, lambda: make_named_method(name, self._hand_models, self._network_models, LIVE))
+
+    def _tell_method(self, method: Method) -> None:
+        self.facts["method"] = f"{method.name} {method.version}".strip()
 
     def _rehearse(self, method: Method) -> None:
         """Take clouds to the message of a grasp: the first real cloud is not the one that waits for compilers."""
@@ -246,14 +249,34 @@ class GraspProposalNode(GraspNode[GraspParameters]):
             return self._cloud_target(request, self._last_cloud)
         elif self._mesh is not None:
             model = self._mesh
+        method, text = None, ""
         if model is None:
-            raise InputError(
-                f"GenerateGrasps: expected a mesh_resource or a cloud; none came on {CLOUD} before, and the parameter "
-                "object is empty"
-            )
+            model, method = self._imagined(request)
+            text = "the object was imagined"
         header = GraspArray().header
         header.stamp, header.frame_id = self.get_clock().now().to_msg(), object_frame(model.object_id)
-        return Target(model, np.zeros(3), header)
+        return Target(model, np.zeros(3), header, text, method=method)
+
+    def _imagined(self, request: Any) -> tuple[ObjectModel, Method]:
+        """An object out of nothing, where a request names a method that makes one, and the method for grasps of it."""
+        from grasp_nodes.nodes.conversions.grasp_requests import to_grasp_request
+        from grasp_nodes.objects.kept_meshes import keep_mesh
+        from grasp_nodes.paths import cache_dir
+        from grasp_nodes.synthesis.named_methods import is_joint, make_joint_method
+
+        # A cloud without points is one that shows nothing; nobody who sends it wants to get an object out of the blue.
+        if request.cloud.fields or not is_joint(request.method):
+            raise InputError(
+                f"GenerateGrasps: expected a mesh_resource or a cloud; none came on {CLOUD} before, and the parameter "
+                "object is empty; a request with none of them that names the method jhod gets an object of its own"
+            )
+        asked = to_grasp_request(request, self.settings.count, np.zeros(3), self.settings.max_contact_maps)
+        joint = self._joint_methods.of(
+            request.method, lambda: make_joint_method(request.method, self._hand_models, self._network_models)
+        )
+        model, method = joint.imagine(asked.seed)
+        named = replace(model, object_id=request.object_id or f"imagined-{asked.seed}")
+        return keep_mesh(named, cache_dir("imagined")), method
 
     def _cloud_target(self, request: Any, message: PointCloud2) -> Target:
         from grasp_nodes.nodes.conversions.clouds import cloud_to_points
@@ -271,7 +294,8 @@ class GraspProposalNode(GraspNode[GraspParameters]):
 
     def _propose(self, target: Target, request: Any, count: int, answers_cloud: bool = False) -> tuple[GraspArray, str]:
         """Make, publish and return grasps, in the frame of the target's header, and a word about their number."""
-        method = self._method(request.method or self.settings.method)
+        method = target.method or self._method(request.method or self.settings.method)
+        self._tell_method(method)
         found, message, wanted = self._grasps_of(target, request, count, method)
         self.publish(self._outputs[GRASPS], GRASPS, message)
         if self._outputs[CONTACT].get_subscription_count():

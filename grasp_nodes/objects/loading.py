@@ -92,11 +92,13 @@ def make_object(
     resolution: int = 64,
     mesh_resource: str = "",
     name: str = "",
+    cached: bool = True,
 ) -> ObjectModel:
     """An object from arrays; the same checks and repairs as for a file.
 
     Args:
         vertices: (V, 3). faces: (F, 3) int. name: what messages call it; default `object_id`.
+        cached: whether the signed distance is kept on disk for the next time.
     """
     name = name or object_id
     if not (np.isfinite(scale) and scale > 0):
@@ -111,7 +113,7 @@ def make_object(
         object_id=object_id,
         vertices=vertices,
         faces=faces,
-        signed_distance=_cached_signed_distance(vertices, faces, resolution),
+        signed_distance=(_cached_signed_distance if cached else _signed_distance)(vertices, faces, resolution),
         points=points.astype(np.float32),
         normals=normals.astype(np.float32),
         mesh_resource=mesh_resource,
@@ -242,6 +244,10 @@ def _make_primitive(text: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
 
 
+def _signed_distance(vertices: np.ndarray, faces: np.ndarray, resolution: int) -> SignedDistanceGrid:
+    return SignedDistanceGrid.from_mesh(vertices.astype(np.float64), faces, resolution)
+
+
 def _cached_signed_distance(vertices: np.ndarray, faces: np.ndarray, resolution: int) -> SignedDistanceGrid:
     content = hashlib.sha256(f"{_CACHE_VERSION} {resolution} {vertices.shape}".encode())
     content.update(np.ascontiguousarray(vertices).tobytes())
@@ -255,7 +261,7 @@ def _cached_signed_distance(vertices: np.ndarray, faces: np.ndarray, resolution:
             )
         except (InputError, KeyError, TypeError) as error:
             logger.warning("%s: unreadable, made again (%s)", path, error)
-    grid = SignedDistanceGrid.from_mesh(vertices.astype(np.float64), faces, resolution)
+    grid = _signed_distance(vertices, faces, resolution)
     arrays = {"values": grid.values.numpy(), "origin": grid.origin.numpy(), "spacing": np.array(grid.spacing)}
     try:
         write_npz(path, arrays)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from grasp_nodes.data.synthetic_grasps import SyntheticGrasps
 from grasp_nodes.errors import InputError, MissingFileError
@@ -15,9 +16,13 @@ from grasp_nodes.fitting.geo.generation import METHOD as GEO_GENERATION
 from grasp_nodes.fitting.hand_transfer import TransferSettings
 from grasp_nodes.hand.files import OPEN_HAND_FILE, load_hand_model
 from grasp_nodes.learning.weights import OtherHandError
+from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.other_hand import OtherHandGenerator
-from grasp_nodes.synthesis.registry import GENERATORS, make_base
+from grasp_nodes.synthesis.registry import GENERATORS, JOINT_GENERATORS, make_base
 from grasp_nodes.synthesis.suffixes import HandModels, MethodName, compose, parse_method
+
+if TYPE_CHECKING:
+    from grasp_nodes.synthesis.jhod.joint_generator import JointGenerator
 
 AUTO = "auto"
 BEST, LIVE, WITHOUT_WEIGHTS = "fastgrasp-flow+polish", "fastgrasp-flow+rank2", SYNTHETIC
@@ -79,6 +84,51 @@ def make_named_method(
         return compose(parsed, make_base(parsed.base, device_models), models)
     except OtherHandError:
         return _on_other_hand(parsed, models, device_models)
+
+
+@dataclass(frozen=True)
+class JointMethod:
+    """A method that makes the object as well, with its suffixes.
+
+    name: as it was asked for. generator: of objects and grasps. models: of both sides, on the CPU.
+    """
+
+    name: MethodName
+    generator: JointGenerator
+    models: HandModels
+
+    def imagine(self, seed: int) -> tuple[ObjectModel, Method]:
+        """An object, and the method for grasps of it alone: asked with the same seed, its own hand is among them.
+
+        Raises:
+            InputError: a negative seed, or of several objects none can be held.
+        """
+        joint = self.generator
+        model, grasps = joint.imagine(seed)
+        base = Method(self.name.base, grasps, device=joint.device, version=joint.version)
+        return model, compose(self.name, base, self.models)
+
+
+def is_joint(name: str) -> bool:
+    """Whether a method's name, with its suffixes, is that of one that makes the object as well.
+
+    Raises:
+        InputError: suffixes that cannot be.
+    """
+    return bool(name) and parse_method(name).base in JOINT_GENERATORS
+
+
+def make_joint_method(name: str, models: HandModels, network_models: HandModels | None = None) -> JointMethod:
+    """One of `is_joint`.
+
+    Args:
+        models, network_models: as of `make_named_method`.
+
+    Raises:
+        MissingFileError: its weights are not there. InputError: they are damaged, or of another hand.
+    """
+    parsed = parse_method(name)
+    return JointMethod(parsed, JOINT_GENERATORS[parsed.base](network_models or models), models)
 
 
 def _on_other_hand(name: MethodName, models: HandModels, device_models: HandModels) -> Method:

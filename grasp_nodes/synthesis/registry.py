@@ -6,7 +6,7 @@ This is the one place where they are registered. Each name may be followed by th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.harness.protocols import Method
@@ -14,6 +14,9 @@ from grasp_nodes.fitting.geo.generation import METHOD as GEO_GENERATION
 from grasp_nodes.fitting.geo.generation import GeoGenerator
 from grasp_nodes.synthesis.suffixes import GEO_VERSION, HandModels, MethodName, compose, parse_method
 from grasp_nodes.synthesis.vector_generator import VectorGenerator
+
+if TYPE_CHECKING:
+    from grasp_nodes.synthesis.jhod.joint_generator import JointGenerator
 
 Maker: TypeAlias = Callable[[HandModels], Method]
 """Of the hand models of both sides, on the device that the method is to run on; heavy imports belong inside.
@@ -103,6 +106,27 @@ def _jhod_guided(models: HandModels) -> Method:
     return make_jhod(models, GUIDED_SAMPLING, "jhod-guided")
 
 
+def _joint_jhod(models: HandModels) -> JointGenerator:
+    from grasp_nodes.synthesis.jhod.joint_generator import make_joint_jhod
+
+    return make_joint_jhod(models)
+
+
+def _joint_jhod_ddpm(models: HandModels) -> JointGenerator:
+    from grasp_nodes.synthesis.jhod.generator import PAPER_SAMPLING
+    from grasp_nodes.synthesis.jhod.imagination import PAPER_IMAGINING
+    from grasp_nodes.synthesis.jhod.joint_generator import make_joint_jhod
+
+    return make_joint_jhod(models, PAPER_IMAGINING, PAPER_SAMPLING, "jhod-ddpm")
+
+
+def _joint_jhod_guided(models: HandModels) -> JointGenerator:
+    from grasp_nodes.synthesis.jhod.generator import GUIDED_SAMPLING
+    from grasp_nodes.synthesis.jhod.joint_generator import make_joint_jhod
+
+    return make_joint_jhod(models, None, GUIDED_SAMPLING, "jhod-guided")
+
+
 def _of_vectors(generator: VectorGenerator) -> Method:
     device = generator.coder.model.device.type
     return Method(generator.method, generator, device=device, version=generator.version)
@@ -124,6 +148,13 @@ GENERATORS: Mapping[str, Maker] = {
     "jointdiffusion": _jointdiffusion,
     "keypoint": _keypoint,
 }
+
+JOINT_GENERATORS: Mapping[str, Callable[[HandModels], JointGenerator]] = {
+    "jhod": _joint_jhod,
+    "jhod-ddpm": _joint_jhod_ddpm,
+    "jhod-guided": _joint_jhod_guided,
+}
+"""Those of them that make the object as well; as `Maker`."""
 
 
 def make_method(name: MethodName | str, models: HandModels) -> Method:

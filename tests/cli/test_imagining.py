@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -23,41 +22,12 @@ from grasp_nodes.geometry.mesh import is_watertight
 from grasp_nodes.geometry.rendering import RenderMesh
 from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.hand.files import load_hand_model
-from grasp_nodes.learning.weights import WeightCard, read_weights, save_weights
+from grasp_nodes.learning.weights import read_weights
 from grasp_nodes.objects.loading import load_mesh, load_object
-from grasp_nodes.synthesis.flow.hand_points import PointCounts
-from grasp_nodes.synthesis.jhod.network import JhodConfig, JhodNetwork
-from grasp_nodes.synthesis.jhod.ordering import tree_order
-from grasp_nodes.synthesis.jhod.point_autoencoder import LENGTH, PointAutoEncoder, PointAutoEncoderConfig
-from grasp_nodes.synthesis.jhod.trained import load_jhod, save_jhod
-
-POINTS = PointAutoEncoderConfig(points=256, width=8, grid=4, voxel_width=4)
-TINY = JhodConfig(
-    *(256, 0, 8, 16, 32, 1, 2, 32), local=True, residual=True, told=True, felt=PointCounts(2, 4, 2), noise_steps=40
-)
-RADIUS = 0.04
+from grasp_nodes.synthesis.jhod.trained import load_jhod
 
 
-@pytest.fixture
-def weights(tmp_path, monkeypatch):
-    """Of networks without any training, whose object is always the same ball."""
-    torch.manual_seed(0)
-    encoder = PointAutoEncoder(POINTS)
-    network = JhodNetwork(HandCoder(load_hand_model("right")), TINY)
-    directions = torch.nn.functional.normalize(torch.randn(256, 3), dim=1)
-    ball = RADIUS / LENGTH * directions[torch.from_numpy(tree_order(directions[None].numpy())[0])]
-    for channel, layers in enumerate(network.object_tokens.back):
-        layers[2].weight.data.zero_()
-        layers[2].bias.data = ball[:, channel] if channel < 3 else torch.zeros(256)
-    sha = save_weights(
-        tmp_path / "w" / "jhod-objects.safetensors", encoder.state_dict(), WeightCard("jhod-objects", asdict(POINTS))
-    )
-    save_jhod(tmp_path / "w" / "jhod.safetensors", network, sha, {})
-    monkeypatch.setenv("GRASP_NODES_WEIGHTS", str(tmp_path / "w"))
-    monkeypatch.setenv("GRASP_NODES_CACHE", str(tmp_path / "cache"))
-
-
-def test_pairs_with_their_files(weights, tmp_path):
+def test_pairs_with_their_files(ball_dreams, tmp_path):
     output = tmp_path / "out"
     arguments = ["imagine", "-n", "2", "--steps", "2", "--device", "cpu", "-o", str(output), "--json"]
     ran = CliRunner().invoke(app, arguments)
@@ -68,12 +38,12 @@ def test_pairs_with_their_files(weights, tmp_path):
     assert summary["watertight_share"] == 1.0
     report = json.loads((output / "imagined.json").read_text())
     for row in report["pairs"]:
-        assert row["extent"] == pytest.approx(2 * RADIUS, rel=0.1)
-        assert row["volume"] == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.2)
+        assert row["extent"] == pytest.approx(2 * ball_dreams, rel=0.1)
+        assert row["volume"] == pytest.approx(4 / 3 * np.pi * ball_dreams**3, rel=0.2)
     grasps = read_grasps(output / "grasps.npz")
     vertices, faces, _ = load_mesh(grasps.objects[1].mesh)
     assert is_watertight(faces)
-    np.testing.assert_allclose(np.linalg.norm(vertices, axis=1), RADIUS, atol=0.004)
+    np.testing.assert_allclose(np.linalg.norm(vertices, axis=1), ball_dreams, atol=0.004)
     assert cv2.imread(str(output / "imagined.png")).shape[1] > 500
     maps = CliRunner().invoke(
         app,
@@ -84,7 +54,7 @@ def test_pairs_with_their_files(weights, tmp_path):
     assert cv2.imread(str(tmp_path / "m-001-depth.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
 
 
-def test_an_object_for_a_hand(weights, tmp_path):
+def test_an_object_for_a_hand(ball_dreams, tmp_path):
     hand = tmp_path / "hand.json"
     hand.write_text(json.dumps({"transl": [0.0, 0.0, 0.1]}))
     arguments = ["imagine", "-n", "1", "--steps", "2", "--no-judge", "-o", str(tmp_path / "out"), "--hand", str(hand)]
@@ -102,7 +72,7 @@ def test_an_object_for_a_hand(weights, tmp_path):
         (["--steps", "2", "--hand", "nowhere.npz"], "there is no such file"),
     ],
 )
-def test_wrong_options(weights, tmp_path, options, message):
+def test_wrong_options(ball_dreams, tmp_path, options, message):
     ran = CliRunner().invoke(app, ["imagine", "-o", str(tmp_path / "out"), *options])
     assert isinstance(ran.exception, InputError | MissingFileError)
     assert message in str(ran.exception)

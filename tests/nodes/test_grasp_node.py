@@ -13,9 +13,11 @@ from grasp_msgs.srv import GenerateGrasps
 from sensor_msgs.msg import PointCloud2, PointField
 from visualization_msgs.msg import Marker, MarkerArray
 
+from grasp_nodes.errors import InputError
 from grasp_nodes.hand.codes import HandCoder
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.model import HandModel
+from grasp_nodes.learning.weights import read_weights, save_weights
 from grasp_nodes.nodes.conversions.clouds import to_cloud
 from grasp_nodes.nodes.conversions.fields import from_time, set_array, to_header
 from grasp_nodes.nodes.conversions.grasps import from_grasp_array
@@ -124,6 +126,97 @@ def test_service_answers_for_a_mesh_with_seed_and_method(bench, start):
     again, other = (bench.call(GenerateGrasps, SERVICE, seed=seed, **ask) for seed in (5, 6))
     np.testing.assert_array_equal(again.grasps.grasps[0].hand.hand_pose, first.grasps.grasps[0].hand.hand_pose)
     assert not np.array_equal(other.grasps.grasps[0].hand.hand_pose, first.grasps.grasps[0].hand.hand_pose)
+
+
+@pytest.mark.parametrize("method", ["jhod", "jhod+rank2"])
+def test_without_an_object_one_is_imagined(bench, start, ball_dreams, method):
+    """Grasps of one object that a file shows; the same seed gives both again, and the file can be asked about."""
+    start()
+    markers = bench.collect(MarkerArray, "markers")
+    ask = {"method": method, "count": 3}
+    first = bench.call(GenerateGrasps, SERVICE, seed=5, **ask)
+    assert first.success, first.message
+    assert "imagined" in first.message
+    found = first.grasps
+    assert (found.object_id, found.header.frame_id) == ("imagined-5", "object_imagined_5")
+    assert (found.method, found.seed, len(found.grasps)) == (method, 5, 3)
+    assert from_time(found.header.stamp) > START
+    assert {one.hand.header.frame_id for one in found.grasps} == {"object_imagined_5"}
+    surface = trimesh.load(found.mesh_resource)
+    assert surface.is_watertight
+    np.testing.assert_allclose(np.linalg.norm(surface.vertices, axis=1), ball_dreams, atol=0.004)
+    parsed = from_grasp_array(found).grasps
+    scores = [one.score for one in parsed]
+    assert scores == sorted(scores, reverse=True)
+    for one, vertices in zip(parsed, vertices_of(parsed), strict=True):
+        distance = np.linalg.norm(vertices, axis=1) - ball_dreams
+        near = np.abs(distance) < 0.03
+        np.testing.assert_allclose(one.contact_map.hand_signed_distance[near], distance[near], atol=0.005)
+    bench.wait(lambda: markers, "markers")
+    assert "imagined-5" in bench.values(NODE)["object"]
+    again = bench.call(GenerateGrasps, SERVICE, seed=5, **ask).grasps
+    assert again.mesh_resource == found.mesh_resource
+    for one, other in zip(found.grasps, again.grasps, strict=True):
+        np.testing.assert_array_equal(one.hand.hand_pose, other.hand.hand_pose)
+    other = bench.call(GenerateGrasps, SERVICE, seed=6, **ask).grasps
+    assert not np.array_equal(other.grasps[0].hand.hand_pose, found.grasps[0].hand.hand_pose)
+    more = bench.call(GenerateGrasps, SERVICE, mesh_resource=found.mesh_resource, count=2)
+    assert more.success, more.message
+
+
+def test_an_object_that_came_is_not_replaced_by_an_imagined_one(bench, start, ball_dreams):
+    """Neither one on the topic, nor a cloud in which nothing was found."""
+    start(answer_clouds=False)
+    empty = to_cloud(np.zeros((0, 3)), START, "camera")
+    answer = bench.call(GenerateGrasps, SERVICE, method="jhod", cloud=empty)
+    assert not answer.success
+    assert "expected a mesh_resource or a cloud" in answer.message
+    bench.publish(to_cloud(ball(), START, "camera"), CLOUD)
+    bench.wait(lambda: int(bench.values(NODE).get(f"in {CLOUD} total", 0)) == 1, "the cloud")
+    answer = bench.call(GenerateGrasps, SERVICE, method="jhod", count=2)
+    assert answer.success, answer.message
+    assert answer.grasps.header.frame_id == "camera"
+    assert not answer.grasps.mesh_resource
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"count": 10_001}, "0 to 10000 grasps, got 10001"),
+        ({"seed": 2**63}, "less than 2^63"),
+        ({"method": "jhod+rank8", "hand": True}, "was trained with the hand model of fingerprint"),
+        ({"method": "jhod+rank2000"}, "at most 1024"),
+        ({"method": "random"}, "expected a mesh_resource or a cloud"),
+    ],
+)
+def test_what_cannot_be_imagined(bench, start, ball_dreams, tmp_path, fields, said):
+    if fields.pop("hand", False):
+        path = tmp_path / "w" / "jhod.safetensors"
+        weights = read_weights(path)
+        card = replace(weights.card, hand_fingerprint=another_hand().fingerprint)
+        save_weights(path, weights.tensors, card)
+    start()
+    answer = bench.call(GenerateGrasps, SERVICE, **{"method": "jhod", **fields})
+    assert not answer.success
+    assert said in answer.message
+    assert not (tmp_path / "cache" / "imagined").exists()
+
+
+def test_nothing_is_imagined_without_weights_and_nothing_without_a_surface(bench, start, ball_dreams, monkeypatch):
+    def flat(points, first):
+        raise InputError("all in a plane")
+
+    start()
+    with monkeypatch.context() as patch:
+        patch.setattr("grasp_nodes.synthesis.jhod.imagination.closed_surface", flat)
+        answer = bench.call(GenerateGrasps, SERVICE, method="jhod")
+    assert not answer.success
+    assert "none of 8 imagined objects has a closed surface" in answer.message
+    monkeypatch.setattr("grasp_nodes.learning.weights.shipped_hashes", dict)
+    monkeypatch.delenv("GRASP_NODES_WEIGHTS")
+    answer = bench.call(GenerateGrasps, SERVICE, method="jhod-guided")
+    assert not answer.success
+    assert "grasp-nodes train jhod" in answer.message
 
 
 def test_last_cloud_is_used_and_the_approach_is_kept(bench, start):

@@ -33,6 +33,7 @@ from grasp_nodes.synthesis.jhod.generator import (
     checked_cloud,
 )
 from grasp_nodes.synthesis.jhod.imagination import Imagination, ImagineSettings
+from grasp_nodes.synthesis.jhod.joint_generator import make_joint_jhod
 from grasp_nodes.synthesis.jhod.loss import JhodLoss, JhodLossSettings, distance_field
 from grasp_nodes.synthesis.jhod.network import PAPER_JHOD, JhodConfig, JhodNetwork, Tokens
 from grasp_nodes.synthesis.jhod.ordering import tree_order
@@ -411,6 +412,30 @@ def test_pairs(trained: TrainedJhod, right: HandModel):
         imagination.imagine(0, 0)
     with pytest.raises(InputError, match="seed"):
         imagination.imagine(1, -1)
+
+
+def test_grasps_of_an_imagined_object_begin_with_its_own(ball_dreams: float, right: HandModel, monkeypatch):
+    """Others come in their own places; and what no hand can hold is no object."""
+    imagining = ImagineSettings(steps=4, settle_steps=2, surface="enclosed")
+    joint = make_joint_jhod({"right": right}, imagining, JhodSettings(steps=2), "joint")
+    model, grasps = joint.imagine(3)
+    assert np.ptp(model.vertices, axis=0).max() == pytest.approx(2 * ball_dreams, rel=0.2)
+    own, others = joint.imagination.imagine(1, seed=3)[0].grasp, joint.grasping.generate(model, 3, seed=3)
+
+    def places(found):
+        return [one.hand.keypoints.tolist() for one in found]
+
+    found = grasps.generate(model, 3, seed=3)
+    assert found.method == "joint"
+    assert places(found.grasps) == places([own, *others.grasps[1:]])
+    assert places(grasps.generate(model, 1, seed=3).grasps) == places([own])
+    # Candidates and further tries have seeds of their own.
+    assert places(grasps.generate(model, 2, seed=4).grasps) == places(joint.grasping.generate(model, 2, seed=4).grasps)
+    with pytest.raises(InputError, match="count"):
+        grasps.generate(model, 0, seed=3)
+    monkeypatch.setattr("grasp_nodes.objects.clouds.observed.LARGEST_WIDTH", ball_dreams)
+    with pytest.raises(InputError, match="that a hand can hold"):
+        joint.imagine(3)
 
 
 def test_settling_begins_midway(data: JhodData):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,21 +11,23 @@ import torch
 from torch import Tensor
 
 from grasp_nodes.contact.hand_states import make_grasps
-from grasp_nodes.contact.interaction import Grasp, GraspSet
+from grasp_nodes.contact.interaction import Grasp
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.point_surfaces import Kind, closed_surface
 from grasp_nodes.geometry.stacked_distance import StackedDistances
 from grasp_nodes.hand.kinds import GraspKind
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS, HandParams, Side
+from grasp_nodes.objects.clouds.observed import check_width
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.chunks import check_request
+from grasp_nodes.synthesis.flow.asked_kinds import kinds_in_turn, with_kinds
 from grasp_nodes.synthesis.flow.fields import ManyObjects
 from grasp_nodes.synthesis.flow.generator import draw_noise
 from grasp_nodes.synthesis.flow.network import Wishes, kind_numbers
 from grasp_nodes.synthesis.jhod.batches import ordered_latents
-from grasp_nodes.synthesis.jhod.generator import JhodGenerator, cloud_of
+from grasp_nodes.synthesis.jhod.generator import cloud_of
 from grasp_nodes.synthesis.jhod.network import Tokens
 from grasp_nodes.synthesis.jhod.point_autoencoder import LATENT
 from grasp_nodes.synthesis.jhod.sampling import (
@@ -156,26 +157,20 @@ class Imagination:
         grasps = make_grasps(hands.to(device="cpu"), self._models["right"])
         return [Imagined(grasp, cloud, *model) for grasp, cloud, model in zip(grasps, points, models, strict=True)]
 
-    def one_object(self, count: int, seed: int) -> tuple[ObjectModel, GraspSet]:
-        """An object with `count` grasps of it: the one that it was imagined with, and more of the same object.
+    def one_object(self, seed: int) -> tuple[ObjectModel, Grasp]:
+        """An object that a hand can hold, and the hand that it was imagined with: the first of several that has both.
 
         Raises:
-            InputError: as `imagine`; or none of several objects has a closed surface.
+            InputError: a negative seed, or there is none among them.
         """
-        started = time.perf_counter()
-        check_request(count, seed)
-        found = next((one for one in self.imagine(_TRIES, seed) if one.model is not None), None)
-        if found is None or found.model is None:
-            raise InputError(
-                f"imagine: none of {_TRIES} imagined objects has a closed surface: ask with another seed, or train "
-                f"{METHOD} for longer"
-            )
-        grasps = [found.grasp]
-        if count > 1:
-            more = JhodGenerator(self._trained, self._models).generate(found.model, count - 1, seed)
-            grasps += more.grasps
-        duration = time.perf_counter() - started
-        return found.model, GraspSet(found.model.object_id, METHOD, seed, duration, grasps, found.model.mesh_resource)
+        for count in (1, _TRIES):
+            for pair in self.imagine(count, seed):
+                if pair.model is not None and _can_be_held(pair.model):
+                    return pair.model, pair.grasp
+        raise InputError(
+            f"imagine: none of {_TRIES} imagined objects has a closed surface that a hand can hold: ask with another "
+            f"seed, or train {METHOD} for longer"
+        )
 
     def _finished(self, vectors: Tensor, items: Tensor, wishes: Wishes, seed: int) -> list[Imagined]:
         points, models = self._surfaces(items)
@@ -189,8 +184,7 @@ class Imagination:
         hands = coder.hands(coder.parts_of(vectors, wishes.betas)).to(device="cpu")
         grasps = make_grasps(hands, self._models["right"])
         if self._trained.network.config.told:
-            kinds = self.settings.kinds
-            grasps = [replace(one, kind=kinds[k % len(kinds)]) for k, one in enumerate(grasps)]
+            grasps = with_kinds(grasps, self.settings.kinds, each=1)
         return [Imagined(grasp, cloud, *model) for grasp, cloud, model in zip(grasps, points, models, strict=True)]
 
     def _settled(
@@ -221,15 +215,16 @@ class Imagination:
     def _object(self, cloud: np.ndarray, name: str) -> tuple[ObjectModel | None, Kind | None, str]:
         try:
             found = closed_surface(cloud, self.settings.surface)
-            return make_object(found.vertices, found.faces, name), found.kind, ""
+            # Hardly one of them is ever looked at again.
+            return make_object(found.vertices, found.faces, name, cached=False), found.kind, ""
         except InputError as error:
             _log.info("%s: %s", name, error)
             return None, None, str(error)
 
     def _wishes(self, count: int) -> Wishes:
-        like, kinds = self._trained.network.latent_mean, kind_numbers(self.settings.kinds)
-        kind = torch.from_numpy(kinds[np.arange(count) % len(kinds)]).to(like.device)
-        return Wishes(kind, like.new_zeros(count, NUM_BETAS))
+        like = self._trained.network.latent_mean
+        kinds = torch.from_numpy(kind_numbers(kinds_in_turn(self.settings.kinds, 0, count, each=1)))
+        return Wishes(kinds.to(like.device), like.new_zeros(count, NUM_BETAS))
 
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self._trained.network.latent_mean.device).manual_seed(seed + _ADDED_NOISE)
@@ -239,6 +234,15 @@ class Imagination:
         check_request(count, seed)
         if count > LARGEST_COUNT:
             raise InputError(f"count: expected 1 to {LARGEST_COUNT} pairs at once, got {count}")
+
+
+def _can_be_held(model: ObjectModel) -> bool:
+    try:
+        check_width(model.object_id, model.vertices)
+    except InputError as error:
+        _log.info("%s", error)
+        return False
+    return True
 
 
 def load_imagination(models: Mapping[Side, HandModel], settings: ImagineSettings | None = None) -> Imagination:
