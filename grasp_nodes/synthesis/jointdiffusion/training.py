@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from grasp_nodes.synthesis.jointdiffusion.keypoints import (
     keypoints_of_numbers,
 )
 from grasp_nodes.synthesis.jointdiffusion.network import JointNetwork, Scene
-from grasp_nodes.synthesis.samplers import DiffusionSampler
+from grasp_nodes.synthesis.samplers import Denoiser, DiffusionSampler
 from grasp_nodes.synthesis.schedules import NoiseSchedule
 
 PAPER_BATCH = 64
@@ -65,8 +65,7 @@ def train_joint(
     """
     options = replace(options, facing=config.facing, grid_distance=config.grid_distance)
     batches = FieldBatches(fields, space, options)
-    schedule = NoiseSchedule.make(config.noise_schedule, config.noise_steps, config.prediction)
-    sampler = DiffusionSampler(schedule, "ddim", min(_EVALUATION_STEPS, len(schedule)))
+    diffusion = _Diffusion.of(config)
 
     def clean_of(network: JointNetwork, batch: Batch) -> tuple[Tensor, Scene]:
         numbers = torch.cat([network.hand_numbers(batch["field"]), batch["contacts"].flatten(1)], dim=1)
@@ -74,17 +73,13 @@ def train_joint(
 
     def loss(network: JointNetwork, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         clean, scene = clean_of(network, batch)
-        time = schedule.draw_times(len(clean), generator)
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-        told = network(schedule.noised(clean, noise, time), time, scene, network.context(scene))
-        squared = (told.float() - schedule.target(clean, noise, time)).square()
+        squared = diffusion.squared_errors(joint_denoiser(network, scene), clean, generator)
         field, contacts = squared[:, : len(space)].mean(), squared[:, len(space) :].mean()
         return {"loss": field + config.contact_weight * contacts, "field": field, "contacts": contacts}
 
     def errors(network: JointNetwork, batch: Batch) -> dict[str, float]:
         clean, scene = clean_of(network, batch)
-        start = torch.randn(clean.shape, generator=torch.Generator(clean.device).manual_seed(5), device=clean.device)
-        found = sampler(joint_denoiser(network, scene), start)
+        found = diffusion.drawn(joint_denoiser(network, scene), clean)
         # In units of the space; those of metres where lengths are not scaled.
         away = (space.distances(network.hand_remapped(found[:, : len(space)])) - space.distances(batch["field"])).abs()
         before = (space.distances(batch["noisy"]) - space.distances(batch["field"])).abs()
@@ -123,20 +118,15 @@ def train_keypoints(
     """
     options = replace(options, facing=config.facing, grid_distance=config.grid_distance)
     batches = FieldBatches(fields, space, options, points_only=True)
-    schedule = NoiseSchedule.make(config.noise_schedule, config.noise_steps, config.prediction)
-    sampler = DiffusionSampler(schedule, "ddim", min(_EVALUATION_STEPS, len(schedule)))
+    diffusion = _Diffusion.of(config)
 
     def loss(network: KeypointNetwork, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         clean, scene = keypoint_numbers(batch["keypoints"]), point_scene(batch)
-        time = schedule.draw_times(len(clean), generator)
-        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-        told = network(schedule.noised(clean, noise, time), time, network.context(scene))
-        return {"loss": (told.float() - schedule.target(clean, noise, time)).square().mean()}
+        return {"loss": diffusion.squared_errors(keypoint_denoiser(network, scene), clean, generator).mean()}
 
     def errors(network: KeypointNetwork, batch: Batch) -> dict[str, float]:
         clean, scene = keypoint_numbers(batch["keypoints"]), point_scene(batch)
-        start = torch.randn(clean.shape, generator=torch.Generator(clean.device).manual_seed(5), device=clean.device)
-        found = keypoints_of_numbers(sampler(keypoint_denoiser(network, scene), start))
+        found = keypoints_of_numbers(diffusion.drawn(keypoint_denoiser(network, scene), clean))
         away = (found - batch["keypoints"]).norm(dim=-1).mean(dim=1)
         before = (batch["noisy_keypoints"] - batch["keypoints"]).norm(dim=-1).mean(dim=1)
         rows = scene.has_hand if bool(scene.has_hand.any()) else torch.ones_like(scene.has_hand)
@@ -145,6 +135,31 @@ def train_keypoints(
     torch.manual_seed(settings.seed)
     about = {"method": "keypoint", "config": asdict(config)}
     return _train(KeypointNetwork(config), loss, errors, batches, fields, options, settings, run, about)
+
+
+@dataclass(frozen=True)
+class _Diffusion:
+    """What both networks learn: to tell noise from numbers."""
+
+    schedule: NoiseSchedule
+    sampler: DiffusionSampler
+
+    @classmethod
+    def of(cls, config: JointConfig | KeypointConfig) -> _Diffusion:
+        schedule = NoiseSchedule.make(config.noise_schedule, config.noise_steps, config.prediction)
+        return cls(schedule, DiffusionSampler(schedule, "ddim", min(_EVALUATION_STEPS, len(schedule))))
+
+    def squared_errors(self, denoiser: Denoiser, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, D): of what the network says at some time each."""
+        time = self.schedule.draw_times(len(clean), generator)
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        told = denoiser(self.schedule.noised(clean, noise, time), time)
+        return (told.float() - self.schedule.target(clean, noise, time)).square()
+
+    def drawn(self, denoiser: Denoiser, like: Tensor) -> Tensor:
+        """(B, D), always from the same noise."""
+        generator = torch.Generator(like.device).manual_seed(5)
+        return self.sampler(denoiser, torch.randn(like.shape, generator=generator, device=like.device))
 
 
 def joint_scene(network: JointNetwork, batch: Batch) -> Scene:
@@ -157,13 +172,13 @@ def point_scene(batch: Batch) -> PointScene:
     return PointScene(batch["points"], batch["noisy_keypoints"], batch["has_hand"])
 
 
-def joint_denoiser(network: JointNetwork, scene: Scene) -> Callable[[Tensor, Tensor], Tensor]:
+def joint_denoiser(network: JointNetwork, scene: Scene) -> Denoiser:
     """The network as a sampler calls it; the context is worked out once."""
     context = network.context(scene)
     return lambda noisy, time: network(noisy, time, scene, context)
 
 
-def keypoint_denoiser(network: KeypointNetwork, scene: PointScene) -> Callable[[Tensor, Tensor], Tensor]:
+def keypoint_denoiser(network: KeypointNetwork, scene: PointScene) -> Denoiser:
     """As `joint_denoiser`."""
     context = network.context(scene)
     return lambda noisy, time: network(noisy, time, context)
