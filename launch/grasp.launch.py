@@ -101,7 +101,7 @@ def start_nodes(context: Any) -> list[Any]:
         nodes.append(node("source_node", playing, on_exit=ended))
     if value("viewer") == "true":
         cloud = [("object_cloud", value("cloud"))]
-        nodes.append(node("viewer_node", {**patient, "show_cloud": True}, remappings=cloud))
+        nodes.append(node("viewer_node", {**patient, "show_cloud": True, "show_trails": False}, remappings=cloud))
     if value("record"):
         topics = [
             "camera/color/image_raw",

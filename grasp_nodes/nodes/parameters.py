@@ -284,6 +284,7 @@ class ViewerParameters(ObjectParameters):
     robot: str = parameter("", "Robot hand that is shown, as of retargeting_node; '' = none.")
     robot_side: str = parameter("right", "Its side.", choices=SIDES)
     show_cloud: bool = parameter(False, "Show the points of object_cloud.")
+    show_trails: bool = parameter(True, "Draw the ways of hand and object over the last states.")
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class ViewerNode(GraspNode[ViewerParameters]):
         from grasp_nodes.viewer.page import ViewerPage
 
         settings = self.settings
-        self._page = ViewerPage(settings.port, settings.host, settings.hand_model or None)
+        self._page = ViewerPage(settings.port, settings.host, settings.hand_model or None, settings.show_trails)
         self.facts["page"] = self._page.address
         if settings.robot:
             self._load_robot()

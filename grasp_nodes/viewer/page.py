@@ -65,13 +65,16 @@ class ViewerPage:
         port: TCP port; the next free one is taken if it is in use.
         host: address to listen on; '127.0.0.1' is this machine alone, '0.0.0.0' any.
         hand_model_path: hand model file, None for the default hand.
+        trails: whether the ways of hand and object are drawn: where states are one motion, not proposals.
 
     Raises:
         MissingDependencyError: viser is not installed.
         InputError: the host is not an address of this machine.
     """
 
-    def __init__(self, port: int = 8080, host: str = "127.0.0.1", hand_model_path: str | None = None) -> None:
+    def __init__(
+        self, port: int = 8080, host: str = "127.0.0.1", hand_model_path: str | None = None, trails: bool = True
+    ) -> None:
         _check_host(host)
         self._server = viser.ViserServer(host=host, port=port, label="grasp_nodes", verbose=False)
         self._host = host
@@ -88,6 +91,7 @@ class ViewerPage:
             "hand": deque[np.ndarray](maxlen=TRAIL_LENGTH),
             "object": deque[np.ndarray](maxlen=TRAIL_LENGTH),
         }
+        self._has_trails = trails
         self._trail_lines: dict[str, viser.LineSegmentsHandle] = {}
         self._view_target = np.array([0.0, 0.0, 0.6])
         self._has_seen = False
@@ -194,7 +198,8 @@ class ViewerPage:
         with self._server.atomic():
             self._show_hands({f"{hand.params.side}": mesh for hand, mesh in zip(state.hands, posed, strict=True)})
             self._show_object(state)
-            self._show_trails(state)
+            if self._has_trails:
+                self._show_trails(state)
             self._show_status(state)
             if self._robot is not None and not state.hands:
                 self._robot.hide()

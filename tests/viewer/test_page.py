@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from grasp_nodes.objects.loading import load_object
 viser = pytest.importorskip("viser", reason="the viewer extra is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
+from grasp_nodes.viewer.colors import HAND_TRAIL  # noqa: E402
 from grasp_nodes.viewer.page import ViewerPage  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -223,6 +225,26 @@ def test_text_from_outside_is_shown_and_not_run(browser: object, page: ViewerPag
         assert not [url for url in asked if "p.png" in url or url.endswith("/x")]
     finally:
         tab.close()
+
+
+@pytest.mark.parametrize("trails", [True, False])
+def test_ways_are_drawn_of_motions_and_not_of_proposals(browser: object, trails: bool) -> None:
+    viewer = ViewerPage(18090, trails=trails)
+
+    def orange(image: np.ndarray) -> float:
+        scene = image[:, SCENE].astype(int)
+        return float((np.abs(scene - HAND_TRAIL).max(axis=-1) < 40).mean())
+
+    try:
+        for k in range(3):
+            shown = state_in_view(0.0)
+            hand = shown.hands[0]
+            moved = replace(hand, keypoints=hand.keypoints + [0.15 * (-1) ** k, 0.1 * k - 0.1, 0.0])
+            viewer.update_state(replace(shown, stamp=STAMP + k, hands=[moved]))
+        seen = orange(screenshot(browser, viewer.address, lambda image: orange(image) > 1e-3, 12.0))
+        assert (seen > 1e-3) == trails
+    finally:
+        viewer.close()
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
