@@ -35,7 +35,13 @@ from grasp_nodes.synthesis.jointdiffusion.trained import JOINT, KEYPOINT
 INPUT, CONTACT, GEO = "input", "contact-driven", "geo"
 DRAWN = "jointdiffusion-draw"
 """JointDiffusion from standard normal noise, as the paper does: one draw of what the true grasp may be."""
-METHODS = (INPUT, CONTACT, GEO, KEYPOINT, JOINT, DRAWN)
+NETWORKS = {
+    KEYPOINT: (KEYPOINT, FieldSampling()),
+    JOINT: (JOINT, FieldSampling()),
+    DRAWN: (JOINT, FieldSampling(refined_spread=1.0)),
+}
+"""By the method: whose weights it runs, and how it draws."""
+METHODS = (INPUT, CONTACT, GEO, *NETWORKS)
 METRICS = ("mpjpe", "root_aligned", "volume", "f1", "precision", "recall")
 FORMAT = 1
 
@@ -149,8 +155,8 @@ class RefinementEvaluation:
             elif name == GEO:
                 self._refiners[name] = GeoRefiner(self.model)
             else:
-                sampling = FieldSampling(refined_spread=1.0) if name == DRAWN else FieldSampling()
-                grasps = load_refiner(JOINT if name == DRAWN else name, self.model, self._folder, sampling)
+                network, sampling = NETWORKS[name]
+                grasps = load_refiner(network, self.model, self._folder, sampling)
                 self._refiners[name], self._versions[name] = grasps, grasps.version
         return self._refiners[name]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, apply_options
+from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, apply_options, split_options
 from grasp_nodes.data.drawn_landmarks import drawn_view
 from grasp_nodes.data.landmark_reading_training import ReaderTraining, train_reader
 from grasp_nodes.data.landmark_view_set import SHIPPED_SEED, SHIPPED_VIEWS, make_views
@@ -39,12 +39,7 @@ def train(request: TrainingRequest, report: ProgressReport) -> Outcome:
     """
     if (request.data, request.steps, request.minutes, request.size) != (None, None, None, "small"):
         raise InputError("landmark-reader: knows neither --data nor --steps nor --minutes nor --size")
-    known = asdict(ReaderData())
-    data = apply_options(ReaderData(), {name: text for name, text in request.options.items() if name in known})
-    settings = apply_options(
-        ReaderTraining(seed=request.seed),
-        {name: text for name, text in request.options.items() if name not in known},
-    )
+    data, settings = split_options(request.options, ReaderData(), ReaderTraining(seed=request.seed))
     if request.batch is not None:
         settings = apply_options(settings, {"batch": str(request.batch)})
     model = load_hand_model("right", OPEN_HAND_FILE)

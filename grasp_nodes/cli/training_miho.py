@@ -11,8 +11,8 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, apply_options, is_first_process
-from grasp_nodes.cli.training_run import card_facts, loop_progress
+from grasp_nodes.cli.training_request import Outcome, ProgressReport, TrainingRequest, is_first_process, split_options
+from grasp_nodes.cli.training_run import begin_settings, card_facts, loop_progress
 from grasp_nodes.data.drawn_crops import drawn_crops
 from grasp_nodes.data.hand_object_images import ImageSettings, images_folder, join_images, make_images, split_objects
 from grasp_nodes.data.source_crops import recorded_crops
@@ -31,7 +31,7 @@ from grasp_nodes.miho.judgement import mean_answer
 from grasp_nodes.miho.picr import PAPER_PICR, SMALL_PICR
 from grasp_nodes.miho.picr_training import train_picr
 from grasp_nodes.miho.samples import TABLE_VERSION, ObjectTable
-from grasp_nodes.miho.trained import CONTACT_THRESHOLD, HONET, MEAN_ANSWER, PICR, load_honet, save_network
+from grasp_nodes.miho.trained import CONTACT_THRESHOLD, HONET, MEAN_ANSWER, load_honet, save_network
 
 SMALL_SETTINGS = TrainingSettings(
     steps=12_000,
@@ -82,10 +82,9 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
         InputError: a request or data that cannot be used. MissingFileError: the published grasps are not there.
         WorkError: crops could not be drawn. OSError: a file cannot be written.
     """
-    known = asdict(MihoOptions())
-    options = apply_options(MihoOptions(), {name: text for name, text in request.options.items() if name in known})
-    settings = _settings(method, request, options)
-    settings = apply_options(settings, {name: text for name, text in request.options.items() if name not in known})
+    options, _ = split_options(request.options, MihoOptions(), SMALL_SETTINGS)
+    # What the settings are by default follows from the options.
+    _, settings = split_options(request.options, options, _settings(method, request, options))
     model = load_hand_model("right")
     size = _size(method, request)
     if request.data is None:
@@ -123,18 +122,12 @@ def _size(method: str, request: TrainingRequest) -> int:
 
 
 def _settings(method: str, request: TrainingRequest, options: MihoOptions) -> TrainingSettings:
-    if request.size == "paper":
-        own = honet_training if method == HONET else picr_training
-        settings = own.paper_settings()
-        if method == PICR and options.honet:
-            settings = picr_training.paper_settings(finetuning=True)
+    small = replace(SMALL_SETTINGS, rate=FINETUNED_RATE if options.honet else SMALL_SETTINGS.rate)
+    if method == HONET:
+        paper = honet_training.paper_settings()
     else:
-        rate = FINETUNED_RATE if options.honet else SMALL_SETTINGS.rate
-        settings = replace(SMALL_SETTINGS, rate=rate)
-    changes: dict[str, Any] = {"seed": request.seed, "device": request.device, "minutes": request.minutes}
-    if request.steps is not None:
-        changes["steps"] = request.steps
-    return replace(settings, **changes)
+        paper = picr_training.paper_settings(finetuning=bool(options.honet))
+    return begin_settings(request, small, paper)
 
 
 def _run(

@@ -75,12 +75,12 @@ def parse_options(words: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def apply_options(settings: Settings, options: Mapping[str, str], *others: str) -> Settings:
+def apply_options(settings: Settings, options: Mapping[str, str]) -> Settings:
     """A dataclass with some of its fields replaced by what a user wrote.
 
     Args:
         settings: instance of a dataclass of numbers, words, switches, None, and tuples of them (JSON).
-        options: by name of the field. others: names that are meant for something else.
+        options: by name of the field.
 
     Raises:
         InputError: no such field, or a value that it cannot have; the message lists what there is.
@@ -88,8 +88,6 @@ def apply_options(settings: Settings, options: Mapping[str, str], *others: str) 
     known = {one.name: getattr(settings, one.name) for one in fields(settings)}  # type: ignore[arg-type]
     changes: dict[str, Any] = {}
     for name, text in options.items():
-        if name in others:
-            continue
         if name not in known:
             listed = ", ".join(f"{key}={value}" for key, value in known.items())
             raise InputError(f"--set {name}: there is no such setting; expected some of {listed}")

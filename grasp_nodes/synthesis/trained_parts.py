@@ -34,7 +34,7 @@ class TrainedPart:
 
 def load_part(
     method: str,
-    config: type[Config],
+    config: Callable[..., Config],
     build: Callable[[Config, int], nn.Module],
     model: HandModel,
     folder: Path | None = None,
@@ -42,7 +42,7 @@ def load_part(
     """A trained network.
 
     Args:
-        method: that the file is of. config: dataclass that its card describes. build: makes the network of that and of
+        method: that the file is of. config: see `network_of`. build: makes the network of that and of
             the size of a vector. model: the hand that it was trained with; its device is where it will run.
         folder: where the file is; None, or if it is not there: the installed one.
 
@@ -68,12 +68,13 @@ def coder_of(weights: Weights, model: HandModel) -> HandCoder:
 
 
 def network_of(
-    weights: Weights, config: type[Config], build: Callable[[Config], Network], device: torch.device | str
+    weights: Weights, config: Callable[..., Config], build: Callable[[Config], Network], device: torch.device | str
 ) -> Network:
     """The network of a file, in evaluation mode and frozen.
 
     Args:
-        config: dataclass that the card describes. build: makes the network of that. device: where it will run.
+        config: a dataclass, or what else makes the network's sizes of the values that the card names. build: makes the
+            network of that. device: where it will run.
 
     Raises:
         InputError: the card describes something else, or the tensors are not that network's.
@@ -83,7 +84,9 @@ def network_of(
     try:
         network = build(config(**values))
     except TypeError as error:
-        raise InputError(f"{weights.path}: its card does not describe a {config.__name__} ({error})") from error
+        raise InputError(
+            f"{weights.path}: its card does not describe a network of {weights.card.method} ({error})"
+        ) from error
     weights.load_into(network)
     return network.to(device).eval().requires_grad_(False)
 

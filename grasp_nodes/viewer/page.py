@@ -156,7 +156,8 @@ class ViewerPage:
             points: (N, 3) m, camera frame; thinned to `CLOUD_POINTS`. colors: (N, 3) uint8, RGB; None = grey.
         """
         # Every k-th point would show as stripes: a depth camera's points come row by row.
-        kept = np.random.default_rng(0).permutation(len(points))[:CLOUD_POINTS]
+        count = min(len(points), CLOUD_POINTS)
+        kept = np.random.default_rng(0).choice(len(points), count, replace=False, shuffle=False)
         paint = CLOUD if colors is None else np.asarray(colors[kept], np.uint8)
         self._server.scene.add_point_cloud(
             "/cloud",

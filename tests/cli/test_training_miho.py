@@ -14,7 +14,7 @@ import pytest
 
 from grasp_nodes.cli import training_miho
 from grasp_nodes.cli.training import train_method
-from grasp_nodes.cli.training_request import TrainingRequest
+from grasp_nodes.cli.training_request import TrainingRequest, apply_options
 from grasp_nodes.data.hand_object_images import HandObjectImages
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.files import load_hand_model
@@ -78,7 +78,7 @@ def test_the_card_tells_of_the_weights_that_are_saved_and_other_data_are_refused
     assert train_method("honet", trained, as_json=False) == 0
     file = tmp_path / "honet.safetensors"
     card, model = read_weights(file).card, load_hand_model("right")
-    options = training_miho.apply_options(training_miho.MihoOptions(), {**_own(trained.options)})
+    options = apply_options(training_miho.MihoOptions(), _own(trained.options))
     _, validation, _ = training_miho._rendered(options, 32, lambda *_: None)
     expected = honet_errors(load_honet(file), validation, model).means()
     assert card.metrics == pytest.approx(expected, rel=0.02)

@@ -64,8 +64,10 @@ class ChoirFitSettings:
     held: float = 0.004
 
 
-NETWORK_FIT = ChoirFitSettings(floor=0.002, remapped_errors=True)
-"""For fields that a network tells."""
+NETWORK_FIT = ChoirFitSettings(
+    floor=0.002, remapped_errors=True, surface_steps=40, contact=0.001, depth=0.0005, tolerance=0.0005, held=0.04
+)
+"""For fields that a network tells: anchors are known to centimetres, so that the object's surface says more."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from grasp_nodes.errors import InputError
-from grasp_nodes.objects.clouds import cells
+from grasp_nodes.objects.clouds.cells import Neighbours, thinned
 from grasp_nodes.objects.clouds.moments import inside, measured
 
 FEWEST_POINTS, MOST_POINTS = 100, 2_000_000
@@ -58,11 +58,6 @@ def within_box(points: np.ndarray, center: np.ndarray, extent: np.ndarray) -> np
     return inside(points, np.asarray(center, np.float64) - half, np.asarray(center, np.float64) + half)
 
 
-def thinned(points: np.ndarray, voxel: float = VOXEL) -> np.ndarray:
-    """One point for each voxel, the mean of those in it; (N, 3) to (M, 3), m."""
-    return cells.thinned(points, voxel)
-
-
 def overview(points: np.ndarray, seed: int) -> np.ndarray:
     """Enough of a cloud (N, 3) to tell its tables and things apart: at most 100,000 points by lot, thinned to 4 mm."""
     if len(points) > _OVERVIEW:
@@ -80,7 +75,7 @@ def without_outliers(points: np.ndarray) -> tuple[np.ndarray, float]:
         (M, 3), m, and the spacing, m: what nine points in ten have a neighbour within.
     """
     count = min(_NEIGHBOURS, len(points) - 1)
-    distance = cells.Neighbours(points, 2 * VOXEL).nearest(count)
+    distance = Neighbours(points, 2 * VOXEL).nearest(count)
     usual = distance.mean(axis=1)
     near = usual <= usual.mean() + _OUTLIER_DEVIATIONS * usual.std()
     if count < _NEIGHBOURS:

@@ -9,8 +9,8 @@ import numpy as np
 from grasp_nodes.errors import InputError
 from grasp_nodes.geometry.columns import bounds
 from grasp_nodes.objects.clouds import cleaning, clusters, completion, solid
-from grasp_nodes.objects.clouds.cells import Neighbours
-from grasp_nodes.objects.clouds.moments import covariance
+from grasp_nodes.objects.clouds.cells import Neighbours, thinned
+from grasp_nodes.objects.clouds.moments import covariance, inside
 from grasp_nodes.objects.clouds.table import (
     SMALLEST_TABLE,
     THICKNESS,
@@ -201,7 +201,7 @@ def _is_table(points: np.ndarray, table: Table) -> bool:
 def _all_of(points: np.ndarray, thing: np.ndarray, planes: list[Plane]) -> np.ndarray:
     """The thing's points of the whole cloud (N, 3), thinned, by those (M, 3) that the overview has of it."""
     low, high = bounds(thing)
-    fine = cleaning.thinned(points[cleaning.within_box(points, 0.5 * (low + high), high - low + 2 * _NEAR)])
+    fine = thinned(points[inside(points, low - _NEAR, high + _NEAR)], cleaning.VOXEL)
     for plane in planes:
         fine = fine[plane.height(fine) > THICKNESS]
     return fine[Neighbours(thing, _NEAR).within(fine, _NEAR)]
@@ -318,9 +318,14 @@ def _check_shape(points: np.ndarray, may_be_flat: bool = False) -> None:
         )
 
 
-def _check_size(points: np.ndarray) -> None:
+def _length(points: np.ndarray) -> float:
+    """m, of the longest side along the axes."""
     low, high = bounds(points)
-    length = float((high - low).max())
+    return float((high - low).max())
+
+
+def _check_size(points: np.ndarray) -> None:
+    length = _length(points)
     if length > LARGEST_LENGTH:
         raise InputError(
             f"cloud: the thing in it is {length:.2f} m long, a hand holds things up to {LARGEST_LENGTH:g} m: there are "
@@ -329,7 +334,6 @@ def _check_size(points: np.ndarray) -> None:
 
 
 def _check_length(points: np.ndarray) -> None:
-    low, high = bounds(points)
-    length = float((high - low).max())
+    length = _length(points)
     if length < SMALLEST_LENGTH:
         raise InputError(f"cloud: its {len(points)} points are within {length * 1000:.2g} mm: are these metres?")

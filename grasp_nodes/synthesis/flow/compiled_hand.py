@@ -19,6 +19,7 @@ from grasp_nodes.hand.core import BONES, HandCore
 from grasp_nodes.hand.keypoints import FINGERS, KEYPOINT_ORDER, PARENTS, TIP_VERTICES
 from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, HandParams
 from grasp_nodes.synthesis.flow.compiled_slope import Code, Cost, Objects, Shapes, Terms, descend, feel
+from grasp_nodes.synthesis.flow.fields import float64_array
 
 _MIDDLE_KNUCKLE = KEYPOINT_ORDER[9]
 _LINEAR_POSES = ("freedom", "axis_angle", "pca")
@@ -73,7 +74,7 @@ class CompiledHand:
             InputError: other shapes.
         """
         self._check(vectors, betas, objects)
-        clearance, slope = feel(_array(vectors), self._terms, self._code, self._shapes(betas), objects)
+        clearance, slope = feel(float64_array(vectors), self._terms, self._code, self._shapes(betas), objects)
         return torch.from_numpy(clearance).to(vectors.dtype), torch.from_numpy(slope).to(vectors.dtype)
 
     def descend(
@@ -91,7 +92,7 @@ class CompiledHand:
             InputError: as `feel`.
         """
         self._check(vectors, betas, objects)
-        found = descend(_array(vectors), self._terms, self._code, self._shapes(betas), objects, cost, rounds)
+        found = descend(float64_array(vectors), self._terms, self._code, self._shapes(betas), objects, cost, rounds)
         moved, energy, slope = (torch.from_numpy(one) for one in found)
         return moved.to(vectors.dtype), energy, slope
 
@@ -106,7 +107,7 @@ class CompiledHand:
 
     def _shapes(self, betas: Tensor) -> Shapes:
         """One shape where all hands have the same; the last one is kept, as it is asked for at every step."""
-        rows = _array(betas)
+        rows = float64_array(betas)
         if (rows == rows[:1]).all():
             rows = rows[:1]
         key, last = rows.tobytes(), self._last
@@ -123,11 +124,7 @@ class CompiledHand:
         hands = HandParams.zeros(len(betas), self._coder.model.side, like.dtype, like.device)
         pivot = self._coder.parts(replace(hands, betas=torch.from_numpy(betas).to(like))).position
         local = rest.local + np.tensordot(betas, rest.local_by_beta, 1)
-        return Shapes(joints, local, length[:, None] * rest.radii, _array(pivot))
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(tensor.detach().numpy(), np.float64)
+        return Shapes(joints, local, length[:, None] * rest.radii, float64_array(pivot))
 
 
 def _code(coder: HandCoder) -> Code:
@@ -136,8 +133,8 @@ def _code(coder: HandCoder) -> Code:
     like = coder.mean
     pose = torch.cat([like.new_zeros(1, numbers), torch.eye(numbers).to(like)])
     place, turn = like.new_zeros(len(pose), 3), torch.eye(3).to(like).expand(len(pose), 3, 3)
-    poses = _array(coder.hands(HandParts(place, turn, pose, like.new_zeros(len(pose), NUM_BETAS))).hand_pose)
-    return Code(_array(coder.mean), _array(coder.deviation), poses[1:] - poses[0], poses[0])
+    poses = float64_array(coder.hands(HandParts(place, turn, pose, like.new_zeros(len(pose), NUM_BETAS))).hand_pose)
+    return Code(float64_array(coder.mean), float64_array(coder.deviation), poses[1:] - poses[0], poses[0])
 
 
 def _laid_out(arrays: HandArrays, ids: Sequence[int], core: HandCore | None, pads: int) -> tuple[Terms, _Rest]:
@@ -159,7 +156,7 @@ def _laid_out(arrays: HandArrays, ids: Sequence[int], core: HandCore | None, pad
     radii = np.zeros(len(points))
     if core is not None:
         points += [keypoint(start, 1.0 - share) + keypoint(end, share) for start, end, share in BONES]
-        radii = np.concatenate([radii, _array(core.radii.cpu()) / core.length])
+        radii = np.concatenate([radii, float64_array(core.radii.cpu()) / core.length])
     joint, share, row = (np.array(column) for column in zip(*(term for point in points for term in point), strict=True))
     first = np.cumsum([0, *(len(point) for point in points)])
     places = np.concatenate([joints, arrays.v_template])

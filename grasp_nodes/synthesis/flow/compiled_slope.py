@@ -21,7 +21,8 @@ POSITION, ORIENT, POSE = 0, 3, 9
 _SMALL_ANGLE = 1e-3
 """rad, below which sines are told by their series."""
 _LEAST_LENGTH = 1e-12
-_LEAST_STEEPNESS = 1e-6
+LEAST_STEEPNESS = 1e-6
+"""Of a squared slope that a step is divided by."""
 
 
 class Terms(NamedTuple):
@@ -153,7 +154,7 @@ def descend(
             steepness = 0.0
             for i in range(len(own)):
                 steepness += own[i] * own[i]
-            pace = cost.pace * energy[row] / max(steepness, _LEAST_STEEPNESS)
+            pace = cost.pace * energy[row] / max(steepness, LEAST_STEEPNESS)
             for i in range(len(own)):
                 vector[i] -= pace * own[i]
     return moved, energy, slope

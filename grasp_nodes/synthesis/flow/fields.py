@@ -60,7 +60,7 @@ class OneObject:
         values, origin = self.grid.arrays
         none, spacing = np.zeros(1, np.int64), np.array([self.grid.spacing])
         stack = values.reshape(-1), none, np.array([values.shape]), origin[None], spacing
-        return Objects(*stack, none.repeat(len(self.turn)), _float64(self.turn), _float64(self.shift))
+        return Objects(*stack, none.repeat(len(self.turn)), float64_array(self.turn), float64_array(self.shift))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class ManyObjects:
         self.stack.check(self.index)
         values, starts, shapes, origins, spacings = self.stack.arrays
         which = np.ascontiguousarray(self.index.numpy())
-        return Objects(values, starts, shapes, origins, spacings, which, _float64(self.turn), _float64(self.shift))
+        turn, shift = float64_array(self.turn), float64_array(self.shift)
+        return Objects(values, starts, shapes, origins, spacings, which, turn, shift)
 
 
 def with_slope(field: DistanceField, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,5 +101,6 @@ def with_slope(field: DistanceField, points: Tensor) -> tuple[Tensor, Tensor]:
     return distance.detach(), slope
 
 
-def _float64(tensor: Tensor) -> np.ndarray:
+def float64_array(tensor: Tensor) -> np.ndarray:
+    """As compiled loops read it."""
     return np.ascontiguousarray(tensor.detach().numpy(), np.float64)

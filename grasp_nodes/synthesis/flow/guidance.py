@@ -14,13 +14,12 @@ from torch import Tensor
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.hand.codes import HandCoder
-from grasp_nodes.synthesis.flow.compiled_slope import Cost
+from grasp_nodes.synthesis.flow.compiled_slope import LEAST_STEEPNESS, Cost
 from grasp_nodes.synthesis.flow.fields import DistanceField
 from grasp_nodes.synthesis.flow.hand_points import HandPoints
 
 _UNIT = 0.005
 """m, that costs 1."""
-_LEAST_SLOPE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class GuidanceSettings:
     """
 
     since: float = 0.5
-    rounds: int = 2
-    last: int = 6
+    rounds: int = 12
+    last: int = 40
     tolerated: float = 0.001
     near: float = 0.015
     touch: float = 1.0
@@ -101,7 +100,7 @@ class Guidance:
                 leaf = clean.detach().requires_grad_(True)
                 energy = self.energy(leaf)
                 (slope,) = torch.autograd.grad(energy.sum(), leaf)
-            steepness = slope.square().sum(dim=1).clamp(min=_LEAST_SLOPE)
+            steepness = slope.square().sum(dim=1).clamp(min=LEAST_STEEPNESS)
             clean = clean - (self._settings.pace * energy.detach() / steepness)[:, None] * slope
         return clean
 

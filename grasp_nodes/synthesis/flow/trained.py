@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.learning.weights import WeightCard, Weights, find_weights, read_weights, save_weights
 from grasp_nodes.synthesis.flow.hand_points import PointCounts
 from grasp_nodes.synthesis.flow.network import FlowConfig, FlowNetwork
-from grasp_nodes.synthesis.trained_parts import CODE, coder_of
+from grasp_nodes.synthesis.trained_parts import CODE, coder_of, network_of
 
 METHOD = "fastgrasp-flow"
 
@@ -54,15 +55,9 @@ def load_flow(model: HandModel, path: Path | None = None) -> tuple[FlowNetwork, 
         weights = find_weights(METHOD, model.fingerprint)
     else:
         weights = read_weights(path, METHOD, model.fingerprint)
-    network = FlowNetwork(coder_of(weights, model), _config(weights))
-    weights.load_into(network)
-    return network.to(model.device).eval().requires_grad_(False), weights
+    coder = coder_of(weights, model)
+    return network_of(weights, _config, lambda config: FlowNetwork(coder, config), model.device), weights
 
 
-def _config(weights: Weights) -> FlowConfig:
-    values: dict[str, Any] = dict(weights.card.config)
-    try:
-        points = PointCounts(**values.pop("points"))
-        return FlowConfig(points=points, **{**values, "encoder": tuple(values["encoder"])})
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{weights.path}: its card does not describe a network of {METHOD} ({error})") from error
+def _config(points: Mapping[str, Any], **sizes: Any) -> FlowConfig:
+    return FlowConfig(points=PointCounts(**points), **sizes)

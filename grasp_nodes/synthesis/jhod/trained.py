@@ -84,16 +84,10 @@ def load_jhod(model: HandModel, folder: Path | None = None) -> TrainedJhod:
     encoder, objects = load_objects(folder, model.device)
     weights = find_weights(METHOD, model.fingerprint, folder)
     check_files_built_on(weights, objects)
-    network = JhodNetwork(coder_of(weights, model), _config(weights))
-    weights.load_into(network)
-    network = network.to(model.device).eval().requires_grad_(False)
+    coder = coder_of(weights, model)
+    network = network_of(weights, _config, lambda config: JhodNetwork(coder, config), model.device)
     return TrainedJhod(network, encoder, f"{METHOD} {weights.sha256[:12]} {OBJECTS} {objects.sha256[:12]}")
 
 
-def _config(weights: Weights) -> JhodConfig:
-    values: dict[str, Any] = dict(weights.card.config)
-    try:
-        layout, felt = HandLayout(**values.pop("layout")), PointCounts(**values.pop("felt"))
-        return JhodConfig(layout=layout, felt=felt, **values)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{weights.path}: its card does not describe a network of {METHOD} ({error})") from error
+def _config(layout: Mapping[str, Any], felt: Mapping[str, Any], **sizes: Any) -> JhodConfig:
+    return JhodConfig(layout=HandLayout(**layout), felt=PointCounts(**felt), **sizes)

@@ -118,8 +118,8 @@ class FieldGrasps:
 
     Args:
         method: its name. network: see there. model: the hand. aligned: whether scenes are seen from the noisy hand,
-            and without one along the object's axes; otherwise turned at random. version: changes with the hands.
-        sampling: whose spreads are of the noise.
+            and without one along the object's axes; otherwise turned at random.
+        sampling: whose spreads are of the noise. version: changes with the hands.
     """
 
     def __init__(
@@ -128,11 +128,11 @@ class FieldGrasps:
         network: SceneNetwork,
         model: HandModel,
         aligned: bool,
+        sampling: FieldSampling,
         version: str = "",
-        sampling: FieldSampling | None = None,
     ) -> None:
         self.method, self.network, self.model, self.version = method, network, model, version
-        self._aligned, self._sampling = aligned, sampling or FieldSampling()
+        self._aligned, self._sampling = aligned, sampling
 
     def refine(self, hands: HandParams, object_model: ObjectModel, seed: int = 0) -> HandParams:
         """One refined hand for each noisy one, all at once; a larger batch does not change the first ones.
@@ -202,14 +202,14 @@ class JointScenes:
         self,
         trained: TrainedJoint,
         model: HandModel,
-        sampling: FieldSampling | None = None,
+        sampling: FieldSampling,
         fit: ChoirFitSettings = NETWORK_FIT,
         touching: bool = True,
     ) -> None:
         self.network, self.space, self.model = trained.network, trained.space, model
         config = trained.network.config
         schedule = NoiseSchedule.make(config.noise_schedule, config.noise_steps, config.prediction)
-        self._sampler = (sampling or FieldSampling()).sampler(schedule)
+        self._sampler = sampling.sampler(schedule)
         self._fit, self._touching = ChoirFit(model, trained.space, fit), touching
 
     @property
@@ -268,13 +268,13 @@ class KeypointScenes:
         self,
         trained: TrainedKeypoints,
         model: HandModel,
-        sampling: FieldSampling | None = None,
+        sampling: FieldSampling,
         fit: ChoirFitSettings = NETWORK_FIT,
     ) -> None:
         self.network, self.model = trained.network, model
         config = trained.network.config
         schedule = NoiseSchedule.make(config.noise_schedule, config.noise_steps, config.prediction)
-        self._sampler = (sampling or FieldSampling()).sampler(schedule)
+        self._sampler = sampling.sampler(schedule)
         self._fit = ChoirFit(model, ChoirSpace(), fit)
 
     @property
@@ -341,11 +341,12 @@ def load_refiner(
 
     Args:
         name: ``jointdiffusion`` or ``keypoint``. model: the hand, on the device that the network is to run on.
-        folder: of the weights; None = the installed ones. sampling: of the diffusion.
+        folder: of the weights; None = the installed ones. sampling: of the diffusion, None = the defaults.
 
     Raises:
         InputError: another name; and, with MissingFileError, as `load_joint`.
     """
+    sampling = sampling or FieldSampling()
     # Hands are posed and fitted on the CPU, wherever the network runs.
     own = model if model.device.type == "cpu" else HandModel(model.arrays, model.dtype)
     if name == JOINT:
@@ -358,6 +359,5 @@ def load_refiner(
         facing, weights = keypoints.network.config.facing, keypoints.weights
     else:
         raise InputError(f"method {name!r}: does not refine grasps; expected {JOINT} or {KEYPOINT}")
-    how = sampling or FieldSampling()
-    told = hashlib.sha256(repr(how).encode()).hexdigest()[:8]
-    return FieldGrasps(name, scenes, own, facing == "aligned", f"{name} {weights.sha256[:12]} {told}", how)
+    told = hashlib.sha256(repr(sampling).encode()).hexdigest()[:8]
+    return FieldGrasps(name, scenes, own, facing == "aligned", sampling, f"{name} {weights.sha256[:12]} {told}")
