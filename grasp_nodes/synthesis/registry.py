@@ -100,10 +100,10 @@ def _jhod_ddpm(models: HandModels) -> Method:
     return make_jhod(models, PAPER_SAMPLING, "jhod-ddpm")
 
 
-def _jhod_guided(models: HandModels) -> Method:
-    from grasp_nodes.synthesis.jhod.generator import GUIDED_SAMPLING, make_jhod
+def _jhod_unguided(models: HandModels) -> Method:
+    from grasp_nodes.synthesis.jhod.generator import UNGUIDED_SAMPLING, make_jhod
 
-    return make_jhod(models, GUIDED_SAMPLING, "jhod-guided")
+    return make_jhod(models, UNGUIDED_SAMPLING, "jhod-unguided")
 
 
 def _joint_jhod(models: HandModels) -> JointGenerator:
@@ -120,11 +120,12 @@ def _joint_jhod_ddpm(models: HandModels) -> JointGenerator:
     return make_joint_jhod(models, PAPER_IMAGINING, PAPER_SAMPLING, "jhod-ddpm")
 
 
-def _joint_jhod_guided(models: HandModels) -> JointGenerator:
-    from grasp_nodes.synthesis.jhod.generator import GUIDED_SAMPLING
+def _joint_jhod_unguided(models: HandModels) -> JointGenerator:
+    from grasp_nodes.synthesis.jhod.generator import UNGUIDED_SAMPLING
+    from grasp_nodes.synthesis.jhod.imagination import UNGUIDED_IMAGINING
     from grasp_nodes.synthesis.jhod.joint_generator import make_joint_jhod
 
-    return make_joint_jhod(models, None, GUIDED_SAMPLING, "jhod-guided")
+    return make_joint_jhod(models, UNGUIDED_IMAGINING, UNGUIDED_SAMPLING, "jhod-unguided")
 
 
 def _of_vectors(generator: VectorGenerator) -> Method:
@@ -144,7 +145,7 @@ GENERATORS: Mapping[str, Maker] = {
     "grabnet-refine": _grabnet_refine,
     "jhod": _jhod,
     "jhod-ddpm": _jhod_ddpm,
-    "jhod-guided": _jhod_guided,
+    "jhod-unguided": _jhod_unguided,
     "jointdiffusion": _jointdiffusion,
     "keypoint": _keypoint,
 }
@@ -152,7 +153,7 @@ GENERATORS: Mapping[str, Maker] = {
 JOINT_GENERATORS: Mapping[str, Callable[[HandModels], JointGenerator]] = {
     "jhod": _joint_jhod,
     "jhod-ddpm": _joint_jhod_ddpm,
-    "jhod-guided": _joint_jhod_guided,
+    "jhod-unguided": _joint_jhod_unguided,
 }
 """Those of them that make the object as well; as `Maker`."""
 

@@ -214,7 +214,7 @@ def test_nothing_is_imagined_without_weights_and_nothing_without_a_surface(bench
     assert "none of 8 imagined objects has a closed surface" in answer.message
     monkeypatch.setattr("grasp_nodes.learning.weights.shipped_hashes", dict)
     monkeypatch.delenv("GRASP_NODES_WEIGHTS")
-    answer = bench.call(GenerateGrasps, SERVICE, method="jhod-guided")
+    answer = bench.call(GenerateGrasps, SERVICE, method="jhod-unguided")
     assert not answer.success
     assert "grasp-nodes train jhod" in answer.message
 

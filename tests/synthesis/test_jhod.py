@@ -26,7 +26,6 @@ from grasp_nodes.synthesis.flow.network import Wishes
 from grasp_nodes.synthesis.grasp_training import RunOptions
 from grasp_nodes.synthesis.jhod.batches import PLAIN, EncodedObjects, JhodBatches, mixed_rows
 from grasp_nodes.synthesis.jhod.generator import (
-    GUIDED_SAMPLING,
     PAPER_SAMPLING,
     JhodGenerator,
     JhodSettings,
@@ -384,7 +383,7 @@ def test_conditional_grasps(trained: TrainedJhod, right: HandModel):
 
 def test_whole_schedule_and_guidance(trained: TrainedJhod, right: HandModel):
     ball = load_object("sphere:0.04")
-    for settings in (PAPER_SAMPLING, replace(GUIDED_SAMPLING, steps=4)):
+    for settings in (PAPER_SAMPLING, JhodSettings(steps=4)):
         spy = Spy(trained.network)
         found = JhodGenerator(trained, {"right": right}, settings).generate(ball, 2, seed=0)
         del trained.network.forward

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -49,14 +49,15 @@ class JhodSettings:
     """How grasps are drawn.
 
     sampler, eta: see `DiffusionSampler`. steps: calls of the network; 0 = one for each of the schedule's times, as in
-    the paper. kinds: that are asked for, in turn, where the network is told. guidance: as in `fastgrasp-flow-guided`.
+    the paper. kinds: that are asked for, in turn, where the network is told. guidance: of predictions on the way, and
+    of the hands at the end; None = without.
     """
 
     sampler: SamplerMethod = "ddim"
     steps: int = 12
     eta: float = 0.0
     kinds: tuple[GraspKind, ...] = ("power", "precision")
-    guidance: GuidanceSettings | None = None
+    guidance: GuidanceSettings | None = field(default_factory=GuidanceSettings)
 
     def __post_init__(self) -> None:
         if self.steps < 0 or not self.kinds:
@@ -64,8 +65,8 @@ class JhodSettings:
         kind_numbers(self.kinds)
 
 
-PAPER_SAMPLING = JhodSettings("ddpm", 0)
-GUIDED_SAMPLING = JhodSettings(guidance=GuidanceSettings())
+PAPER_SAMPLING = JhodSettings("ddpm", 0, guidance=None)
+UNGUIDED_SAMPLING = JhodSettings(guidance=None)
 
 
 class JhodGenerator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from grasp_nodes.synthesis.chunks import check_request
 from grasp_nodes.synthesis.flow.asked_kinds import kinds_in_turn, with_kinds
 from grasp_nodes.synthesis.flow.fields import ManyObjects
 from grasp_nodes.synthesis.flow.generator import draw_noise
+from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
 from grasp_nodes.synthesis.flow.network import Wishes, kind_numbers
 from grasp_nodes.synthesis.jhod.batches import ordered_latents
 from grasp_nodes.synthesis.jhod.generator import cloud_of
@@ -57,7 +58,8 @@ class ImagineSettings:
     the paper. kinds: of grasps that are asked for, in turn, where the network is told. surface: that is tried first.
 
     Beyond the paper: settle: share of the time to which the hand is noised again when the object is finished, to be
-    drawn anew from there with the object clean, in `settle_steps`; 0 = it stays as it is.
+    drawn anew from there with the object clean, in `settle_steps`; 0 = it stays as it is. guidance: of that, as in
+    `JhodSettings`.
     """
 
     sampler: SamplerMethod = "ddim"
@@ -67,6 +69,7 @@ class ImagineSettings:
     surface: Kind = "alpha"
     settle: float = 0.7
     settle_steps: int = 10
+    guidance: GuidanceSettings | None = field(default_factory=GuidanceSettings)
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.settle_steps < 1 or not 0.0 <= self.settle <= 1.0 or not self.kinds:
@@ -74,7 +77,8 @@ class ImagineSettings:
         kind_numbers(self.kinds)
 
 
-PAPER_IMAGINING = ImagineSettings("ddpm", 0, settle=0.0)
+PAPER_IMAGINING = ImagineSettings("ddpm", 0, settle=0.0, guidance=None)
+UNGUIDED_IMAGINING = ImagineSettings(guidance=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +207,9 @@ class Imagination:
         number = torch.arange(len(models), device=vectors.device)
         eye = torch.eye(3, device=vectors.device).expand(len(models), 3, 3)
         distances = ManyObjects(stack, number, eye, torch.zeros_like(vectors[:, :3]))
-        return sample_hands(network, items, wishes, distances, start, HandSampling(sampler))
+        guide = None if s.guidance is None else Guidance(network, distances, wishes.betas, s.guidance)
+        found = sample_hands(network, items, wishes, distances, start, HandSampling(sampler, guide))
+        return found if guide is None else guide.settle(found)
 
     def _surfaces(self, items: Tensor) -> tuple[np.ndarray, list[tuple[ObjectModel | None, Kind | None, str]]]:
         """Points (B, N, 3), m, of clean tokens, and each as an object, how its surface was made, or why it has none."""
