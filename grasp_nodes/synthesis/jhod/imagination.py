@@ -115,7 +115,7 @@ class Imagination:
 
     @torch.no_grad()
     def imagine(self, count: int, seed: int) -> list[Imagined]:
-        """`count` pairs; the first ones of a larger count are those of a smaller one.
+        """`count` pairs; the first ones of a larger count have the objects of a smaller one and its noise.
 
         Raises:
             InputError: a count below 1 or far too large, or a negative seed.
