@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -216,7 +217,10 @@ class Imagination:
         latents = self._trained.network.decode_object(items)
         parts = [self._trained.encoder.decode(some) for some in latents.split(16)]
         points = torch.cat(parts).float().cpu().numpy()
-        return points, [self._object(cloud, f"imagined-{number}") for number, cloud in enumerate(points)]
+        # Surfaces and distances take longer than the network, mostly in calls that leave Python to other threads.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            names = (f"imagined-{number}" for number in range(len(points)))
+            return points, list(pool.map(self._object, points, names))
 
     def _object(self, cloud: np.ndarray, name: str) -> tuple[ObjectModel | None, Kind | None, str]:
         try:
