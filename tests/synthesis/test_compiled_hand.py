@@ -201,6 +201,16 @@ def test_nothing_is_compiled_for_other_devices(model, things, monkeypatch):
         torch.testing.assert_close(guide.settle(vectors), guide.moved_by_autograd(vectors, 6))
 
 
+@pytest.fixture
+def one_thread():
+    """How the network's sums are rounded depends on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_whole_guided_samples_are_those_of_autograd(monkeypatch, dtype, side):
@@ -218,7 +228,7 @@ def test_whole_guided_samples_are_those_of_autograd(monkeypatch, dtype, side):
     if dtype == torch.float64:
         assert float(apart.max()) < 1e-6
     else:  # which pad is nearest, and in which cell, is decided otherwise now and then; 14 rounds make much of it
-        assert float(apart.quantile(0.6)) < 1e-4
+        assert float(apart.quantile(0.8)) < 1e-4
     plain = FlowGenerator(network, models, replace(settings, guidance=None)).hands(hammer, 16, seed=0)
     assert float(_apart(models[side], compiled, plain).median()) > 1e-3
 

@@ -27,11 +27,11 @@ from grasp_nodes.synthesis.flow.asked_kinds import kinds_in_turn, with_kinds
 from grasp_nodes.synthesis.flow.fields import OneObject
 from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
 from grasp_nodes.synthesis.flow.generator import draw_noise
-from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
+from grasp_nodes.synthesis.flow.guidance import GuidanceSettings
 from grasp_nodes.synthesis.flow.network import Wishes, kind_numbers
 from grasp_nodes.synthesis.flow.seen_objects import SeenObject, object_digest
 from grasp_nodes.synthesis.jhod.batches import ordered_latents
-from grasp_nodes.synthesis.jhod.sampling import HandSampling, sample_hands
+from grasp_nodes.synthesis.jhod.sampling import guided_hands
 from grasp_nodes.synthesis.jhod.trained import METHOD, TrainedJhod, load_jhod
 from grasp_nodes.synthesis.samplers import DiffusionSampler
 from grasp_nodes.synthesis.samplers import Method as SamplerMethod
@@ -132,13 +132,9 @@ class JhodGenerator:
         wishes = Wishes(torch.from_numpy(kinds).to(noise.device), noise.new_zeros(len(noise), NUM_BETAS))
         grid = object_model.signed_distance.to(noise.device)
         distances = OneObject(grid, seen.turns.mT[frame], seen.center.expand(len(noise), -1))
-        guide, settings = None, self.settings.guidance
-        if settings is not None:
-            guide = Guidance(network, distances, wishes.betas, settings)
-        how = HandSampling(self._sampler, guide)
-        vectors = sample_hands(network, seen.codes[frame], wishes, distances, noise, how, generator)
-        if guide is not None:
-            vectors = guide.settle(vectors)
+        vectors = guided_hands(
+            *(network, seen.codes[frame], wishes, distances, noise, self._sampler, self.settings.guidance), generator
+        )
         parts = network.coder.parts_of(vectors, wishes.betas)
         return network.coder.hands(parts.turned(distances.turn).shifted(distances.shift))
 

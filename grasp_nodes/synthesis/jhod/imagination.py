@@ -26,16 +26,15 @@ from grasp_nodes.synthesis.chunks import check_request
 from grasp_nodes.synthesis.flow.asked_kinds import kinds_in_turn, with_kinds
 from grasp_nodes.synthesis.flow.fields import ManyObjects
 from grasp_nodes.synthesis.flow.generator import draw_noise
-from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
+from grasp_nodes.synthesis.flow.guidance import GuidanceSettings
 from grasp_nodes.synthesis.flow.network import Wishes, kind_numbers
 from grasp_nodes.synthesis.jhod.batches import ordered_latents
 from grasp_nodes.synthesis.jhod.generator import cloud_of
 from grasp_nodes.synthesis.jhod.network import Tokens
 from grasp_nodes.synthesis.jhod.point_autoencoder import LATENT
 from grasp_nodes.synthesis.jhod.sampling import (
-    HandSampling,
     from_midway,
-    sample_hands,
+    guided_hands,
     sample_objects,
     sample_pairs,
 )
@@ -208,9 +207,7 @@ class Imagination:
         number = torch.arange(len(models), device=vectors.device)
         eye = torch.eye(3, device=vectors.device).expand(len(models), 3, 3)
         distances = ManyObjects(stack, number, eye, torch.zeros_like(vectors[:, :3]))
-        guide = None if s.guidance is None else Guidance(network, distances, wishes.betas, s.guidance)
-        found = sample_hands(network, items, wishes, distances, start, HandSampling(sampler, guide))
-        return found if guide is None else guide.settle(found)
+        return guided_hands(network, items, wishes, distances, start, sampler, s.guidance)
 
     def _surfaces(self, items: Tensor) -> tuple[np.ndarray, list[tuple[ObjectModel | None, Kind | None, str]]]:
         """Points (B, N, 3), m, of clean tokens, and each as an object, how its surface was made, or why it has none."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.synthesis.flow.fields import DistanceField
+from grasp_nodes.synthesis.flow.guidance import Guidance, GuidanceSettings
 from grasp_nodes.synthesis.flow.network import Wishes
 from grasp_nodes.synthesis.jhod.network import Felt, JhodNetwork, Tokens
 from grasp_nodes.synthesis.samplers import DiffusionSampler
@@ -88,6 +89,22 @@ def sample_hands(
 
     found = how.sampler(denoiser, noise, generator, guided if guide is not None else None)
     return network.hand_tokens.decode(found)
+
+
+def guided_hands(
+    network: JhodNetwork,
+    items: Tensor,
+    wishes: Wishes,
+    field: DistanceField,
+    noise: Tensor,
+    sampler: DiffusionSampler,
+    guidance: GuidanceSettings | None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """As `sample_hands`: vectors that guidance moves on the way and settles at the end; None = without."""
+    guide = None if guidance is None else Guidance(network, field, wishes.betas, guidance)
+    vectors = sample_hands(network, items, wishes, field, noise, HandSampling(sampler, guide), generator)
+    return vectors if guide is None else guide.settle(vectors)
 
 
 @torch.no_grad()
