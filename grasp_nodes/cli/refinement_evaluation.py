@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -26,9 +26,10 @@ from grasp_nodes.fitting.choir.contact_driven import ContactDrivenRefiner
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
+from grasp_nodes.learning.weights import find_weights
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
-from grasp_nodes.synthesis.jointdiffusion.batches import split_by_hand
+from grasp_nodes.synthesis.jointdiffusion.batches import Division, split_by_hand
 from grasp_nodes.synthesis.jointdiffusion.grasps import FieldSampling, load_refiner
 from grasp_nodes.synthesis.jointdiffusion.trained import JOINT, KEYPOINT
 
@@ -42,6 +43,7 @@ NETWORKS = {
 }
 """By the method: whose weights it runs, and how it draws."""
 METHODS = (INPUT, CONTACT, GEO, *NETWORKS)
+BOTH: Division = "both"
 METRICS = ("mpjpe", "root_aligned", "volume", "f1", "precision", "recall")
 FORMAT = 1
 
@@ -52,9 +54,9 @@ Refiner = Callable[[HandParams, ObjectModel], HandParams]
 class Asked:
     """grasps: noisy ones in all. per_object: true ones on one object. copies: noisy ones of each.
 
-    level: of the noise. division: ``objects``: those that training did not see; ``hands``: hands that it did not see;
-    or a published protocol of the set (``contactpose-subjects``, ``contactpose-objects``), whose test part counts.
-    validation: share that was held out of the training. seed: of the choice and the noise.
+    level: of the noise. division: ``objects``: those that training did not see; ``hands``: hands that it did not see,
+    on objects that it did; or a published protocol of the set (``contactpose-subjects``, ``contactpose-objects``),
+    whose test part counts. validation: share that was held out of the training. seed: of the choice and the noise.
     """
 
     grasps: int = 200
@@ -99,6 +101,7 @@ class RefinementEvaluation:
             raise InputError(f"refinement: no object of {grasps.source} has {asked.per_object} held-out grasps")
         self._refiners: dict[str, Refiner] = {}
         self._versions: dict[str, str] = {}
+        self._divisions: dict[str, str] = {}
 
     @cached_property
     def key(self) -> str:
@@ -118,6 +121,9 @@ class RefinementEvaluation:
             self._refiner(name)
         except MissingFileError as error:
             return str(error)
+        asked, held = self.asked.division, self._divisions.get(name, BOTH)
+        if asked in get_args(Division) and held not in (asked, BOTH):
+            return f"its weights were trained with division={held}: they have seen what is held out by {asked}"
         return None
 
     def version(self, name: str) -> str:
@@ -158,6 +164,8 @@ class RefinementEvaluation:
                 network, sampling = NETWORKS[name]
                 grasps = load_refiner(network, self.model, self._folder, sampling)
                 self._refiners[name], self._versions[name] = grasps, grasps.version
+                notes = find_weights(network, self.model.fingerprint, self._folder).card.notes
+                self._divisions[name] = str(notes.get("division", BOTH))
         return self._refiners[name]
 
 
@@ -182,9 +190,10 @@ def read_rows(folder: Path, evaluation: RefinementEvaluation, names: Sequence[st
 
 
 def _held_out(grasps: LabelledGrasps, asked: Asked) -> np.ndarray:
-    """Rows that no training saw."""
+    """Rows that a training of division ``both`` did not see."""
     if asked.division == "objects":
         return split_by_object(grasps, asked.validation).validation
     if asked.division == "hands":
-        return split_by_hand(grasps, asked.validation, 0).validation
+        unseen = split_by_hand(grasps, asked.validation, 0).validation
+        return np.setdiff1d(unseen, split_by_object(grasps, asked.validation).validation)
     return np.flatnonzero(split_of(grasps, asked.division) == "test")

@@ -42,7 +42,7 @@ class ChoirOptions:
 
     modality: Modality = "both"
     level: int = 2
-    division: Division = "objects"
+    division: Division = "both"
     validation: float = 0.05
     leave_out: str = ""
     scaling: Scaling = "none"

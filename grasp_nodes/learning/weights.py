@@ -19,18 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError, MissingFileError
+from grasp_nodes.learning.compact_tensors import from_bytes, to_bytes
 from grasp_nodes.learning.tensor_files import unpack_tensors, write_tensors
 
 FORMAT = "grasp_nodes.weights"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: with tensors in bytes; other files are still written as 1."""
 WEIGHTS_VARIABLE = "GRASP_NODES_WEIGHTS"
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "shipped"
 REGISTRY_FILE = "registry.json"
 SUFFIX = ".safetensors"
-StoredPrecision = Literal["float16", "float32"]
+StoredPrecision = Literal["int8", "float16", "float32"]
 
 _SMALL = 4096
 """Elements up to which a tensor stays float32: offsets, scales and statistics cost nothing and suffer most."""
+_SCALES = ".scales"
+"""After the name of a tensor in bytes: the sizes of its steps."""
+_SHAPES = "shapes"
+"""In a file's description: those of the tensors in bytes, by name."""
 _WHAT = "weight file"
 _CARD_TYPES: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("method", "hand_fingerprint", "data", "command"), str),
@@ -112,7 +118,8 @@ def save_weights(
 
     Args:
         path: the file; its folder is made if absent. tensors: such as a network's ``state_dict()``.
-        card: of the file. precision: of large floating-point tensors; up to 4,096 elements they stay float32.
+        card: of the file. precision: of large floating-point tensors; up to 4,096 elements they stay float32;
+            ``int8``: see `compact_tensors`.
 
     Returns:
         SHA-256 of the file.
@@ -122,7 +129,12 @@ def save_weights(
             written.
     """
     stored = {name: _stored(name, tensor.detach().cpu(), precision) for name, tensor in tensors.items()}
-    description = {"format": FORMAT, "format_version": FORMAT_VERSION, "card": asdict(card)}
+    description = {"format": FORMAT, "format_version": 1, "card": asdict(card)}
+    large = [name for name, tensor in stored.items() if tensor.is_floating_point() and tensor.numel() > _SMALL]
+    if precision == "int8" and large:
+        description |= {"format_version": 2, _SHAPES: {name: list(stored[name].shape) for name in large}}
+        for name in large:
+            stored[name], stored[name + _SCALES] = to_bytes(stored[name])
     try:
         json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -156,6 +168,12 @@ def read_weights(
         )
     tensors, description = unpack_tensors(content, f"{path}: not a readable {_WHAT}")
     card = _card(path, description)
+    try:
+        shapes: Mapping[str, list[int]] = description.get(_SHAPES, {})
+        for name, shape in shapes.items():
+            tensors[name] = from_bytes(tensors[name], tensors.pop(name + _SCALES), shape)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a readable {_WHAT} (its tensors in bytes: {error})") from error
     if method is not None and card.method != method:
         raise InputError(f"{path}: is of method {card.method!r}, expected {method!r}")
     if hand_fingerprint is not None and card.hand_fingerprint and card.hand_fingerprint != hand_fingerprint:
@@ -219,11 +237,11 @@ def shipped_hashes() -> dict[str, str]:
     return {str(name): str(value) for name, value in content.items()}
 
 
-def ship_weights(path: Path, folder: Path = SHIPPED_FOLDER) -> Path:
+def ship_weights(path: Path, folder: Path = SHIPPED_FOLDER, precision: StoredPrecision | None = None) -> Path:
     """Put a weight file among those that travel with the package, and its hash into their list.
 
     Args:
-        path: a weight file. folder: of the shipped files.
+        path: a weight file. folder: of the shipped files. precision: to store it in, None = as it is.
 
     Returns:
         Its new place.
@@ -234,10 +252,14 @@ def ship_weights(path: Path, folder: Path = SHIPPED_FOLDER) -> Path:
     weights = read_weights(path)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{weights.card.method}{SUFFIX}"
-    target.write_bytes(path.read_bytes())
+    if precision is None:
+        target.write_bytes(path.read_bytes())
+        sha256 = weights.sha256
+    else:
+        sha256 = save_weights(target, weights.tensors, weights.card, precision)
     registry = folder / REGISTRY_FILE
     known = json.loads(registry.read_text()) if registry.is_file() else {}
-    known[target.name] = weights.sha256
+    known[target.name] = sha256
     registry.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
     return target
 

@@ -66,7 +66,7 @@ def test_from_training_to_refined_grasps_and_their_table(
         assert trained(name, folder, grasps) == 0
         card = read_weights(folder / f"{name}.safetensors").card
         assert card.method == name
-        assert card.notes["division"] == "objects"
+        assert card.notes["division"] == "both"
     assert card.hand_fingerprint == load_hand_model("right").fingerprint
     # One object's grasps, refined.
     own = read_grasps(grasps)
@@ -96,12 +96,21 @@ def test_from_training_to_refined_grasps_and_their_table(
 def test_methods_without_weights_are_left_out_and_said(grasps: Path, tmp_path: Path) -> None:
     model = load_hand_model("right")
     evaluation = RefinementEvaluation(model, read_grasps(grasps), Asked(4, 1, 2, validation=0.5), tmp_path / "none")
-    assert "grasp-nodes train jointdiffusion" in str(evaluation.missing("jointdiffusion"))
+    assert "grasp-nodes train keypoint" in str(evaluation.missing("keypoint"))
     assert evaluation.missing("geo") is None
     page = markdown_page(read_rows(tmp_path, evaluation, []), evaluation.asked, "toy", {"keypoint": "no weights"})
     assert "Not here: `keypoint` (no weights)" in page
     with pytest.raises(InputError, match="expected some of input"):
         evaluation.missing("magic")
+
+
+def test_weights_that_saw_the_held_out_hands_are_not_measured_on_them(grasps: Path, tmp_path: Path) -> None:
+    assert trained("keypoint", tmp_path / "w", grasps, division="objects") == 0
+    model, asked = load_hand_model("right"), Asked(4, 1, 2, division="hands", validation=0.5)
+    evaluation = RefinementEvaluation(model, read_grasps(grasps), asked, tmp_path / "w")
+    assert "division=objects: they have seen what is held out by hands" in str(evaluation.missing("keypoint"))
+    by_objects = RefinementEvaluation(model, read_grasps(grasps), replace(asked, division="objects"), tmp_path / "w")
+    assert by_objects.missing("keypoint") is None
 
 
 def test_what_cannot_be_refined_is_refused(grasps: Path, tmp_path: Path) -> None:

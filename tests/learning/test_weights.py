@@ -19,6 +19,8 @@ from torch import nn
 
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.learning import weights as weight_files
+from grasp_nodes.learning.compact_tensors import from_bytes, to_bytes
+from grasp_nodes.learning.tensor_files import unpack_tensors, write_tensors
 from grasp_nodes.learning.weights import (
     SHIPPED_FOLDER,
     WEIGHTS_VARIABLE,
@@ -240,3 +242,54 @@ def test_shipped_files_are_those_of_the_list():
         assert weights.card.command
         assert weights.card.data
     assert sum(path.stat().st_size for path in SHIPPED_FOLDER.iterdir()) < 50_000_000
+
+
+def test_weights_in_bytes_take_a_quarter_and_are_wrong_by_half_a_step(tmp_path, file):
+    small = ship_weights(file, tmp_path / "shipped", "int8")
+    assert shipped_hashes_of(tmp_path / "shipped") == {small.name: hashlib.sha256(small.read_bytes()).hexdigest()}
+    exact, found = read_weights(file).tensors, read_weights(small)
+    assert found.card == CARD
+    for name, expected in exact.items():
+        if expected.numel() > 4096:
+            steps = np.array([block.max() for block in np.split(expected.abs().numpy().ravel(), 80)]) / 127
+            apart = (found.tensors[name] - expected).abs().numpy().reshape(80, 64)
+            assert apart.max() > 0
+            assert np.all(apart <= 0.501 * steps[:, None])
+        else:
+            assert torch.equal(found.tensors[name], expected)
+    stored = load_file(small)["0.weight"]
+    assert stored.dtype == np.int8
+    assert stored.shape == (80, 64)
+    # Rounding what is rounded changes nothing but the last bit.
+    again = ship_weights(small, tmp_path / "again", "int8")
+    torch.testing.assert_close(read_weights(again).tensors, found.tensors, rtol=1e-6, atol=0.0)
+
+
+def shipped_hashes_of(folder):
+    return json.loads((folder / weight_files.REGISTRY_FILE).read_text())
+
+
+@pytest.mark.parametrize("shape", [(5000,), (4097, 1), (3, 37, 61)])
+def test_any_shape_comes_back_from_bytes(shape):
+    numbers = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    numbers.flatten()[:64] = 0.0
+    steps, scales = to_bytes(numbers)
+    found = from_bytes(steps, scales, shape)
+    assert found.shape == numbers.shape
+    assert not found.flatten()[:64].any()
+    assert float((found - numbers).abs().max()) <= float(numbers.abs().max()) / 254 * 1.001
+    with pytest.raises(ValueError, match="blocks of bytes expected"):
+        from_bytes(steps, scales, (7, *shape))
+
+
+@pytest.mark.parametrize("damage", ["scales", "shape"])
+def test_damaged_weights_in_bytes(tmp_path, file, damage):
+    small = ship_weights(file, tmp_path / "shipped", "int8")
+    tensors, description = unpack_tensors(small.read_bytes(), "")
+    if damage == "scales":
+        del tensors["0.weight.scales"]
+    else:
+        description["shapes"]["0.weight"] = [80, 640]
+    write_tensors(small, tensors, description)
+    with pytest.raises(InputError, match=r"toy\.safetensors: not a readable weight file \(its tensors in bytes"):
+        read_weights(small)

@@ -22,7 +22,13 @@ from grasp_nodes.learning.steps import Step
 from grasp_nodes.learning.weights import WEIGHTS_VARIABLE
 from grasp_nodes.objects.loading import load_object
 from grasp_nodes.synthesis.grasp_training import RunOptions
-from grasp_nodes.synthesis.jointdiffusion.batches import FieldBatches, FieldOptions, GraspFields, split_by_hand
+from grasp_nodes.synthesis.jointdiffusion.batches import (
+    FieldBatches,
+    FieldOptions,
+    GraspFields,
+    held_out_split,
+    split_by_hand,
+)
 from grasp_nodes.synthesis.jointdiffusion.config import JointConfig
 from grasp_nodes.synthesis.jointdiffusion.grasps import FieldSampling, View, field_to_object, load_refiner
 from grasp_nodes.synthesis.jointdiffusion.keypoints import KeypointConfig, KeypointNetwork
@@ -210,6 +216,15 @@ def test_no_hand_is_on_both_sides_of_a_split_by_hands(toy_grasps: LabelledGrasps
     apart = torch.cdist(betas[split.training], betas[split.validation])
     assert float(apart.min()) > 1e-3
     assert len(np.unique(toy_grasps.object_index[split.validation])) == 2
+
+
+def test_held_out_by_both_are_unseen_objects_and_unseen_hands(toy_grasps: LabelledGrasps) -> None:
+    by_object, by_hand = (held_out_split(toy_grasps, name, 0.25) for name in ("objects", "hands"))
+    both = held_out_split(toy_grasps, "both", 0.25)
+    held = set(by_object.validation) | set(by_hand.validation)
+    assert set(both.training) == set(range(len(toy_grasps))) - held
+    assert set(both.training) < set(by_object.training)
+    np.testing.assert_array_equal(both.validation, by_object.validation)
 
 
 def settings(steps: int) -> TrainingSettings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -28,7 +28,7 @@ from grasp_nodes.synthesis.jointdiffusion.config import Facing
 from grasp_nodes.synthesis.jointdiffusion.grid_distances import distances_by_stack
 
 Modality = Literal["both", "refinement", "synthesis"]
-Division = Literal["objects", "hands"]
+Division = Literal["both", "objects", "hands"]
 SURFACE_POINTS = 4096
 """As the paper's keypoint baseline has them."""
 FIELD_POINTS = 2048
@@ -77,7 +77,7 @@ class GraspFields:
         grasps: LabelledGrasps,
         model: HandModel,
         validation: float = 0.05,
-        division: Division = "objects",
+        division: Division = "both",
         leave_out: tuple[str, ...] = (),
         seed: int = 0,
         report: Callable[[str, int, int], None] | None = None,
@@ -86,7 +86,8 @@ class GraspFields:
 
         Args:
             validation: share that is held out: of the objects, or of the hands (`split_by_hand`).
-            division: ``objects``: unseen ones are validated on; ``hands``: unseen hands on objects that were seen.
+            division: ``objects``: unseen ones are validated on; ``hands``: unseen hands on objects that were seen;
+                ``both``: neither is trained on, unseen objects are validated on.
             leave_out: families that are not trained on. report: is told what is done, how much, and of how much.
 
         Raises:
@@ -102,12 +103,26 @@ class GraspFields:
 
         surfaces = sample_surfaces(grasps.objects, SURFACE_POINTS, progress=told("sampling surfaces"))
         distances = measure_objects(grasps.objects, told("distances to objects"))
-        if division == "objects":
-            split = split_by_object(grasps, validation, seed, leave_out)
-        else:
-            split = split_by_hand(grasps, validation, seed)
+        split = held_out_split(grasps, division, validation, seed, leave_out)
         what = f"{grasps.source}: {len(split.training)} grasps, held out by {division}"
         return GraspFields(grasps, model, split, surfaces, distances, what)
+
+
+def held_out_split(
+    grasps: LabelledGrasps, division: Division, share: float, seed: int = 0, leave_out: tuple[str, ...] = ()
+) -> GraspSplit:
+    """The rows that training sees and those that it is validated on; see `GraspFields.of_grasps`.
+
+    Raises:
+        InputError: as `split_by_object`.
+    """
+    if division == "hands":
+        return split_by_hand(grasps, share, seed)
+    split = split_by_object(grasps, share, seed, leave_out)
+    if division == "objects":
+        return split
+    unseen = split_by_hand(grasps, share, seed).validation
+    return replace(split, training=np.setdiff1d(split.training, unseen))
 
 
 def split_by_hand(grasps: LabelledGrasps, share: float, seed: int) -> GraspSplit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 _GROUPS = 16
@@ -62,8 +63,16 @@ class Attention(nn.Module):
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query(normed), key, value)
         )
-        found = nn.functional.scaled_dot_product_attention(query, key, value)
+        found = _attended(query, key, value)
         return tokens + self.out(found.transpose(1, 2).flatten(2))
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """On a CPU always in float32: torch's derivative of attention takes ten times as long in bfloat16 there."""
+    if query.device.type != "cpu":
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+    with torch.autocast("cpu", enabled=False):
+        return nn.functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
 
 
 class GridAttention(nn.Module):
