@@ -8,7 +8,7 @@ surface, skin in the object out of it, anchors stay about where they were.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ class ChoirFitSettings:
 
     surface_steps: of stage 2. contact, depth: m, deviations of skin that ought to touch from the surface, and of
     skin in the object from `tolerance` (m). held: m, deviation of anchors from where stage 1 put them.
+    usual: weight of the usual posture in stage 2; 0 = the most likely hand is then what stage 1 found.
     """
 
     steps: int = 40
@@ -62,12 +63,22 @@ class ChoirFitSettings:
     depth: float = 0.001
     tolerance: float = 0.002
     held: float = 0.004
+    usual: float = 0.0
 
 
 NETWORK_FIT = ChoirFitSettings(
-    floor=0.002, remapped_errors=True, surface_steps=40, contact=0.001, depth=0.0005, tolerance=0.0005, held=0.04
+    floor=0.01,
+    remapped_errors=True,
+    surface_steps=40,
+    contact=0.001,
+    depth=0.0005,
+    tolerance=0.0005,
+    held=0.04,
+    usual=3.0,
 )
 """For fields that a network tells: anchors are known to centimetres, so that the object's surface says more."""
+REFINED_FIT = replace(NETWORK_FIT, held=0.01)
+"""Where the network was told of a noisy hand, and knows better where the hand is."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +185,7 @@ class ChoirFit:
         origin = grid.origin.detach().cpu().numpy().astype(np.float64)
         area = (self._skin.area / self._skin.area.mean()).double().numpy()
         held = np.tile(np.eye(3) / s.held**2, (NUM_ANCHORS, 1, 1))
+        usual_pose = self._prior.mean[:NUM_POSE]
         solved = []
         for row, start in enumerate(self._places(fitted.hands)):
             near = SurfaceGoals(
@@ -182,8 +194,10 @@ class ChoirFit:
             )
             goals = PointGoals(positions[row], held)
             count = s.surface_steps if steps is None else steps
-            # What stage 1 found is the most likely hand now: pose and shape move from there as they usually do.
-            around = HandPrior(np.concatenate([start.pose, start.betas]), self._prior.precision)
+            if s.usual:
+                around = HandPrior(np.concatenate([usual_pose, start.betas]), s.usual * self._prior.precision)
+            else:
+                around = HandPrior(np.concatenate([start.pose, start.betas]), self._prior.precision)
             solved.append(solve(*self._whole, goals, near, around, start, count, s.least_gain))
         return self._fitted(solved, fitted.anchors)
 

@@ -18,7 +18,7 @@ from grasp_nodes.contact.hand_states import make_grasps, stack_params
 from grasp_nodes.contact.interaction import GraspSet
 from grasp_nodes.errors import InputError
 from grasp_nodes.evaluation.harness.protocols import Method
-from grasp_nodes.fitting.choir.choir_fit import NETWORK_FIT, ChoirFit, ChoirFitSettings, FittedHands
+from grasp_nodes.fitting.choir.choir_fit import NETWORK_FIT, REFINED_FIT, ChoirFit, ChoirFitSettings, FittedHands
 from grasp_nodes.geometry.rotations import random_rotations
 from grasp_nodes.hand.anchors import NUM_ANCHORS, anchors_of
 from grasp_nodes.hand.model import HandModel
@@ -56,14 +56,15 @@ class FieldSampling:
     """method, eta: see `DiffusionSampler`. steps: calls of the network; None = all for DDPM, 10 for the others.
 
     spread, refined_spread: of the noise that new and refined hands start from; 1 = standard normal, as in the paper.
-    Without any, a refined hand is the mean of what the true one may be rather than one draw of it: in a noisy grasp
-    there is more to be undecided about than a draw should decide at random.
+    Somewhat less makes new hands that are a little more alike and more often good. Without any, a refined hand is the
+    mean of what the true one may be rather than one draw of it: in a noisy grasp there is more to be undecided about
+    than a draw should decide at random.
     """
 
     method: SamplingMethod = "ddim"
     steps: int | None = None
     eta: float = 0.0
-    spread: float = 1.0
+    spread: float = 0.7
     refined_spread: float = 0.0
 
     def __post_init__(self) -> None:
@@ -195,7 +196,7 @@ class JointScenes:
 
     Args:
         trained: the network. model: the hand, on the CPU. sampling: of the diffusion.
-        fit: of the hands. touching: whether stage 2 draws and pushes skin to the surface.
+        fit, refined: of new hands and of refined ones. touching: whether stage 2 draws and pushes skin to the surface.
     """
 
     def __init__(
@@ -204,13 +205,15 @@ class JointScenes:
         model: HandModel,
         sampling: FieldSampling,
         fit: ChoirFitSettings = NETWORK_FIT,
+        refined: ChoirFitSettings = REFINED_FIT,
         touching: bool = True,
     ) -> None:
         self.network, self.space, self.model = trained.network, trained.space, model
         config = trained.network.config
         schedule = NoiseSchedule.make(config.noise_schedule, config.noise_steps, config.prediction)
         self._sampler = sampling.sampler(schedule)
-        self._fit, self._touching = ChoirFit(model, trained.space, fit), touching
+        self._new, self._refined = (ChoirFit(model, trained.space, one) for one in (fit, refined))
+        self._touching = touching
 
     @property
     def size(self) -> int:
@@ -248,13 +251,14 @@ class JointScenes:
     ) -> HandParams:
         """As `SceneNetwork`."""
         field, contacts = self.field(object_model, view, noisy, noise, generator)
-        fitted = self._fit.stage1(field, None if noisy is None else noisy.betas)
+        fit = self._new if noisy is None else self._refined
+        fitted = fit.stage1(field, None if noisy is None else noisy.betas)
         placed = view.back(fitted.hands, self.model)
         if not self._touching:
             return placed
         aims = fitted.anchors @ view.turn.double() + view.center.double()
         there = FittedHands(placed, fitted.cost, fitted.steps, aims)
-        return self._fit.stage2(there, contacts.turned(view.turn.mT), object_model).hands
+        return fit.stage2(there, contacts.turned(view.turn.mT), object_model).hands
 
 
 class KeypointScenes:
