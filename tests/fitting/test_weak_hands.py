@@ -12,14 +12,19 @@ from scipy.spatial.transform import Rotation
 from grasp_nodes.contact.computation import compute_contact_map
 from grasp_nodes.contact.hand_states import hand_states
 from grasp_nodes.contact.interaction import HandObjectState, ObjectState
+from grasp_nodes.data.grasp_readers.contact_filter import object_mesh
+from grasp_nodes.data.grasp_readers.perturbation import NOISE_LEVELS, perturb
+from grasp_nodes.data.grasp_set import open_grasps
 from grasp_nodes.fitting.weak_hands import AFTER, BEFORE, WeakHandRefiner
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.keypoints import closed_faces
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.hand.placement import move_hands
-from grasp_nodes.objects.loading import load_object
+from grasp_nodes.objects.loading import load_object, make_object
 from grasp_nodes.objects.model import ObjectModel
+from grasp_nodes.synthesis.jointdiffusion.batches import held_out_split
+from grasp_nodes.synthesis.jointdiffusion.grasps import load_refiner
 
 RADIUS = 0.035
 
@@ -117,3 +122,28 @@ def test_left_hands_and_unknown_objects_stay(model: HandModel, ball: ObjectModel
     assert known.refine([state]) == [state]
     other = WeakHandRefiner({"right": model}, {"sphere": ball}, refused, sides=("left",))
     assert other.refine([state]) == [state]
+
+
+def test_the_shipped_network_brings_weak_hands_closer_to_the_truth(model: HandModel) -> None:
+    grasps = open_grasps(model.fingerprint)
+    unseen = held_out_split(grasps, "both", 0.05).validation
+    item = grasps.objects[int(grasps.object_index[unseen[0]])]
+    own = grasps[unseen[grasps.object_index[unseen] == grasps.object_index[unseen[0]]][:24]]
+    noisy = perturb(own, NOISE_LEVELS[1], 3, model.hands_components.numpy()).hands.to(dtype=model.dtype)
+    thing = make_object(*object_mesh(item), "thing")
+    states = [replace(state_of(model, thing, noisy[k : k + 1], score=0.1), contact_maps=()) for k in range(len(noisy))]
+    states = [replace(state, objects=(replace(state.objects[0], object_id="thing"),)) for state in states]
+    refine = load_refiner("jointdiffusion", model)
+    found = WeakHandRefiner({"right": model}, {"thing": thing}, refine).refine(states)
+    changed = [k for k, state in enumerate(found) if BEFORE in state.residuals]
+    assert len(changed) >= 4
+    pose = states[0].objects[0].T_camera_object
+    truth = model(move_hands(own.hands.to(dtype=model.dtype), pose, model)).keypoints.detach().numpy()
+
+    def off(of: list[HandObjectState]) -> float:
+        return float(np.mean([np.linalg.norm(of[k].hands[0].keypoints - truth[k], axis=1).mean() for k in changed]))
+
+    assert off(found) < 0.6 * off(states)
+    for k in changed:
+        assert found[k].residuals[AFTER] <= found[k].residuals[BEFORE]
+        assert found[k].residuals[AFTER] == pytest.approx(depth_of(model, thing, found[k]), abs=1e-5)
