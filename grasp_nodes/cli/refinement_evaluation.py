@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from grasp_nodes.data.grasp_batches import split_by_object
 from grasp_nodes.data.grasp_readers.contact_filter import object_mesh
 from grasp_nodes.data.grasp_readers.perturbation import COPIES, NOISE_LEVELS, perturb
-from grasp_nodes.data.grasp_readers.splits import split_of
+from grasp_nodes.data.grasp_readers.splits import PROTOCOLS, split_of
 from grasp_nodes.data.labelled_grasps import LabelledGrasps
 from grasp_nodes.errors import InputError, MissingFileError
 from grasp_nodes.evaluation.refinement_metrics import RefinementJudge
@@ -26,10 +26,10 @@ from grasp_nodes.fitting.choir.contact_driven import ContactDrivenRefiner
 from grasp_nodes.fitting.geo.refiner import GeoRefiner
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
-from grasp_nodes.learning.weights import find_weights
+from grasp_nodes.learning.weights import OtherHandError, WeightCard
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
-from grasp_nodes.synthesis.jointdiffusion.batches import Division, split_by_hand
+from grasp_nodes.synthesis.jointdiffusion.batches import split_by_hand
 from grasp_nodes.synthesis.jointdiffusion.grasps import FieldSampling, load_refiner
 from grasp_nodes.synthesis.jointdiffusion.trained import JOINT, KEYPOINT
 
@@ -43,9 +43,10 @@ NETWORKS = {
 }
 """By the method: whose weights it runs, and how it draws."""
 METHODS = (INPUT, CONTACT, GEO, *NETWORKS)
-BOTH: Division = "both"
 METRICS = ("mpjpe", "root_aligned", "volume", "f1", "precision", "recall")
 FORMAT = 1
+_OWN_DIVISIONS = ("objects", "hands")
+"""Those that trainings make themselves; others are published protocols."""
 
 Refiner = Callable[[HandParams, ObjectModel], HandParams]
 
@@ -68,6 +69,9 @@ class Asked:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        known = dict.fromkeys((*_OWN_DIVISIONS, *PROTOCOLS))
+        if self.division not in known:
+            raise InputError(f"division: expected {', '.join(known)}, got {self.division!r}")
         if not 0 <= self.level < len(NOISE_LEVELS):
             raise InputError(f"level: expected 0 to {len(NOISE_LEVELS) - 1}, got {self.level}")
 
@@ -101,7 +105,7 @@ class RefinementEvaluation:
             raise InputError(f"refinement: no object of {grasps.source} has {asked.per_object} held-out grasps")
         self._refiners: dict[str, Refiner] = {}
         self._versions: dict[str, str] = {}
-        self._divisions: dict[str, str] = {}
+        self._cards: dict[str, WeightCard] = {}
 
     @cached_property
     def key(self) -> str:
@@ -119,11 +123,22 @@ class RefinementEvaluation:
             raise InputError(f"method {name!r}: expected some of {', '.join(METHODS)}")
         try:
             self._refiner(name)
-        except MissingFileError as error:
+        except (MissingFileError, OtherHandError) as error:
             return str(error)
-        asked, held = self.asked.division, self._divisions.get(name, BOTH)
-        if asked in get_args(Division) and held not in (asked, BOTH):
-            return f"its weights were trained with division={held}: they have seen what is held out by {asked}"
+        return self._seen(self._cards[name]) if name in self._cards else None
+
+    def _seen(self, card: WeightCard) -> str | None:
+        """What of the held-out grasps is not known to have been kept from a training, None = nothing."""
+        asked, source = self.asked, self._grasps.source
+        if not card.data.startswith(f"{source}:"):
+            return None
+        if asked.division not in _OWN_DIVISIONS:
+            return f"its weights were trained on {source}, of which {asked.division} holds some out"
+        division, share = card.notes.get("division"), float(card.notes.get("validation", 0.0))
+        if division not in ("both", asked.division):
+            return f"its weights, of division={division}, have seen what is held out by {asked.division}"
+        if share < asked.validation:
+            return f"its training held out {share:g} of {source}, less than validation={asked.validation:g}"
         return None
 
     def version(self, name: str) -> str:
@@ -164,8 +179,8 @@ class RefinementEvaluation:
                 network, sampling = NETWORKS[name]
                 grasps = load_refiner(network, self.model, self._folder, sampling)
                 self._refiners[name], self._versions[name] = grasps, grasps.version
-                notes = find_weights(network, self.model.fingerprint, self._folder).card.notes
-                self._divisions[name] = str(notes.get("division", BOTH))
+                if grasps.card is not None:
+                    self._cards[name] = grasps.card
         return self._refiners[name]
 
 
@@ -190,7 +205,7 @@ def read_rows(folder: Path, evaluation: RefinementEvaluation, names: Sequence[st
 
 
 def _held_out(grasps: LabelledGrasps, asked: Asked) -> np.ndarray:
-    """Rows that a training of division ``both`` did not see."""
+    """Rows that a training of division ``both`` holds out, or the test part of a published protocol."""
     if asked.division == "objects":
         return split_by_object(grasps, asked.validation).validation
     if asked.division == "hands":

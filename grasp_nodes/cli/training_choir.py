@@ -80,6 +80,7 @@ def train(method: str, request: TrainingRequest, report: ProgressReport) -> Outc
         samples=asdict(replace(samples, facing=config.facing, grid_distance=config.grid_distance)),
         batch=batch,
         division=options.division,
+        validation=options.validation,
         left_out=list(left_out),
     )
     return write_outcome(method, request, lambda target: save_network(target, trained.network, model, **facts))

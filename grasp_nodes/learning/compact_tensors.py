@@ -33,8 +33,10 @@ def from_bytes(steps: Tensor, scales: Tensor, shape: Sequence[int]) -> Tensor:
     """The float32 tensor of a shape that `to_bytes` rounded.
 
     Raises:
-        ValueError: the parts are no blocks, or not as many as the shape has.
+        ValueError: that is no shape, or the parts are no blocks, or not as many as it has.
     """
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"no shape: {shape!r}")
     count = math.prod(shape)
     blocks = -(-count // BLOCK)
     expected = [(torch.int8, (blocks, BLOCK)), (torch.float32, (blocks, 1))]

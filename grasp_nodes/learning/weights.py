@@ -24,7 +24,8 @@ from grasp_nodes.learning.tensor_files import unpack_tensors, write_tensors
 
 FORMAT = "grasp_nodes.weights"
 FORMAT_VERSION = 2
-"""2: with tensors in bytes; other files are still written as 1."""
+"""Of files with tensors in bytes."""
+_WITHOUT_BYTES = 1
 WEIGHTS_VARIABLE = "GRASP_NODES_WEIGHTS"
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "shipped"
 REGISTRY_FILE = "registry.json"
@@ -125,15 +126,19 @@ def save_weights(
         SHA-256 of the file.
 
     Raises:
-        InputError: a value is not finite or too large for the precision, or the card is no JSON. OSError: it cannot be
-            written.
+        InputError: a value is not finite or too large for the precision, a name is taken, or the card is no JSON.
+        OSError: it cannot be written.
     """
     stored = {name: _stored(name, tensor.detach().cpu(), precision) for name, tensor in tensors.items()}
-    description = {"format": FORMAT, "format_version": 1, "card": asdict(card)}
+    description = {"format": FORMAT, "format_version": _WITHOUT_BYTES, "card": asdict(card)}
     large = [name for name, tensor in stored.items() if tensor.is_floating_point() and tensor.numel() > _SMALL]
     if precision == "int8" and large:
-        description |= {"format_version": 2, _SHAPES: {name: list(stored[name].shape) for name in large}}
+        description |= {"format_version": FORMAT_VERSION, _SHAPES: {name: list(stored[name].shape) for name in large}}
         for name in large:
+            if name + _SCALES in stored:
+                raise InputError(
+                    f"{name + _SCALES}: expected no tensor of this name, which {name} needs for its scales"
+                )
             stored[name], stored[name + _SCALES] = to_bytes(stored[name])
     try:
         json.dumps(description, allow_nan=False)
@@ -168,12 +173,11 @@ def read_weights(
         )
     tensors, description = unpack_tensors(content, f"{path}: not a readable {_WHAT}")
     card = _card(path, description)
-    try:
-        shapes: Mapping[str, list[int]] = description.get(_SHAPES, {})
-        for name, shape in shapes.items():
+    for name, shape in _shapes_of_bytes(path, description).items():
+        try:
             tensors[name] = from_bytes(tensors[name], tensors.pop(name + _SCALES), shape)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a readable {_WHAT} (its tensors in bytes: {error})") from error
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{path}: not a readable {_WHAT} (tensor {name} in bytes: {error})") from error
     if method is not None and card.method != method:
         raise InputError(f"{path}: is of method {card.method!r}, expected {method!r}")
     if hand_fingerprint is not None and card.hand_fingerprint and card.hand_fingerprint != hand_fingerprint:
@@ -274,6 +278,14 @@ def _stored(name: str, tensor: Tensor, precision: StoredPrecision) -> Tensor:
             f"{name}: {wrong} values are NaN, infinite or too large for {narrow.dtype}; nothing was written"
         )
     return narrow
+
+
+def _shapes_of_bytes(path: Path, description: Mapping[str, Any]) -> Mapping[str, list[int]]:
+    """Of the tensors that are stored in bytes, by name."""
+    shapes = description.get(_SHAPES, {})
+    if not isinstance(shapes, dict) or not all(isinstance(shape, list) for shape in shapes.values()):
+        raise InputError(f"{path}: not a readable {_WHAT} (its {_SHAPES} are no shapes)")
+    return shapes
 
 
 def _card(path: Path, description: Mapping[str, Any]) -> WeightCard:

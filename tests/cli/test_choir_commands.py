@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from grasp_nodes.evaluation.refinement_metrics import RefinementJudge
 from grasp_nodes.evaluation.solid import Solid
 from grasp_nodes.hand.files import load_hand_model
 from grasp_nodes.hand.parameters import HandParams
-from grasp_nodes.learning.weights import WEIGHTS_VARIABLE, read_weights
+from grasp_nodes.learning.weights import WEIGHTS_VARIABLE, read_weights, save_weights
 from grasp_nodes.objects.loading import load_object
 
 
@@ -108,9 +109,43 @@ def test_weights_that_saw_the_held_out_hands_are_not_measured_on_them(grasps: Pa
     assert trained("keypoint", tmp_path / "w", grasps, division="objects") == 0
     model, asked = load_hand_model("right"), Asked(4, 1, 2, division="hands", validation=0.5)
     evaluation = RefinementEvaluation(model, read_grasps(grasps), asked, tmp_path / "w")
-    assert "division=objects: they have seen what is held out by hands" in str(evaluation.missing("keypoint"))
-    by_objects = RefinementEvaluation(model, read_grasps(grasps), replace(asked, division="objects"), tmp_path / "w")
-    assert by_objects.missing("keypoint") is None
+    assert "of division=objects, have seen what is held out by hands" in str(evaluation.missing("keypoint"))
+
+    def why(folder: Path, **change: Any) -> str | None:
+        return RefinementEvaluation(model, read_grasps(grasps), replace(asked, **change), folder).missing("keypoint")
+
+    assert why(tmp_path / "w", division="objects") is None
+    assert "held out 0.5 of toy, less than validation=0.6" in str(
+        why(tmp_path / "w", division="objects", validation=0.6)
+    )
+    # Of a file that does not say what was held out nothing is believed; one of other grasps has seen none of these.
+    weights = read_weights(tmp_path / "w" / "keypoint.safetensors")
+    for name, change in (("unsaid", {"notes": {}}), ("others", {"notes": {}, "data": "elsewhere: 7 grasps"})):
+        card = replace(weights.card, **change)
+        save_weights(tmp_path / name / "keypoint.safetensors", weights.tensors, card)
+    assert "division=None" in str(why(tmp_path / "unsaid"))
+    assert why(tmp_path / "others") is None
+    with pytest.raises(InputError, match=r"division: expected objects, hands, .*contactpose-subjects.*'both'"):
+        replace(asked, division="both")
+
+
+def test_weights_of_another_hand_are_left_out_and_the_others_measured(
+    grasps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trained("keypoint", tmp_path / "w", grasps) == 0
+    file = tmp_path / "w" / "keypoint.safetensors"
+    weights = read_weights(file)
+    save_weights(file, weights.tensors, replace(weights.card, hand_fingerprint="0" * 64))
+    asked = Asked(2, 1, 2, level=1, validation=0.5)
+    table = evaluating_refinement.Request(tmp_path / "table", asked, data=grasps, weights=tmp_path / "w", as_json=True)
+    capsys.readouterr()
+    assert evaluate_refinement(replace(table, methods="input")) == 0
+    capsys.readouterr()
+    assert "hand model of fingerprint 000000000000" in str(
+        RefinementEvaluation(load_hand_model("right"), read_grasps(grasps), asked, tmp_path / "w").missing("keypoint")
+    )
+    with pytest.raises(InputError, match=r"method keypoint: .*hand model of fingerprint 000000000000"):
+        evaluate_refinement(replace(table, methods="keypoint"))
 
 
 def test_what_cannot_be_refined_is_refused(grasps: Path, tmp_path: Path) -> None:

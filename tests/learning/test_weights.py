@@ -282,14 +282,25 @@ def test_any_shape_comes_back_from_bytes(shape):
         from_bytes(steps, scales, (7, *shape))
 
 
-@pytest.mark.parametrize("damage", ["scales", "shape"])
+@pytest.mark.parametrize("damage", ["scales", "shape", "negative", "words", "list"])
 def test_damaged_weights_in_bytes(tmp_path, file, damage):
     small = ship_weights(file, tmp_path / "shipped", "int8")
     tensors, description = unpack_tensors(small.read_bytes(), "")
     if damage == "scales":
         del tensors["0.weight.scales"]
+    elif damage == "list":
+        description["shapes"] = ["0.weight"]
     else:
-        description["shapes"]["0.weight"] = [80, 640]
+        description["shapes"]["0.weight"] = {"shape": [80, 640], "negative": [-80, -64], "words": ["80", "64"]}[damage]
     write_tensors(small, tensors, description)
-    with pytest.raises(InputError, match=r"toy\.safetensors: not a readable weight file \(its tensors in bytes"):
+    what = "its shapes" if damage == "list" else r"tensor 0\.weight in bytes"
+    with pytest.raises(InputError, match=rf"toy\.safetensors: not a readable weight file \({what}"):
         read_weights(small)
+
+
+def test_a_tensor_with_the_name_of_anothers_scales_is_refused(tmp_path):
+    tensors = {"big": torch.ones(5000), "big.scales": torch.ones(3)}
+    with pytest.raises(InputError, match=r"big\.scales: expected no tensor of this name"):
+        save_weights(tmp_path / "w.safetensors", tensors, CARD, "int8")
+    save_weights(tmp_path / "w.safetensors", tensors, CARD)
+    assert set(read_weights(tmp_path / "w.safetensors").tensors) == set(tensors)

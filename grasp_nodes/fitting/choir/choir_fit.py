@@ -49,7 +49,8 @@ class ChoirFitSettings:
 
     surface_steps: of stage 2. contact, depth: m, deviations of skin that ought to touch from the surface, and of
     skin in the object from `tolerance` (m). held: m, deviation of anchors from where stage 1 put them.
-    usual: weight of the usual posture in stage 2; 0 = the most likely hand is then what stage 1 found.
+    usual: weight in stage 2 of what is known of hands: posture is drawn to the usual one, shape to that of stage 1;
+    0 = the most likely hand is then what stage 1 found.
     """
 
     steps: int = 40

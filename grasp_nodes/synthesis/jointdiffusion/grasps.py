@@ -24,6 +24,7 @@ from grasp_nodes.hand.anchors import NUM_ANCHORS, anchors_of
 from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import HandParams
 from grasp_nodes.hand.placement import move_hands
+from grasp_nodes.learning.weights import WeightCard
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.chunks import CHUNK, check_request, chunk_seed
 from grasp_nodes.synthesis.flow.frames import FLIPS, principal_turns
@@ -56,9 +57,9 @@ class FieldSampling:
     """method, eta: see `DiffusionSampler`. steps: calls of the network; None = all for DDPM, 10 for the others.
 
     spread, refined_spread: of the noise that new and refined hands start from; 1 = standard normal, as in the paper.
-    Somewhat less makes new hands that are a little more alike and more often good. Without any, a refined hand is the
-    mean of what the true one may be rather than one draw of it: in a noisy grasp there is more to be undecided about
-    than a draw should decide at random.
+    With somewhat less, new hands are a little more alike and hold better (docs/choir.md). Without any, a refined hand
+    is the mean of what the true one may be rather than one draw of it: in a noisy grasp there is more to be undecided
+    about than a draw should decide at random.
     """
 
     method: SamplingMethod = "ddim"
@@ -120,7 +121,7 @@ class FieldGrasps:
     Args:
         method: its name. network: see there. model: the hand. aligned: whether scenes are seen from the noisy hand,
             and without one along the object's axes; otherwise turned at random.
-        sampling: whose spreads are of the noise. version: changes with the hands.
+        sampling: whose spreads are of the noise. version: changes with the hands. card: of the weights.
     """
 
     def __init__(
@@ -131,8 +132,10 @@ class FieldGrasps:
         aligned: bool,
         sampling: FieldSampling,
         version: str = "",
+        card: WeightCard | None = None,
     ) -> None:
         self.method, self.network, self.model, self.version = method, network, model, version
+        self.card = card
         self._aligned, self._sampling = aligned, sampling
 
     def refine(self, hands: HandParams, object_model: ObjectModel, seed: int = 0) -> HandParams:
@@ -364,4 +367,5 @@ def load_refiner(
     else:
         raise InputError(f"method {name!r}: does not refine grasps; expected {JOINT} or {KEYPOINT}")
     told = hashlib.sha256(repr(sampling).encode()).hexdigest()[:8]
-    return FieldGrasps(name, scenes, own, facing == "aligned", sampling, f"{name} {weights.sha256[:12]} {told}")
+    version = f"{name} {weights.sha256[:12]} {told}"
+    return FieldGrasps(name, scenes, own, facing == "aligned", sampling, version, weights.card)
