@@ -49,8 +49,8 @@ class ChoirFitSettings:
 
     surface_steps: of stage 2. contact, depth: m, deviations of skin that ought to touch from the surface, and of
     skin in the object from `tolerance` (m). held: m, deviation of anchors from where stage 1 put them.
-    usual: weight in stage 2 of what is known of hands: posture is drawn to the usual one, shape to that of stage 1;
-    0 = the most likely hand is then what stage 1 found.
+    usual: weight in stage 2 of the usual posture, shape then stays within `shape_known` of stage 1's; 0 = the most
+    likely hand is then what stage 1 found, and both move as they usually do.
     """
 
     steps: int = 40
@@ -186,7 +186,10 @@ class ChoirFit:
         origin = grid.origin.detach().cpu().numpy().astype(np.float64)
         area = (self._skin.area / self._skin.area.mean()).double().numpy()
         held = np.tile(np.eye(3) / s.held**2, (NUM_ANCHORS, 1, 1))
-        usual_pose = self._prior.mean[:NUM_POSE]
+        precision = self._prior.precision
+        if s.usual:
+            precision = s.usual * precision
+            precision[NUM_POSE:, NUM_POSE:] = np.eye(NUM_BETAS) / s.shape_known**2
         solved = []
         for row, start in enumerate(self._places(fitted.hands)):
             near = SurfaceGoals(
@@ -195,10 +198,8 @@ class ChoirFit:
             )
             goals = PointGoals(positions[row], held)
             count = s.surface_steps if steps is None else steps
-            if s.usual:
-                around = HandPrior(np.concatenate([usual_pose, start.betas]), s.usual * self._prior.precision)
-            else:
-                around = HandPrior(np.concatenate([start.pose, start.betas]), self._prior.precision)
+            pose = self._prior.mean[:NUM_POSE] if s.usual else start.pose
+            around = HandPrior(np.concatenate([pose, start.betas]), precision)
             solved.append(solve(*self._whole, goals, near, around, start, count, s.least_gain))
         return self._fitted(solved, fitted.anchors)
 
