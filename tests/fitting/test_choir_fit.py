@@ -24,7 +24,7 @@ from grasp_nodes.fitting.choir.carried_points import (
     mix_points,
     pose_points,
 )
-from grasp_nodes.fitting.choir.choir_fit import ChoirFit, ChoirFitSettings
+from grasp_nodes.fitting.choir.choir_fit import NETWORK_FIT, ChoirFit, ChoirFitSettings, FittedHands
 from grasp_nodes.fitting.choir.contact_driven import ContactDrivenRefiner, ContactDrivenSettings
 from grasp_nodes.fitting.choir.multilateration import Multilateration, kabsch
 from grasp_nodes.fitting.choir.prior import hand_prior
@@ -320,6 +320,29 @@ def test_stage_2_pushes_skin_out_and_draws_what_ought_to_touch(
 
         assert abs(gap(drawn)) < 0.5 * gap(away.hands)
         assert torch.equal(fit.stage2(away, None, ball, 0).hands.betas, away.hands.betas)
+
+
+def test_stage_2_draws_posture_to_the_usual_one_and_keeps_the_shape(
+    model: HandModel, space: ChoirSpace, ball: ObjectModel
+) -> None:
+    touching = over_the_ball(model, ball, -0.001)
+    vertices = model(touching).vertices.detach()
+    gaussians = encode_contacts(ContactSkin.of_model(model), vertices, skin_contact(ball.signed_distance(vertices)))
+    odd = 0.3 * torch.randn(1, 45, generator=torch.Generator().manual_seed(2))
+    betas = torch.linspace(-2.0, 2.0, 10)[None]
+    start = replace(over_the_ball(model, ball, 0.004), hand_pose=odd, betas=betas)
+    fitted = FittedHands(start, np.zeros(1), np.zeros(1, np.int64), torch.zeros(1, 32, 3, dtype=torch.float64))
+    prior = hand_prior(model)
+
+    def after(usual: float) -> tuple[float, float]:
+        settings = replace(NETWORK_FIT, usual=usual)
+        found = ChoirFit(model, space, settings).stage2(fitted, gaussians, ball).hands
+        away = found.hand_pose[0].double().numpy() - prior.mean[:45]
+        return float(away @ prior.precision[:45, :45] @ away), float((found.betas - betas).abs().max())
+
+    (free, _), (drawn, kept) = after(0.0), after(3.0)
+    assert drawn < 0.3 * free
+    assert 0 < kept < 0.2
 
 
 def test_settings_for_networks_hold_hands_more(model: HandModel, space: ChoirSpace, hands: HandParams) -> None:
