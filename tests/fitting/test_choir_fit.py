@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from grasp_nodes.contact.choir.field import ChoirField, anchor_distances
 from grasp_nodes.contact.choir.gaussians import ContactSkin, encode_contacts, skin_contact
@@ -19,16 +21,19 @@ from grasp_nodes.fitting.choir.carried_points import (
     BETAS,
     UNKNOWNS,
     HandPlace,
+    carrier_of,
     keypoints_and_anchors,
     mix_derivatives,
     mix_points,
     pose_points,
+    with_flesh,
 )
 from grasp_nodes.fitting.choir.choir_fit import NETWORK_FIT, ChoirFit, ChoirFitSettings, FittedHands
 from grasp_nodes.fitting.choir.contact_driven import ContactDrivenRefiner, ContactDrivenSettings
 from grasp_nodes.fitting.choir.multilateration import Multilateration, kabsch
 from grasp_nodes.fitting.choir.prior import hand_prior
 from grasp_nodes.fitting.choir.solver import PointGoals, SurfaceGoals, evaluate, no_surface
+from grasp_nodes.fitting.grasp_hand import SelfSpheres
 from grasp_nodes.hand.anatomy import DegreesOfFreedom, HandAnatomy
 from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.files import load_hand_model
@@ -192,8 +197,8 @@ def test_the_costs_gradient_is_finite_differences(
         place = place._replace(wrist=place.wrist - here[:21].mean(axis=0))
         count = len(carrier.template)
         surface = SurfaceGoals(
-            *(np.full(count, 0.5), np.ones(count), grid.values.numpy(), grid.origin.double().numpy(), grid.spacing),
-            *(0.002, 0.001, 0.002),
+            *(np.full(count, 0.5), np.ones(count), np.linspace(-0.002, 0.004, count)),
+            *(grid.values.numpy(), grid.origin.double().numpy(), grid.spacing, 0.002, 0.001),
         )
     cost, gradient = evaluate(carrier, mixed, goals, surface, prior, place)
     assert cost > 0
@@ -343,6 +348,42 @@ def test_stage_2_draws_posture_to_the_usual_one_and_keeps_the_shape(
     (free, _), (drawn, kept) = after(0.0), after(3.0)
     assert drawn < 0.3 * free
     assert 0 < kept < 0.2
+
+
+def test_centres_in_the_flesh_are_those_between_the_keypoints(model: HandModel, hands: HandParams) -> None:
+    carrier, radius = with_flesh(carrier_of(model, [7, 300]), model)
+    flat = model(HandParams.zeros(1))
+    spheres = SelfSpheres.of_hand(flat.keypoints[0].detach(), flat.vertices[0].detach())
+    expected = spheres.centres(model(hands).keypoints.detach())
+    fit = ChoirFit(model, ChoirSpace())
+    for row, place in enumerate(fit._places(hands)):
+        points = pose_points(carrier, place, np.zeros((0, 3, 0)))
+        np.testing.assert_allclose(points[:2], model(hands).vertices[row, [7, 300]].detach().numpy(), atol=2e-6)
+        # Tips are vertices, which bend a little with the joint before.
+        off = np.linalg.norm(points[2:] - expected[row].numpy(), axis=1)
+        assert off.max() < 1.5e-3
+        assert np.median(off) < 1e-5
+    np.testing.assert_allclose(radius, spheres.radius.numpy(), atol=1e-7)
+
+
+def test_stage_2_takes_fingers_out_of_a_thin_wall(model: HandModel, space: ChoirSpace) -> None:
+    wall = load_object("box:0.2,0.004,0.2")
+    start = HandParams.zeros(1)
+    flat = model(start).keypoints[0].detach()
+    # The wall's middle lies in the fingers, a little nearer to their backs: most of their skin is outside of it.
+    start = replace(start, transl=(-flat[9] + torch.tensor([0.0, 0.001, 0.0]))[None])
+    spheres = SelfSpheres.of_hand(flat, model(HandParams.zeros(1)).vertices[0].detach())
+
+    def in_flesh(hand: HandParams) -> Tensor:
+        return (spheres.radius - wall.signed_distance(spheres.centres(model(hand).keypoints))).clamp(min=0).sum()
+
+    fitted = FittedHands(start, np.zeros(1), np.zeros(1, np.int64), torch.zeros(1, 32, 3, dtype=torch.float64))
+    blind, feeling = (
+        ChoirFit(model, space, replace(NETWORK_FIT, flesh=flesh)).stage2(fitted, None, wall).hands
+        for flesh in (math.inf, NETWORK_FIT.flesh)
+    )
+    assert float(in_flesh(feeling)) < 0.5 * float(in_flesh(start))
+    assert float(in_flesh(feeling)) < 0.7 * float(in_flesh(blind))
 
 
 def test_settings_for_networks_hold_hands_more(model: HandModel, space: ChoirSpace, hands: HandParams) -> None:

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numba import njit
 
+from grasp_nodes.fitting.grasp_hand import SelfSpheres
 from grasp_nodes.fitting.hand_kinematics import Bones, PosedBones, Skin, exponential, pose_bones, skinned_point
 from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.keypoints import FINGERS, KEYPOINT_ORDER, PARENTS, TIP_VERTICES
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, NUM_POSE
+from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, NUM_POSE, HandParams
 
 TURN, WRIST, POSE, BETAS = 0, 3, 6, 6 + NUM_POSE
 UNKNOWNS = BETAS + NUM_BETAS
@@ -108,6 +110,35 @@ def keypoints_and_anchors(model: HandModel) -> tuple[Carrier, Mixed]:
     return carrier, Mixed(
         np.concatenate([np.repeat(rows[:, None], 3, axis=1), own.corners]), np.concatenate([whole, own.shares])
     )
+
+
+def with_flesh(carrier: Carrier, model: HandModel) -> tuple[Carrier, np.ndarray]:
+    """A carrier of skin with the centres of the hand's `SelfSpheres` behind its points, and their radii (S,), m."""
+    arrays = model.arrays
+    with torch.no_grad():
+        flat = model(HandParams.zeros(1, model.side, model.dtype, model.device))
+    spheres = SelfSpheres.of_hand(flat.keypoints[0].cpu(), flat.vertices[0].cpu())
+    first, second, share = spheres.first.numpy(), spheres.second.numpy(), spheres.share.double().numpy()
+    tips, order = [TIP_VERTICES[finger] for finger in FINGERS], list(KEYPOINT_ORDER)
+    template = np.concatenate([carrier.bones, arrays.v_template[tips]])[order]
+    shapes = np.concatenate([carrier.bone_shapes, arrays.shapedirs[tips]])[order]
+    # Each lies on the bone that begins at its first keypoint, which is a joint.
+    joints, weights = (np.zeros((len(first), carrier.joints.shape[1]), kind) for kind in (np.int64, np.float64))
+    joints[:, 0], weights[:, 0] = np.array(order)[first], 1.0
+    own = carrier.correctives
+    none = np.zeros((len(first) if len(own) else 0, *own.shape[1:]))
+
+    def between(one: np.ndarray) -> np.ndarray:
+        return one[first] + (one[second] - one[first]) * share.reshape(-1, *[1] * (one.ndim - 1))
+
+    found = carrier._replace(
+        template=np.concatenate([carrier.template, between(template)]),
+        shapes=np.concatenate([carrier.shapes, between(shapes)]),
+        correctives=np.concatenate([own, none]),
+        joints=np.concatenate([carrier.joints, joints]),
+        weights=np.concatenate([carrier.weights, weights]),
+    )
+    return found, spheres.radius.double().numpy()
 
 
 @njit(cache=True)

@@ -7,6 +7,7 @@ surface, skin in the object out of it, anchors stay about where they were.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ from grasp_nodes.fitting.choir.carried_points import (
     anchor_points,
     carrier_of,
     keypoints_and_anchors,
+    with_flesh,
 )
 from grasp_nodes.fitting.choir.mirrors import without_mirrors
 from grasp_nodes.fitting.choir.multilateration import Multilateration
@@ -36,6 +38,9 @@ from grasp_nodes.hand.model import HandModel
 from grasp_nodes.hand.parameters import NUM_BETAS, NUM_POSE, HandParams
 from grasp_nodes.hand.placement import wrist_positions
 from grasp_nodes.objects.model import ObjectModel
+
+_SPHERE_AREA = 4.0
+"""What a sphere in the flesh counts beside a vertex."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class ChoirFitSettings:
     surface_steps: of stage 2. contact, depth: m, deviations of skin that ought to touch from the surface, and of
     skin in the object from `tolerance` (m). held: m, deviation of anchors from where stage 1 put them.
     usual: weight in stage 2 of the usual posture, shape then stays within `shape_known` of stage 1's; 0 = the most
-    likely hand is then what stage 1 found, and both move as they usually do.
+    likely hand is then what stage 1 found, and both move as they usually do. flesh: m, that the object may be in
+    spheres inside the hand: skin on both sides of a thin wall is in no object, the finger's middle is. inf = anything.
     """
 
     steps: int = 40
@@ -65,6 +71,7 @@ class ChoirFitSettings:
     tolerance: float = 0.002
     held: float = 0.004
     usual: float = 0.0
+    flesh: float = math.inf
 
 
 NETWORK_FIT = ChoirFitSettings(
@@ -75,7 +82,8 @@ NETWORK_FIT = ChoirFitSettings(
     depth=0.0005,
     tolerance=0.0005,
     held=0.04,
-    usual=3.0,
+    usual=5.0,
+    flesh=0.002,
 )
 """For fields that a network tells: anchors are known to centimetres, so that the object's surface says more."""
 REFINED_FIT = replace(NETWORK_FIT, held=0.01)
@@ -108,7 +116,7 @@ class ChoirFit:
         self._prior = hand_prior(model, self.settings.grasping_prior)
         self._anchors = anchor_points(model)
         self._keypoints = keypoints_and_anchors(model)
-        self._whole: tuple[Carrier, Mixed] | None = None
+        self._whole: tuple[Carrier, Mixed, np.ndarray] | None = None
         self._skin = ContactSkin.of_model(model)
 
     def stage1(self, field: ChoirField, betas: Tensor | None = None) -> FittedHands:
@@ -169,8 +177,9 @@ class ChoirFit:
         if self._whole is None:
             anchors = self._skin.anchors
             shares = np.concatenate([1 - anchors.weights.sum(axis=1, keepdims=True), anchors.weights], axis=1)
-            carrier = carrier_of(model, np.arange(model.num_vertices))
-            self._whole = carrier, Mixed(np.ascontiguousarray(anchors.faces), shares)
+            carrier, radius = with_flesh(carrier_of(model, np.arange(model.num_vertices)), model)
+            self._whole = carrier, Mixed(np.ascontiguousarray(anchors.faces), shares), radius
+        carrier, mixed, radius = self._whole
         with torch.no_grad():
             vertices = model(fitted.hands.to(dtype=model.dtype, device=model.device)).vertices.cpu()
             contact = torch.zeros(vertices.shape[:2])
@@ -179,12 +188,11 @@ class ChoirFit:
                     *(part.cpu() for part in (gaussians.mean, gaussians.cholesky, gaussians.active))
                 )
                 contact = decode_contacts(self._skin, told, vertices.float())
-            contact = torch.where(contact > BORDER, contact, 0.0)
             positions = self._skin.anchors.positions(vertices).double().numpy()
-        grid = object_model.signed_distance
-        values = np.ascontiguousarray(grid.values.detach().cpu().numpy(), np.float32)
-        origin = grid.origin.detach().cpu().numpy().astype(np.float64)
-        area = (self._skin.area / self._skin.area.mean()).double().numpy()
+        # Nothing in the flesh ought to touch.
+        touching = np.zeros((len(contact), len(carrier.template)))
+        touching[:, : contact.shape[1]] = torch.where(contact > BORDER, contact, 0.0).double().numpy()
+        surface = self._at(object_model, radius)
         held = np.tile(np.eye(3) / s.held**2, (NUM_ANCHORS, 1, 1))
         precision = self._prior.precision
         if s.usual:
@@ -192,20 +200,31 @@ class ChoirFit:
             precision[NUM_POSE:, NUM_POSE:] = np.eye(NUM_BETAS) / s.shape_known**2
         solved = []
         for row, start in enumerate(self._places(fitted.hands)):
-            near = SurfaceGoals(
-                *(contact[row].double().numpy(), area, values, origin, grid.spacing),
-                *(s.contact, s.depth, s.tolerance),
-            )
-            goals = PointGoals(positions[row], held)
+            near, goals = surface._replace(contact=touching[row]), PointGoals(positions[row], held)
             count = s.surface_steps if steps is None else steps
             pose = self._prior.mean[:NUM_POSE] if s.usual else start.pose
             around = HandPrior(np.concatenate([pose, start.betas]), precision)
-            solved.append(solve(*self._whole, goals, near, around, start, count, s.least_gain))
+            solved.append(solve(carrier, mixed, goals, near, around, start, count, s.least_gain))
         return self._fitted(solved, fitted.anchors)
 
     def __call__(self, field: ChoirField, gaussians: ContactGaussians | None, object_model: ObjectModel) -> FittedHands:
         """Both stages."""
         return self.stage2(self.stage1(field), gaussians, object_model)
+
+    def _at(self, object_model: ObjectModel, radius: np.ndarray) -> SurfaceGoals:
+        """Goals of skin and, behind it, spheres in the flesh at an object; nothing ought to touch yet."""
+        s, grid = self.settings, object_model.signed_distance
+        area = (self._skin.area / self._skin.area.mean()).double().numpy()
+        return SurfaceGoals(
+            np.zeros(0),
+            np.concatenate([area, np.full(len(radius), _SPHERE_AREA)]),
+            np.concatenate([np.full(len(area), -s.tolerance), radius - s.flesh]),
+            np.ascontiguousarray(grid.values.detach().cpu().numpy(), np.float32),
+            grid.origin.detach().cpu().numpy().astype(np.float64),
+            grid.spacing,
+            s.contact,
+            s.depth,
+        )
 
     def _floored(self, information: Tensor) -> np.ndarray:
         if self.settings.floor == 0.0:

@@ -47,21 +47,21 @@ class PointGoals(NamedTuple):
 
 
 class SurfaceGoals(NamedTuple):
-    """How M points of the skin should lie at an object. Without any, `contact` has no rows.
+    """How M points of the skin and in the flesh should lie at an object. Without any, `contact` has no rows.
 
-    contact: (M,), how much each ought to touch, 0..1. area: (M,), what each counts, their mean is 1.
-    values, origin, spacing: of the object's signed distance. contact_deviation, depth_deviation: m. tolerance: m, that
-    skin may be in the object.
+    contact: (M,), how much each ought to touch, 0..1. area: (M,), what each counts, their mean is 1 on the skin.
+    least: (M,), m, of the signed distance: less is too deep; a little below 0 for skin, above for points in the flesh.
+    values, origin, spacing: of the object's signed distance. contact_deviation, depth_deviation: m.
     """
 
     contact: np.ndarray
     area: np.ndarray
+    least: np.ndarray
     values: np.ndarray
     origin: np.ndarray
     spacing: float
     contact_deviation: float
     depth_deviation: float
-    tolerance: float
 
 
 class Solved(NamedTuple):
@@ -75,7 +75,7 @@ class Solved(NamedTuple):
 def no_surface() -> SurfaceGoals:
     """Nothing is known of an object."""
     none = np.zeros(0)
-    return SurfaceGoals(none, none, np.zeros((2, 2, 2), np.float32), np.zeros(3), 1.0, 1.0, 1.0, 0.0)
+    return SurfaceGoals(none, none, none, np.zeros((2, 2, 2), np.float32), np.zeros(3), 1.0, 1.0, 1.0)
 
 
 def usual_place(points: tuple[Carrier, Mixed], goals: PointGoals, prior: HandPrior) -> HandPlace:
@@ -185,9 +185,9 @@ def _at_surface(
     rows = np.empty((count, UNKNOWNS))
     cost, slope, used = 0.0, np.zeros(UNKNOWNS), 0
     for v in range(count):
-        deep = distance[v] < -surface.tolerance
+        deep = distance[v] < surface.least[v]
         if deep:
-            residual, deviation = distance[v] + surface.tolerance, surface.depth_deviation
+            residual, deviation = distance[v] - surface.least[v], surface.depth_deviation
             weight = math.sqrt(surface.area[v])
         elif surface.contact[v] > 0.0 and distance[v] > 0.0:
             residual, deviation = distance[v], surface.contact_deviation
