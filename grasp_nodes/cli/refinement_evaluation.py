@@ -30,7 +30,7 @@ from grasp_nodes.learning.weights import OtherHandError, WeightCard
 from grasp_nodes.objects.loading import make_object
 from grasp_nodes.objects.model import ObjectModel
 from grasp_nodes.synthesis.jointdiffusion.batches import split_by_hand
-from grasp_nodes.synthesis.jointdiffusion.grasps import FieldSampling, load_refiner
+from grasp_nodes.synthesis.jointdiffusion.grasps import FieldGrasps, FieldSampling, load_refiner
 from grasp_nodes.synthesis.jointdiffusion.trained import JOINT, KEYPOINT
 
 INPUT, CONTACT, GEO = "input", "contact-driven", "geo"
@@ -104,8 +104,6 @@ class RefinementEvaluation:
         if not self.objects:
             raise InputError(f"refinement: no object of {grasps.source} has {asked.per_object} held-out grasps")
         self._refiners: dict[str, Refiner] = {}
-        self._versions: dict[str, str] = {}
-        self._cards: dict[str, WeightCard] = {}
 
     @cached_property
     def key(self) -> str:
@@ -122,10 +120,11 @@ class RefinementEvaluation:
         if name not in METHODS:
             raise InputError(f"method {name!r}: expected some of {', '.join(METHODS)}")
         try:
-            self._refiner(name)
+            refiner = self._refiner(name)
         except (MissingFileError, OtherHandError) as error:
             return str(error)
-        return self._seen(self._cards[name]) if name in self._cards else None
+        card = refiner.card if isinstance(refiner, FieldGrasps) else None
+        return None if card is None else self._seen(card)
 
     def _seen(self, card: WeightCard) -> str | None:
         """What of the held-out grasps is not known to have been kept from a training, None = nothing."""
@@ -143,8 +142,8 @@ class RefinementEvaluation:
 
     def version(self, name: str) -> str:
         """Of a method's weights; empty without any."""
-        self._refiner(name)
-        return self._versions.get(name, "")
+        refiner = self._refiner(name)
+        return refiner.version if isinstance(refiner, FieldGrasps) else ""
 
     def job(self, number: int) -> Job:
         """The grasps on the `number`-th object."""
@@ -177,10 +176,7 @@ class RefinementEvaluation:
                 self._refiners[name] = GeoRefiner(self.model)
             else:
                 network, sampling = NETWORKS[name]
-                grasps = load_refiner(network, self.model, self._folder, sampling)
-                self._refiners[name], self._versions[name] = grasps, grasps.version
-                if grasps.card is not None:
-                    self._cards[name] = grasps.card
+                self._refiners[name] = load_refiner(network, self.model, self._folder, sampling)
         return self._refiners[name]
 
 

@@ -139,11 +139,12 @@ def test_weights_of_another_hand_are_left_out_and_the_others_measured(
     asked = Asked(2, 1, 2, level=1, validation=0.5)
     table = evaluating_refinement.Request(tmp_path / "table", asked, data=grasps, weights=tmp_path / "w", as_json=True)
     capsys.readouterr()
-    assert evaluate_refinement(replace(table, methods="input")) == 0
-    capsys.readouterr()
-    assert "hand model of fingerprint 000000000000" in str(
-        RefinementEvaluation(load_hand_model("right"), read_grasps(grasps), asked, tmp_path / "w").missing("keypoint")
-    )
+    assert evaluate_refinement(table) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(report["left_out"]) == ["keypoint"]
+    assert "hand model of fingerprint 000000000000" in report["left_out"]["keypoint"]
+    assert {row["method"] for row in report["rows"]} == set(refinement_evaluation.METHODS) - {"keypoint"}
+    assert all(row["n"] == 2 for row in report["rows"])
     with pytest.raises(InputError, match=r"method keypoint: .*hand model of fingerprint 000000000000"):
         evaluate_refinement(replace(table, methods="keypoint"))
 

@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numba import njit
 
-from grasp_nodes.fitting.grasp_hand import SelfSpheres
+from grasp_nodes.fitting.grasp_hand import GraspHand
 from grasp_nodes.fitting.hand_kinematics import Bones, PosedBones, Skin, exponential, pose_bones, skinned_point
 from grasp_nodes.hand.anchors import anchors_of
 from grasp_nodes.hand.keypoints import FINGERS, KEYPOINT_ORDER, PARENTS, TIP_VERTICES
 from grasp_nodes.hand.model import HandModel
-from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, NUM_POSE, HandParams
+from grasp_nodes.hand.parameters import NUM_BETAS, NUM_JOINTS, NUM_POSE
 
 TURN, WRIST, POSE, BETAS = 0, 3, 6, 6 + NUM_POSE
 UNKNOWNS = BETAS + NUM_BETAS
+_TIPS = [TIP_VERTICES[finger] for finger in FINGERS]
 
 
 class Carrier(NamedTuple):
@@ -98,12 +98,9 @@ def anchor_points(model: HandModel) -> tuple[Carrier, Mixed]:
 def keypoints_and_anchors(model: HandModel) -> tuple[Carrier, Mixed]:
     """The 21 keypoints, then the 32 anchors: what CHOIR's keypoint baseline tells of a hand."""
     anchors = anchors_of(model)
-    tips = [TIP_VERTICES[finger] for finger in FINGERS]
-    carrier = carrier_of(model, [*anchors.faces.ravel(), *tips], with_joints=True)
+    carrier = carrier_of(model, [*anchors.faces.ravel(), *_TIPS], with_joints=True)
     count = anchors.faces.size
-    # Joints stand behind the tips; `KEYPOINT_ORDER` counts joints first.
-    rows = np.concatenate([count + len(tips) + np.arange(NUM_JOINTS), count + np.arange(len(tips))])
-    rows = rows[list(KEYPOINT_ORDER)]
+    rows = _keypoint_rows(count)
     _, own = anchor_points(model)
     whole = np.zeros((len(rows), 3))
     whole[:, 0] = 1.0
@@ -112,33 +109,37 @@ def keypoints_and_anchors(model: HandModel) -> tuple[Carrier, Mixed]:
     )
 
 
+def _keypoint_rows(count: int) -> np.ndarray:
+    """(21,): of the keypoints in a carrier of `count` points, then the tips, then the joints."""
+    # `KEYPOINT_ORDER` counts joints first.
+    rows = np.concatenate([count + len(_TIPS) + np.arange(NUM_JOINTS), count + np.arange(len(_TIPS))])
+    return rows[list(KEYPOINT_ORDER)]
+
+
 def with_flesh(carrier: Carrier, model: HandModel) -> tuple[Carrier, np.ndarray]:
-    """A carrier of skin with the centres of the hand's `SelfSpheres` behind its points, and their radii (S,), m."""
-    arrays = model.arrays
-    with torch.no_grad():
-        flat = model(HandParams.zeros(1, model.side, model.dtype, model.device))
-    spheres = SelfSpheres.of_hand(flat.keypoints[0].cpu(), flat.vertices[0].cpu())
-    first, second, share = spheres.first.numpy(), spheres.second.numpy(), spheres.share.double().numpy()
-    tips, order = [TIP_VERTICES[finger] for finger in FINGERS], list(KEYPOINT_ORDER)
-    template = np.concatenate([carrier.bones, arrays.v_template[tips]])[order]
-    shapes = np.concatenate([carrier.bone_shapes, arrays.shapedirs[tips]])[order]
+    """A carrier of skin with the centres of the hand's spheres behind its points, and their radii (S,), m."""
+    spheres = GraspHand(model).spheres
+    first, second = spheres.first.numpy(), spheres.second.numpy()
+    share = spheres.share.double().cpu().numpy()
+    keypoints, rows = carrier_of(model, _TIPS, with_joints=True), _keypoint_rows(0)
     # Each lies on the bone that begins at its first keypoint, which is a joint.
     joints, weights = (np.zeros((len(first), carrier.joints.shape[1]), kind) for kind in (np.int64, np.float64))
-    joints[:, 0], weights[:, 0] = np.array(order)[first], 1.0
+    joints[:, 0], weights[:, 0] = np.array(KEYPOINT_ORDER)[first], 1.0
     own = carrier.correctives
     none = np.zeros((len(first) if len(own) else 0, *own.shape[1:]))
 
     def between(one: np.ndarray) -> np.ndarray:
-        return one[first] + (one[second] - one[first]) * share.reshape(-1, *[1] * (one.ndim - 1))
+        start, end = one[rows][first], one[rows][second]
+        return start + (end - start) * share.reshape(-1, *[1] * (one.ndim - 1))
 
     found = carrier._replace(
-        template=np.concatenate([carrier.template, between(template)]),
-        shapes=np.concatenate([carrier.shapes, between(shapes)]),
+        template=np.concatenate([carrier.template, between(keypoints.template)]),
+        shapes=np.concatenate([carrier.shapes, between(keypoints.shapes)]),
         correctives=np.concatenate([own, none]),
         joints=np.concatenate([carrier.joints, joints]),
         weights=np.concatenate([carrier.weights, weights]),
     )
-    return found, spheres.radius.double().numpy()
+    return found, spheres.radius.double().cpu().numpy()
 
 
 @njit(cache=True)

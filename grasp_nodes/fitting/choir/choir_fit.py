@@ -175,10 +175,9 @@ class ChoirFit:
         """
         s, model = self.settings, self.model
         if self._whole is None:
-            anchors = self._skin.anchors
-            shares = np.concatenate([1 - anchors.weights.sum(axis=1, keepdims=True), anchors.weights], axis=1)
             carrier, radius = with_flesh(carrier_of(model, np.arange(model.num_vertices)), model)
-            self._whole = carrier, Mixed(np.ascontiguousarray(anchors.faces), shares), radius
+            _, own = self._anchors
+            self._whole = carrier, Mixed(np.ascontiguousarray(self._skin.anchors.faces), own.shares), radius
         carrier, mixed, radius = self._whole
         with torch.no_grad():
             vertices = model(fitted.hands.to(dtype=model.dtype, device=model.device)).vertices.cpu()
@@ -196,8 +195,7 @@ class ChoirFit:
         held = np.tile(np.eye(3) / s.held**2, (NUM_ANCHORS, 1, 1))
         precision = self._prior.precision
         if s.usual:
-            precision = s.usual * precision
-            precision[NUM_POSE:, NUM_POSE:] = np.eye(NUM_BETAS) / s.shape_known**2
+            precision = self._of_known_shape(s.usual * precision)
         solved = []
         for row, start in enumerate(self._places(fitted.hands)):
             near, goals = surface._replace(contact=touching[row]), PointGoals(positions[row], held)
@@ -239,10 +237,15 @@ class ChoirFit:
     def _prior_of(self, betas: Tensor | None, row: int) -> HandPrior:
         if betas is None:
             return self._prior
-        mean, precision = self._prior.mean.copy(), self._prior.precision.copy()
+        mean = self._prior.mean.copy()
         mean[NUM_POSE:] = betas[row].detach().double().cpu().numpy()
-        precision[NUM_POSE:, NUM_POSE:] = np.eye(NUM_BETAS) / self.settings.shape_known**2
-        return HandPrior(mean, precision)
+        return HandPrior(mean, self._of_known_shape(self._prior.precision))
+
+    def _of_known_shape(self, precision: np.ndarray) -> np.ndarray:
+        """A prior's precision where betas are known."""
+        known = precision.copy()
+        known[NUM_POSE:, NUM_POSE:] = np.eye(NUM_BETAS) / self.settings.shape_known**2
+        return known
 
     def _places(self, hands: HandParams) -> list[HandPlace]:
         rotation = axis_angle_to_matrix(hands.global_orient.double()).numpy()
