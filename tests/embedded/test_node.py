@@ -1,5 +1,7 @@
 """Nodes in one process: publishers, subscriptions, services, timers, clocks, executors, logging."""
 
+import os
+import signal
 import threading
 import time
 
@@ -272,6 +274,33 @@ def test_an_error_in_a_callback_ends_the_spin(node):
     node.create_timer(0.0, fail)
     with pytest.raises(ZeroDivisionError):
         rclpy.spin(node)
+
+
+def test_an_interrupt_while_the_binding_describes_an_endpoint_is_not_an_error(node):
+    import rclpy
+    from grasp_nodes.embedded.process import process
+    from std_msgs.msg import Int32
+
+    node.create_publisher(Int32, "n", 1)
+    everything = process.participant()._all_publishers
+    construct, asked = everything._constructor, []
+
+    def construct_interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return construct(*arguments)
+
+    def ask():
+        everything._constructor = construct_interrupted
+        try:
+            node.count_publishers("n")
+        except Exception as error:
+            asked.append(error)
+            raise
+
+    node.create_timer(0.0, ask)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        rclpy.spin(node)
+    assert [caught.value.__cause__] == asked  # Cyclone's binding had put its own error in the interrupt's place
 
 
 def test_spin_ends_when_another_thread_shuts_down(node):
