@@ -278,8 +278,9 @@ def test_an_error_in_a_callback_ends_the_spin(node):
 
 def test_an_interrupt_while_the_binding_describes_an_endpoint_is_not_an_error(node):
     import rclpy
-    from grasp_nodes.embedded.process import process
     from std_msgs.msg import Int32
+
+    from grasp_nodes.embedded.process import process
 
     node.create_publisher(Int32, "n", 1)
     everything = process.participant()._all_publishers
