@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from grasp_nodes.cli.runtime import prepare_runtime
 from grasp_nodes.errors import InputError
+from grasp_nodes.interrupts import interrupts_noted
 from grasp_nodes.paths import PACKAGE_DIR
 
 SUFFIX = "_node"
@@ -37,4 +38,6 @@ def run_node(name: str, arguments: Sequence[str]) -> int:
     prepare_runtime()
     # rclpy and the embedded runtime read the process's arguments, as under ros2 run.
     sys.argv = [module, *arguments]
-    return int(importlib.import_module(f"grasp_nodes.nodes.{module}").main() or 0)
+    # Imports of large extensions swallow a KeyboardInterrupt, or die of it: Ctrl-C is heeded from the node on.
+    with interrupts_noted():
+        return int(importlib.import_module(f"grasp_nodes.nodes.{module}").main() or 0)

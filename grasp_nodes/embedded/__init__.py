@@ -38,6 +38,7 @@ MODULES: dict[str, tuple[str, str]] = {
         "QoSProfile ReliabilityPolicy DurabilityPolicy HistoryPolicy QoSPolicyKind qos_profile_sensor_data",
     ),
     "rclpy.serialization": ("types", "serialize_message deserialize_message"),
+    "rclpy.signals": ("vocabulary", "SignalHandlerOptions"),
     "launch": ("launch_files", "LaunchDescription LaunchContext"),
     "launch.actions": ("launch_files", "DeclareLaunchArgument OpaqueFunction SetEnvironmentVariable Shutdown"),
     "launch.conditions": ("launch_files", "IfCondition UnlessCondition"),

@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from grasp_nodes.embedded import NotSupportedByEmbeddedRuntime, dds
 from grasp_nodes.embedded.parameters import parse_value, read_parameter_file
-from grasp_nodes.embedded.vocabulary import LEVELS, ExternalShutdownException, Logger, NameValidationException, Timer
+from grasp_nodes.embedded.vocabulary import (
+    LEVELS,
+    ExternalShutdownException,
+    Logger,
+    NameValidationException,
+    SignalHandlerOptions,
+    Timer,
+)
 
 if TYPE_CHECKING:
     from grasp_nodes.embedded.node import Node
@@ -133,12 +140,12 @@ class _Process:
         self._previous_handlers: dict[int, Any] = {}
         self._lock = threading.RLock()
 
-    def start(self, arguments: Sequence[str]) -> None:
+    def start(self, arguments: Sequence[str], signals: SignalHandlerOptions) -> None:
         self.arguments = parse_arguments(arguments)
         Logger.lowest = LEVELS[self.arguments.log_level]
         self.is_running, self.is_interrupted = True, False
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in signals.value:
                 self._previous_handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -185,15 +192,18 @@ process = _Process()
 atexit.register(process.stop)
 
 
-def init(*, args: Sequence[str] | None = None) -> None:
-    """Start ROS for this process: read the command line (``sys.argv`` if None) and watch SIGINT and SIGTERM.
+def init(*, args: Sequence[str] | None = None, signal_handler_options: SignalHandlerOptions | None = None) -> None:
+    """Start ROS for this process: read the command line (``sys.argv`` if None) and watch signals.
+
+    Args:
+        signal_handler_options: which ones; None: SIGINT and SIGTERM.
 
     Raises:
         RuntimeError: already started.
     """
     if process.is_running:
         raise RuntimeError("rclpy.init() was called twice without rclpy.shutdown()")
-    process.start(sys.argv[1:] if args is None else args)
+    process.start(sys.argv[1:] if args is None else args, signal_handler_options or SignalHandlerOptions.ALL)
 
 
 def ok() -> bool:

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any, ClassVar, NamedTuple
 
 from grasp_nodes.embedded import NotSupportedByEmbeddedRuntime
@@ -51,6 +52,15 @@ class HistoryPolicy(IntEnum):
     SYSTEM_DEFAULT = 0
     KEEP_LAST = 1
     KEEP_ALL = 2
+
+
+class SignalHandlerOptions(Enum):
+    """Of which signals ROS takes notice."""
+
+    NO = ()
+    SIGINT = (signal.SIGINT,)
+    SIGTERM = (signal.SIGTERM,)
+    ALL = (signal.SIGINT, signal.SIGTERM)
 
 
 class QoSPolicyKind(IntEnum):

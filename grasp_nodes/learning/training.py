@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from grasp_nodes.errors import InputError
+from grasp_nodes.interrupts import interrupts_noted
 from grasp_nodes.learning.batches import Batch, Batches
 from grasp_nodes.learning.checkpoints import Checkpoint
 from grasp_nodes.learning.curves import Curves
@@ -162,7 +160,7 @@ class _Training:
         saved = reported = time.monotonic()
         before = standing.seconds
         with ExitStack() as stack:
-            asked_to_stop = stack.enter_context(_signals())
+            asked_to_stop = stack.enter_context(interrupts_noted())
             batch_of = stack.enter_context(_batch_source(self.batches, prefetch, settings.steps))
             start = time.monotonic()
             stop = self._over(standing.seconds)
@@ -347,27 +345,6 @@ def _batch_source(batches: Batches, prefetch: bool, steps: int) -> Iterator[Call
             return batch
 
         yield ahead
-
-
-@contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM came; a second Ctrl-C interrupts at once. Only the main thread may listen."""
-    came = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
-        return
-
-    def note(_number: int, _frame: FrameType | None) -> None:
-        if came.is_set():
-            raise KeyboardInterrupt
-        came.set()
-
-    earlier = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came.is_set
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 def _seed_globally(seed: int, device: torch.device) -> None:

@@ -15,8 +15,9 @@ from visualization_msgs.msg import MarkerArray
 from grasp_nodes.errors import GraspNodesError, InputError
 from grasp_nodes.nodes.depth_input import DEPTH, DepthInput
 from grasp_nodes.nodes.frame_pairing import StampPairing
-from grasp_nodes.nodes.node_base import GraspNode, latched, run_node
+from grasp_nodes.nodes.node_base import GraspNode, latched
 from grasp_nodes.nodes.parameters import FittingParameters
+from grasp_nodes.nodes.process import run_node
 from grasp_nodes.nodes.source_status import watch_object
 from grasp_nodes.nodes.worker import InferenceWorker
 

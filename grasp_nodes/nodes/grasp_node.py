@@ -16,8 +16,9 @@ from visualization_msgs.msg import MarkerArray
 
 from grasp_nodes.errors import GraspNodesError, InputError
 from grasp_nodes.learning.recent import Recent
-from grasp_nodes.nodes.node_base import LATCHED, GraspNode, latched, run_node
+from grasp_nodes.nodes.node_base import LATCHED, GraspNode, latched
 from grasp_nodes.nodes.parameters import GraspParameters
+from grasp_nodes.nodes.process import run_node
 from grasp_nodes.nodes.worker import InferenceWorker
 
 if TYPE_CHECKING:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import NameValidationException, ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool, Trigger
@@ -405,42 +399,3 @@ def limit_threads(threads: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
-
-
-def run_node(factory: Callable[[], GraspNode[Any]], args: list[str] | None = None) -> int:
-    """Start ROS, make the node, spin until it has finished or is told to stop, and clean up.
-
-    Returns:
-        Exit code: 0 done or stopped, 1 failed, 2 bad arguments or parameters.
-    """
-    try:
-        # Of arguments that it does not understand the installed rclpy says RuntimeError, the embedded one ValueError.
-        rclpy.init(args=args)
-    except (RuntimeError, ValueError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    try:
-        node = factory()
-    except (GraspNodesError, ParameterException, NameValidationException, ValueError, OSError) as error:
-        get_logger("grasp_nodes").fatal(str(error))
-        rclpy.try_shutdown()
-        return 2
-    try:
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while rclpy.ok() and not node.finished.is_set():
-            executor.spin_once(timeout_sec=0.2)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        has_ended = node.close()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    if not has_ended:
-        # A thread deep inside a numerical library: the interpreter would wait for it or crash while it unloads.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(node.exit_code)
-    # The collector's last rounds over torch's objects would take most of the time that the process needs to end.
-    gc.freeze()
-    return node.exit_code

@@ -13,9 +13,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.depth_input import DEPTH, DepthInput
 from grasp_nodes.nodes.frame_pairing import StampPairing
-from grasp_nodes.nodes.node_base import GraspNode, run_node
+from grasp_nodes.nodes.node_base import GraspNode
 from grasp_nodes.nodes.object_segmenters import ObjectHint, choose_backend, make_segmenter, parse_box
 from grasp_nodes.nodes.parameters import PerceptionParameters
+from grasp_nodes.nodes.process import run_node
 from grasp_nodes.nodes.source_status import SourceStatus, watch_object, watch_source
 from grasp_nodes.nodes.worker import InferenceWorker
 

@@ -16,8 +16,9 @@ from std_srvs.srv import Trigger
 
 from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.bag_recording import BagRecording
-from grasp_nodes.nodes.node_base import GraspNode, latched, qos_profile, run_node
+from grasp_nodes.nodes.node_base import GraspNode, latched, qos_profile
 from grasp_nodes.nodes.parameters import RecorderParameters
+from grasp_nodes.nodes.process import run_node
 
 TYPES = {
     "camera/color/image_raw": "sensor_msgs/msg/Image",

@@ -17,8 +17,9 @@ from grasp_msgs.msg import HandObjectState
 from sensor_msgs.msg import CameraInfo
 
 from grasp_nodes.errors import GraspNodesError, InputError
-from grasp_nodes.nodes.node_base import GraspNode, run_node
+from grasp_nodes.nodes.node_base import GraspNode
 from grasp_nodes.nodes.parameters import ReportParameters
+from grasp_nodes.nodes.process import run_node
 from grasp_nodes.nodes.source_status import SourceStatus, watch_object, watch_source
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from grasp_nodes.errors import GraspNodesError, InputError
-from grasp_nodes.nodes.node_base import LATCHED, GraspNode, run_node
+from grasp_nodes.nodes.node_base import LATCHED, GraspNode
 from grasp_nodes.nodes.parameters import RetargetingParameters
+from grasp_nodes.nodes.process import run_node
 from grasp_nodes.nodes.source_status import watch_object
 from grasp_nodes.nodes.worker import InferenceWorker
 

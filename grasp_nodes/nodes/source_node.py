@@ -14,8 +14,9 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 
 from grasp_nodes.nodes.conversions.fields import from_time
-from grasp_nodes.nodes.node_base import LATCHED, RELIABLE, GraspNode, run_node
+from grasp_nodes.nodes.node_base import LATCHED, RELIABLE, GraspNode
 from grasp_nodes.nodes.parameters import SourceParameters
+from grasp_nodes.nodes.process import run_node
 from grasp_nodes.nodes.source_status import TOPIC as STATUS_TOPIC
 from grasp_nodes.nodes.source_status import SourceStatus, to_message
 

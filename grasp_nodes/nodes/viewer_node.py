@@ -12,8 +12,9 @@ from geometry_msgs.msg import PoseStamped
 from grasp_msgs.msg import HandObjectState
 from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 
-from grasp_nodes.nodes.node_base import HARDWARE_ID, RELIABLE, GraspNode, run_node
+from grasp_nodes.nodes.node_base import HARDWARE_ID, RELIABLE, GraspNode
 from grasp_nodes.nodes.parameters import ViewerParameters
+from grasp_nodes.nodes.process import run_node
 from grasp_nodes.nodes.source_status import watch_object
 from grasp_nodes.nodes.worker import InferenceWorker
 

@@ -320,6 +320,22 @@ def test_spin_ends_when_another_thread_shuts_down(node):
         rclpy.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("option", "watched"),
+    [("NO", ()), ("SIGINT", [signal.SIGINT]), ("SIGTERM", [signal.SIGTERM]), ("ALL", [signal.SIGINT, signal.SIGTERM])],
+)
+def test_only_the_signals_asked_for_are_watched(option, watched):
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions[option])
+    changed = [number for number, handler in before.items() if signal.getsignal(number) is not handler]
+    rclpy.shutdown()
+    assert changed == list(watched)
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
 def test_using_ros_before_init_and_after_destruction():
     import rclpy
     from rclpy.node import Node
