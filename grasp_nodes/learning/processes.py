@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,8 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
+    # DistributedDataParallel imports this; while a group is joined, the import itself would hold the group for ever.
+    importlib.import_module("torch._dynamo")
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
