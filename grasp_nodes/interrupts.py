@@ -8,38 +8,64 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_listening: list[threading.Event] = []
-"""What the outermost block of this process has seen; empty outside of blocks."""
+_ONE_WISH_S = 0.5
+"""s within which signals are one wish: a terminal sends Ctrl-C to all processes, and the one that started the others
+passes it on, maybe as SIGTERM."""
+
+
+class Interrupts:
+    """What came since the block began; called, it says whether to stop.
+
+    Attributes:
+        are_urgent: whether a second wish raises KeyboardInterrupt, once.
+    """
+
+    def __init__(self) -> None:
+        self.are_urgent = False
+        self._first_s: float | None = None
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self._first_s is not None
+
+    def note(self, _number: int, _frame: FrameType | None) -> None:
+        """Handler of the signals. It takes no lock: Python runs one handler inside another."""
+        now = time.monotonic()
+        if self._first_s is None:
+            self._first_s = now
+        elif self.are_urgent and now - self._first_s > _ONE_WISH_S:
+            self.are_urgent = False  # what ends because of it is not to be interrupted again
+            raise KeyboardInterrupt
+
+
+_noted: list[Interrupts] = []
+"""Of the outermost block of this process; empty outside of blocks."""
 
 
 @contextmanager
-def interrupts_noted() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM came since the block began; a second SIGINT raises KeyboardInterrupt at once.
+def interrupts_noted() -> Iterator[Interrupts]:
+    """SIGINT and SIGTERM are noted inside the block instead of ending the process.
 
-    A block within a block sees what the outer one saw. Only the main thread can listen: elsewhere nothing comes.
+    A block within a block, of whichever thread, has what the outer one has. Only the main thread hears signals: in an
+    outermost block of another thread none comes, and they do what they did.
     """
-    if _listening:
-        yield _listening[0].is_set
+    if _noted:
+        yield _noted[0]
         return
-    came = threading.Event()
+    interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
+        yield interrupts
         return
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if came.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        came.set()
-
-    earlier = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    _listening.append(came)
+    earlier = {number: signal.signal(number, interrupts.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    _noted.append(interrupts)
     try:
-        yield came.is_set
+        yield interrupts
     finally:
-        _listening.clear()
+        _noted.clear()
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -1,19 +1,29 @@
-"""Ctrl-C and SIGTERM noted: asked for where it suits, at once when asked twice, and left as it was found."""
+"""Ctrl-C and SIGTERM noted: looked at where it suits, at once when asked twice, and left as it was found."""
 
 import os
 import signal
 import threading
+import time
 
 import pytest
 
+from grasp_nodes import interrupts
 from grasp_nodes.interrupts import interrupts_noted
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 
 def send(number):
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture
+def impatient(monkeypatch):
+    """Signals that do not come in the same millisecond are two wishes."""
+    monkeypatch.setattr(interrupts, "_ONE_WISH_S", 0.001)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_a_wish_inside_and_what_it_was_outside(number):
     before = signal.getsignal(number)
     with interrupts_noted() as asked_to_stop:
@@ -25,25 +35,58 @@ def test_a_signal_is_a_wish_inside_and_what_it_was_outside(number):
         assert not asked_to_stop()
 
 
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_only_a_second_ctrl_c_does_not_wait(first):
-    went_on = False
-    with pytest.raises(KeyboardInterrupt), interrupts_noted():  # noqa: PT012 - what comes before must not raise
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("second", SIGNALS)
+@pytest.mark.parametrize("first", SIGNALS)
+def test_where_they_are_urgent_a_second_wish_raises_once(first, second):
+    reached = []
+    with interrupts_noted() as asked_to_stop:
+        asked_to_stop.are_urgent = True
         send(first)
-        send(signal.SIGTERM)
-        went_on = True
-        send(signal.SIGINT)
-    assert went_on
+        time.sleep(0.01)
+        try:
+            send(second)
+            reached.append("too far")
+        except KeyboardInterrupt:
+            send(second)
+            reached.append("the end of what was interrupted")
+    assert reached == ["the end of what was interrupted"]
 
 
-def test_a_block_within_a_block_sees_what_the_outer_saw():
+@pytest.mark.usefixtures("impatient")
+def test_elsewhere_a_second_wish_is_as_good_as_the_first():
+    with interrupts_noted() as asked_to_stop:
+        for number in SIGNALS * 2:
+            send(number)
+            time.sleep(0.002)
+        assert asked_to_stop()
+
+
+def test_what_a_terminal_and_a_launcher_send_together_is_one_wish():
+    with interrupts_noted() as asked_to_stop:
+        asked_to_stop.are_urgent = True
+        for number in SIGNALS * 2:
+            send(number)
+        assert asked_to_stop()
+
+
+def test_a_block_within_a_block_has_what_the_outer_has():
+    seen = []
+
+    def look():
+        with interrupts_noted() as asked_to_stop:
+            seen.append(asked_to_stop())
+
     with interrupts_noted() as outer:
         handler = signal.getsignal(signal.SIGINT)
         send(signal.SIGINT)
-        with interrupts_noted() as inner:
-            assert inner()
-        assert signal.getsignal(signal.SIGINT) is handler
+        look()
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        assert signal.getsignal(signal.SIGINT) == handler
         assert outer()
+    assert seen == [True, True]
 
 
 def test_other_threads_do_not_listen():

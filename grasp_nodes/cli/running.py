@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from grasp_nodes.cli.runtime import prepare_runtime
 from grasp_nodes.errors import InputError
@@ -38,6 +38,6 @@ def run_node(name: str, arguments: Sequence[str]) -> int:
     prepare_runtime()
     # rclpy and the embedded runtime read the process's arguments, as under ros2 run.
     sys.argv = [module, *arguments]
-    # Imports of large extensions swallow a KeyboardInterrupt, or die of it: Ctrl-C is heeded from the node on.
+    # Imports of large extensions swallow a KeyboardInterrupt, or die of it: Ctrl-C is heeded when they are done.
     with interrupts_noted():
-        return int(importlib.import_module(f"grasp_nodes.nodes.{module}").main() or 0)
+        return int(import_module(f"grasp_nodes.nodes.{module}").main() or 0)

@@ -20,8 +20,9 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 from cyclonedds._clayer import ddspy_take, ddspy_write
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
@@ -43,6 +44,8 @@ from grasp_nodes.embedded.vocabulary import (
     QoSProfile,
     ReliabilityPolicy,
 )
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _ANY = SampleState.Any | ViewState.Any | InstanceState.Any
@@ -181,6 +184,18 @@ def _to_dds(profile: QoSProfile, user_data: str) -> Any:
     return Qos(*policies)
 
 
+def _aside(describe: Callable[[], T]) -> T:
+    """What one of the binding's descriptions of endpoints gives, made outside of the main thread.
+
+    The binding makes them in Python that C calls. A KeyboardInterrupt, which strikes in the main thread, would leave
+    there as a nameless error of the binding.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return describe()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(describe).result()
+
+
 class _Endpoint:
     """What writers and readers share: the entity, its identity and its incompatible-QoS status."""
 
@@ -233,7 +248,8 @@ class Writer(_Endpoint):
     def matched_user_data(self) -> list[str]:
         """User data of the readers that receive what is written."""
         readers = self.entity.get_matched_subscriptions()
-        return [_user_data(self.entity.get_matched_subscription_data(reader)) for reader in readers]
+        found = _aside(lambda: [self.entity.get_matched_subscription_data(reader) for reader in readers])
+        return [_user_data(reader) for reader in found]
 
 
 class Reader(_Endpoint):
@@ -255,7 +271,7 @@ class Reader(_Endpoint):
 
     def writer_user_data(self, publication: int) -> str:
         """User data of the writer that sent a sample, empty if it is gone."""
-        return _user_data(self.entity.get_matched_publication_data(publication))
+        return _user_data(_aside(lambda: self.entity.get_matched_publication_data(publication)))
 
 
 def _user_data(endpoint: Any) -> str:
@@ -373,7 +389,7 @@ class Participant:
     def count_publishers(self, topic: str) -> int:
         """Number of publishers of a DDS topic in the whole graph."""
         with self._lock:
-            found = self._all_publishers.read(10_000)
+            found = _aside(lambda: self._all_publishers.read(10_000))
         alive = (item for item in found if item.sample_info.instance_state == InstanceState.Alive)
         return sum(item.topic_name == topic for item in alive)
 

@@ -133,7 +133,6 @@ class _Process:
     def __init__(self) -> None:
         self.arguments = RosArguments()
         self.is_running = False
-        self.is_interrupted = False
         self.nodes: list[Node] = []
         self.executors: list[SingleThreadedExecutor] = []
         self._participant: dds.Participant | None = None
@@ -143,7 +142,7 @@ class _Process:
     def start(self, arguments: Sequence[str], signals: SignalHandlerOptions) -> None:
         self.arguments = parse_arguments(arguments)
         Logger.lowest = LEVELS[self.arguments.log_level]
-        self.is_running, self.is_interrupted = True, False
+        self.is_running = True
         if threading.current_thread() is threading.main_thread():
             for number in signals.value:
                 self._previous_handlers[number] = signal.signal(number, self._on_signal)
@@ -155,7 +154,6 @@ class _Process:
         previous = self._previous_handlers.get(number)
         # SIGINT goes on to Python, which raises KeyboardInterrupt; SIGTERM ends the spinning only, as in rclpy.
         if callable(previous) and number == signal.SIGINT:
-            self.is_interrupted = True
             previous(number, frame)
 
     def participant(self) -> dds.Participant:
@@ -297,14 +295,15 @@ class SingleThreadedExecutor:
 
         Raises:
             ExternalShutdownException: ROS was shut down.
-            KeyboardInterrupt: SIGINT came.
         """
         end = float("inf") if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
         while True:
             if not process.is_running:
                 raise ExternalShutdownException("ROS was shut down")
             while self._ready:
-                if self._run(self._ready.popleft()):
+                work = self._ready.popleft().take()
+                if work is not None:
+                    work()
                     return
             self._collect(end - time.monotonic())
             if not self._ready and time.monotonic() >= end:
@@ -320,20 +319,6 @@ class SingleThreadedExecutor:
             wait_set.close()
         if self in process.executors:
             process.executors.remove(self)
-
-    def _run(self, ready: Waitable | Timer) -> bool:
-        """Do what is there to do, if anything is."""
-        try:
-            work = ready.take()
-            if work is not None:
-                work()
-        except Exception as error:
-            # Where C called Python (the binding does, to describe endpoints) a KeyboardInterrupt comes out as that
-            # caller's own error.
-            if process.is_interrupted:
-                raise KeyboardInterrupt from error
-            raise
-        return work is not None
 
     def _collect(self, timeout_s: float) -> None:
         """Wait for what is ready and queue it."""

@@ -55,7 +55,9 @@ class Processes:
 def joined_processes(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that torchrun started; without torchrun, this one alone.
 
-    A group that the caller has joined already is used and left open.
+    A group that the caller has joined already is used and left open. (Who joins one for DistributedDataParallel does
+    well to import ``torch._dynamo`` before: imported later, as DistributedDataParallel does, it holds the group for
+    ever, and threads that outlive their group abort some processes as they end.)
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``: a GPU where there is one.
@@ -80,7 +82,6 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    # DistributedDataParallel imports this; while a group is joined, the import itself would hold the group for ever.
     importlib.import_module("torch._dynamo")
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:

@@ -161,6 +161,7 @@ class _Training:
         before = standing.seconds
         with ExitStack() as stack:
             asked_to_stop = stack.enter_context(interrupts_noted())
+            asked_to_stop.are_urgent = True
             batch_of = stack.enter_context(_batch_source(self.batches, prefetch, settings.steps))
             start = time.monotonic()
             stop = self._over(standing.seconds)

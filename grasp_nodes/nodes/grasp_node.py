@@ -126,7 +126,7 @@ class GraspProposalNode(GraspNode[GraspParameters]):
 
         self._worker.call(work)
         while not done.wait(0.05):
-            if self._closing.is_set() or self.finished.is_set():
+            if self.asked_to_stop() or self._closing.is_set() or self.finished.is_set():
                 response.success, response.message = False, "the node is ending"
                 break
         if not response.success:

@@ -57,6 +57,10 @@ def qos_profile(reliability: str, depth: int) -> QoSProfile:
     return QoSProfile(depth=depth, history=HistoryPolicy.KEEP_LAST, reliability=policy)
 
 
+def _never() -> bool:
+    return False
+
+
 class GraspNode(Node, Generic[P]):
     """Base of the nodes of this package.
 
@@ -78,6 +82,8 @@ class GraspNode(Node, Generic[P]):
         self.enabled = self.settings.autostart
         self.finished = threading.Event()
         self.exit_code = 0
+        self.asked_to_stop = _never
+        """Whether the process is to end: for callbacks that take long."""
         self.facts: dict[str, str] = {}
         """Names and values shown on /diagnostics: model file and hash, device."""
         self._reported: dict[tuple[str, str], tuple[float, int]] = {}

@@ -25,13 +25,15 @@ _LOOK_S = 0.2
 def run_node(factory: Callable[[], GraspNode[Any]], args: list[str] | None = None) -> int:
     """Start ROS, make the node, spin until it has finished or is told to stop, and clean up.
 
-    Ctrl-C and SIGTERM end the spinning after the callback that runs, and ROS stays up until the node has closed; a
-    second Ctrl-C does not wait.
+    Ctrl-C and SIGTERM end the spinning after the callback that runs, which can look at `GraspNode.asked_to_stop`; a
+    second one, after half a second, breaks off the callback. ROS stays up until the node has closed.
 
     Returns:
         Exit code: 0 done or stopped, 1 failed, 2 bad arguments or parameters.
     """
     with interrupts_noted() as asked_to_stop:
+        if asked_to_stop():
+            return 0
         try:
             # Of arguments that it does not understand the installed rclpy says RuntimeError, the embedded ValueError.
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -44,14 +46,17 @@ def run_node(factory: Callable[[], GraspNode[Any]], args: list[str] | None = Non
             get_logger("grasp_nodes").fatal(str(error))
             rclpy.try_shutdown()
             return 2
+        node.asked_to_stop = asked_to_stop
         try:
             executor = SingleThreadedExecutor()
             executor.add_node(node)
+            asked_to_stop.are_urgent = True
             while rclpy.ok() and not node.finished.is_set() and not asked_to_stop():
                 executor.spin_once(timeout_sec=_LOOK_S)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
         finally:
+            asked_to_stop.are_urgent = False
             has_ended = node.close()
             node.destroy_node()
             rclpy.try_shutdown()

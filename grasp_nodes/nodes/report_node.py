@@ -169,6 +169,9 @@ class ReportNode(GraspNode[ReportParameters]):
 
         score = self._make_score()
         for stamp in self._frames:
+            if self.asked_to_stop():
+                self.get_logger().warning("stopped while comparing answers with the truth: no accuracy in the report")
+                return {}
             truth = self._truths.get(stamp)
             if truth is None or not truth.hands:
                 continue

@@ -284,24 +284,22 @@ def test_an_interrupt_while_the_binding_describes_an_endpoint_is_not_an_error(no
 
     node.create_publisher(Int32, "n", 1)
     everything = process.participant()._all_publishers
-    construct, asked = everything._constructor, []
+    construct, described = everything._constructor, []
 
     def construct_interrupted(*arguments):
-        os.kill(os.getpid(), signal.SIGINT)
+        described.append(arguments)
+        if len(described) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
         return construct(*arguments)
 
     def ask():
         everything._constructor = construct_interrupted
-        try:
-            node.count_publishers("n")
-        except Exception as error:
-            asked.append(error)
-            raise
+        node.count_publishers("n")
 
     node.create_timer(0.0, ask)
-    with pytest.raises(KeyboardInterrupt) as caught:
+    # The main thread's exception would come out of the binding as an error of the binding's own.
+    with pytest.raises(KeyboardInterrupt):
         rclpy.spin(node)
-    assert [caught.value.__cause__] == asked  # Cyclone's binding had put its own error in the interrupt's place
 
 
 def test_spin_ends_when_another_thread_shuts_down(node):

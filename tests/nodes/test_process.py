@@ -3,33 +3,46 @@
 import gc
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from types import SimpleNamespace
 
 import pytest
 import rclpy
 
+from grasp_nodes import interrupts
 from grasp_nodes.cli import running
+from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.node_base import GraspNode
 from grasp_nodes.nodes.parameters import OutputParameters
 from grasp_nodes.nodes.process import run_node
 
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
-class Busy(GraspNode[OutputParameters]):
-    """Notes what it comes to; its callback is sent signals while it works."""
 
-    def __init__(self, steps, signals=()):
-        super().__init__("busy", OutputParameters)
-        self.steps, self.signals = steps, signals
-        self.create_timer(0.0, self.work)
+def send(*numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)
+
+
+class Noting(GraspNode[OutputParameters]):
+    """Notes what it comes to. signals: it is sent while its callback works; late: while it closes."""
+
+    def __init__(self, steps, signals=None, late=()):
+        super().__init__("noting", OutputParameters)
+        self.steps, self.signals, self.late = steps, signals, late
+        if signals is not None:
+            self.create_timer(0.0, self.work)
 
     def work(self):
-        for number in self.signals:
-            os.kill(os.getpid(), number)
-        time.sleep(0.01)
+        send(*self.signals)
         self.steps.append("worked")
 
     def close(self):
+        send(*self.late)
         self.steps.append("closed" if rclpy.ok() else "closed without ROS")
         return True
 
@@ -41,25 +54,65 @@ def unfrozen():
     gc.unfreeze()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture
+def impatient(monkeypatch):
+    """Signals that do not come together are two wishes."""
+    monkeypatch.setattr(interrupts, "_ONE_WISH_S", 0.001)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_waits_for_the_callback_that_runs_and_ros_for_the_node(number):
     steps = []
     before = signal.getsignal(number)
-    assert run_node(lambda: Busy(steps, [number]), []) == 0
+    assert run_node(lambda: Noting(steps, [number]), []) == 0
     assert steps == ["worked", "closed"]
     assert not rclpy.ok()
     assert signal.getsignal(number) is before
 
 
-def test_a_second_ctrl_c_does_not_wait_and_the_node_still_closes():
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_idle_node_ends_soon(number):
     steps = []
-    assert run_node(lambda: Busy(steps, [signal.SIGINT, signal.SIGINT]), []) == 0
+    sender = threading.Timer(0.3, send, [number])
+    sender.start()
+    begin = time.monotonic()
+    assert run_node(lambda: Noting(steps), []) == 0
+    sender.join()
+    assert 0.3 < time.monotonic() - begin < 1.5
+    assert steps == ["closed"]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("second", SIGNALS)
+def test_a_second_wish_breaks_the_callback_off_and_the_node_still_closes(second):
+    steps = []
+    assert run_node(lambda: Noting(steps, [signal.SIGINT, second]), []) == 0
+    assert steps == ["closed"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_nothing_breaks_the_closing_off():
+    steps = []
+    assert run_node(lambda: Noting(steps, [signal.SIGINT], SIGNALS * 2), []) == 0
+    assert steps == ["worked", "closed"]
+    assert not rclpy.ok()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_node_that_is_being_made_is_made_and_closed():
+    steps = []
+
+    def factory():
+        send(*SIGNALS)
+        return Noting(steps)
+
+    assert run_node(factory, []) == 0
     assert steps == ["closed"]
 
 
 def test_a_node_that_has_finished_ends_with_its_code():
     def factory():
-        node = Busy([])
+        node = Noting([])
         node.exit_code = 1
         node.finished.set()
         return node
@@ -67,18 +120,46 @@ def test_a_node_that_has_finished_ends_with_its_code():
     assert run_node(factory, []) == 1
 
 
+def test_a_node_that_cannot_be_made_says_why(capfd):
+    def factory():
+        raise InputError("no such thing")
+
+    assert run_node(factory, []) == 2
+    assert "no such thing" in capfd.readouterr().err
+    assert not rclpy.ok()
+
+
 def test_ctrl_c_while_a_node_is_imported_is_not_lost(monkeypatch):
     steps = []
 
-    def import_module(name):
+    def import_swallowing(name):
         # As the imports of large extensions do, this one swallows the exception that Ctrl-C raises.
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            send(signal.SIGINT)
         except KeyboardInterrupt:
             steps.append("swallowed")
-        return SimpleNamespace(main=lambda: run_node(lambda: Busy(steps), []))
+        steps.append(name)
+        return SimpleNamespace(main=lambda: run_node(lambda: Noting(steps), []))
 
     monkeypatch.setattr(running.sys, "argv", [])
-    monkeypatch.setattr(running.importlib, "import_module", import_module)
+    monkeypatch.setattr(running, "import_module", import_swallowing)
     assert running.run_node("report_node", []) == 0
-    assert steps == ["closed"]
+    assert steps == ["grasp_nodes.nodes.report_node"]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_process_ends_cleanly_in_under_two_seconds(number):
+    command = [sys.executable, "-m", "grasp_nodes", "run", "report_node"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        first = process.stdout.readline()
+        time.sleep(0.3)
+        begin = time.monotonic()
+        process.send_signal(number)
+        rest, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0, first + rest
+    assert time.monotonic() - begin < 2
+    assert "Traceback" not in first + rest
