@@ -86,7 +86,8 @@ def train(
     """Train a network, or go on training it.
 
     The parts of the network stay in the mode (training or evaluation) that they come in; parameters that need no
-    gradient stay as they are. Ctrl-C, or SIGTERM, ends after the running step with a checkpoint; a second one at once.
+    gradient stay as they are. Ctrl-C, or SIGTERM, ends after the running step with a checkpoint; a second one, later
+    than half a second, at once.
 
     Args:
         network: moved to the training's device. loss: see `Loss`. batches: of this process.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from grasp_nodes import interrupts
 from grasp_nodes.errors import InputError
 from grasp_nodes.learning.batches import ArrayBatches
 from grasp_nodes.learning.checkpoints import CHECKPOINT_FILE
@@ -116,10 +118,14 @@ def test_finished_training_is_not_trained_again(tmp_path):
     assert states_equal(first.network.state_dict(), second.network.state_dict())
 
 
-def test_second_interrupt_ends_at_once(tmp_path):
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_second_interrupt_ends_at_once(tmp_path, monkeypatch, second):
+    monkeypatch.setattr(interrupts, "_ONE_WISH_S", 0.001)
+
     def twice(step):
         os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        os.kill(os.getpid(), second)
         raise AssertionError("the step went on")
 
     before = signal.getsignal(signal.SIGINT)

@@ -1,5 +1,7 @@
 """grasp_node: clouds, meshes and requests in, grasps, contact and markers out; what cannot be grasped is told."""
 
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -258,6 +260,17 @@ def test_bad_requests_are_answered_with_the_reason(bench, start, monkeypatch, fi
     assert said in answer.message
     assert not answer.grasps.grasps
     bench.wait(lambda: bench.dropped(NODE, "refused request") == 1, "the count")
+
+
+def test_a_request_in_work_does_not_keep_the_node_from_ending(bench, start):
+    node, busy = start(), threading.Event()
+    node._worker.call(lambda: busy.wait(30))
+    threading.Timer(0.3, setattr, [node, "asked_to_stop", lambda: True]).start()
+    begin = time.monotonic()
+    answer = bench.call(GenerateGrasps, SERVICE, mesh_resource="sphere:0.04")
+    assert time.monotonic() - begin < 2
+    busy.set()
+    assert (answer.success, answer.message) == (False, "the node is ending")
 
 
 def untrained(folder, model, damaged=False):

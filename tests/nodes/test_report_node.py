@@ -149,6 +149,17 @@ def test_stopped_early_reports_without_the_accuracy_that_would_take_long(bench, 
     assert "hand_mpjpe_mm" not in content
 
 
+def test_stop_while_answers_are_compared_gives_the_report_without_accuracy(bench, report, scene, capfd):
+    for index in range(3):
+        send(bench, index, scene, scene)
+    bench.nodes[0].asked_to_stop = lambda: True
+    finish(bench, 3, object=SPHERE)
+    content = json.loads(report.read_text())
+    assert (content["frames_in"], content["complete"]) == (3, True)
+    assert "hand_mpjpe_mm" not in content
+    assert "stopped while comparing" in "".join(capfd.readouterr())
+
+
 def test_states_of_a_source_without_truth_are_not_kept(bench, report, scene):
     """A camera may run for days."""
     node = bench.nodes[0]
