@@ -268,7 +268,7 @@ def test_a_request_in_work_does_not_keep_the_node_from_ending(bench, start):
     threading.Timer(0.3, setattr, [node, "asked_to_stop", lambda: True]).start()
     begin = time.monotonic()
     answer = bench.call(GenerateGrasps, SERVICE, mesh_resource="sphere:0.04")
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 10
     busy.set()
     assert (answer.success, answer.message) == (False, "the node is ending")
 
