@@ -15,7 +15,7 @@ from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
 from grasp_nodes.errors import GraspNodesError
-from grasp_nodes.interrupts import interrupts_noted
+from grasp_nodes.interrupts import Interrupts, interrupts_noted
 from grasp_nodes.nodes.node_base import GraspNode
 
 _LOOK_S = 0.2
@@ -31,40 +31,43 @@ def run_node(factory: Callable[[], GraspNode[Any]], args: list[str] | None = Non
     Returns:
         Exit code: 0 done or stopped, 1 failed, 2 bad arguments or parameters.
     """
-    with interrupts_noted() as asked_to_stop:
-        if asked_to_stop():
-            return 0
-        try:
-            # Of arguments that it does not understand the installed rclpy says RuntimeError, the embedded ValueError.
-            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-        except (RuntimeError, ValueError, OSError) as error:
-            sys.stderr.write(f"{error}\n")
-            return 2
-        try:
-            node = factory()
-        except (GraspNodesError, ParameterException, NameValidationException, ValueError, OSError) as error:
-            get_logger("grasp_nodes").fatal(str(error))
-            rclpy.try_shutdown()
-            return 2
-        node.asked_to_stop = asked_to_stop
-        try:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            asked_to_stop.are_urgent = True
-            while rclpy.ok() and not node.finished.is_set() and not asked_to_stop():
-                executor.spin_once(timeout_sec=_LOOK_S)
-        except (KeyboardInterrupt, ExternalShutdownException):
-            pass
-        finally:
-            asked_to_stop.are_urgent = False
-            has_ended = node.close()
-            node.destroy_node()
-            rclpy.try_shutdown()
-        if not has_ended:
-            # A thread deep inside a numerical library: the interpreter would wait for it or crash while it unloads.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(node.exit_code)
+    with interrupts_noted() as interrupts:
+        code = 0 if interrupts() else _run(factory, args, interrupts)
     # The collector's last rounds over torch's objects would take most of the time that the process needs to end.
     gc.freeze()
+    return code
+
+
+def _run(factory: Callable[[], GraspNode[Any]], args: list[str] | None, interrupts: Interrupts) -> int:
+    try:
+        # Of arguments that it does not understand the installed rclpy says RuntimeError, the embedded one ValueError.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except (RuntimeError, ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    try:
+        node = factory()
+    except (GraspNodesError, ParameterException, NameValidationException, ValueError, OSError) as error:
+        get_logger("grasp_nodes").fatal(str(error))
+        rclpy.try_shutdown()
+        return 2
+    node.asked_to_stop = interrupts
+    try:
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        interrupts.are_urgent = True
+        while rclpy.ok() and not node.finished.is_set() and not interrupts():
+            executor.spin_once(timeout_sec=_LOOK_S)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        interrupts.are_urgent = False
+        has_ended = node.close()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    if not has_ended:
+        # A thread deep inside a numerical library: the interpreter would wait for it or crash while it unloads.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(node.exit_code)
     return node.exit_code
