@@ -22,29 +22,29 @@ class Interrupts:
     """What came since the block began; called, it says whether to stop.
 
     Attributes:
-        are_urgent: whether a second wish raises KeyboardInterrupt, once.
+        are_urgent: whether a second wish, and each one after, raises KeyboardInterrupt. Who catches that ends it.
     """
 
     def __init__(self) -> None:
         self.are_urgent = False
-        self._first_s: float | None = None
+        self._latest_s: float | None = None
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self._first_s is not None
+        return self._latest_s is not None
 
     def note(self, _number: int, _frame: FrameType | None) -> None:
         """Handler of the signals. It takes no lock: Python runs one handler inside another."""
         now = time.monotonic()
-        if self._first_s is None:
-            self._first_s = now
-        elif self.are_urgent and now - self._first_s > _ONE_WISH_S:
-            self.are_urgent = False  # what ends because of it is not to be interrupted again
+        if self._latest_s is None:
+            self._latest_s = now
+        elif self.are_urgent and now - self._latest_s > _ONE_WISH_S:
+            self._latest_s = now
             raise KeyboardInterrupt
 
 
-_noted: list[Interrupts] = []
-"""Of the outermost block of this process; empty outside of blocks."""
+_outermost: Interrupts | None = None
+"""Of this process's block; None outside of blocks."""
 
 
 @contextmanager
@@ -54,18 +54,24 @@ def interrupts_noted() -> Iterator[Interrupts]:
     A block within a block, of whichever thread, has what the outer one has. Only the main thread hears signals: in an
     outermost block of another thread none comes, and they do what they did.
     """
-    if _noted:
-        yield _noted[0]
+    global _outermost
+    outer = _outermost
+    if outer is not None:
+        yield outer
         return
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    earlier = {number: signal.signal(number, interrupts.note) for number in (signal.SIGINT, signal.SIGTERM)}
-    _noted.append(interrupts)
+    # None stands for a handler that C installed, which Python cannot put back.
+    earlier = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in earlier:
+        signal.signal(number, interrupts.note)
+    _outermost = interrupts
     try:
         yield interrupts
     finally:
-        _noted.clear()
+        _outermost = None
+        # SIGINT last: its own handler may raise.
         for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -38,19 +38,20 @@ def test_a_signal_is_a_wish_inside_and_what_it_was_outside(number):
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("second", SIGNALS)
 @pytest.mark.parametrize("first", SIGNALS)
-def test_where_they_are_urgent_a_second_wish_raises_once(first, second):
-    reached = []
+def test_where_they_are_urgent_a_second_wish_raises_and_each_one_after(first, second):
+    raised = 0
     with interrupts_noted() as asked_to_stop:
         asked_to_stop.are_urgent = True
-        send(first)
+        for number in (first, second, second):
+            time.sleep(0.01)
+            try:
+                send(number)
+            except KeyboardInterrupt:
+                raised += 1
+        assert raised == 2
+        asked_to_stop.are_urgent = False
         time.sleep(0.01)
-        try:
-            send(second)
-            reached.append("too far")
-        except KeyboardInterrupt:
-            send(second)
-            reached.append("the end of what was interrupted")
-    assert reached == ["the end of what was interrupted"]
+        send(second)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -62,7 +63,8 @@ def test_elsewhere_a_second_wish_is_as_good_as_the_first():
         assert asked_to_stop()
 
 
-def test_what_a_terminal_and_a_launcher_send_together_is_one_wish():
+def test_what_a_terminal_and_a_launcher_send_together_is_one_wish(monkeypatch):
+    monkeypatch.setattr(interrupts, "_ONE_WISH_S", 60.0)  # this machine may be slow
     with interrupts_noted() as asked_to_stop:
         asked_to_stop.are_urgent = True
         for number in SIGNALS * 2:

@@ -193,7 +193,11 @@ def _aside(describe: Callable[[], T]) -> T:
     if threading.current_thread() is not threading.main_thread():
         return describe()
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(describe).result()
+        try:
+            coming = pool.submit(describe)
+        except RuntimeError:  # the interpreter is ending and starts no threads
+            return describe()
+        return coming.result()
 
 
 class _Endpoint:

@@ -26,7 +26,8 @@ def run_node(factory: Callable[[], GraspNode[Any]], args: list[str] | None = Non
     """Start ROS, make the node, spin until it has finished or is told to stop, and clean up.
 
     Ctrl-C and SIGTERM end the spinning after the callback that runs, which can look at `GraspNode.asked_to_stop`; a
-    second one, after half a second, breaks off the callback. ROS stays up until the node has closed.
+    second one, after half a second, breaks off the callback; nothing breaks off the making and the closing of the node.
+    ROS stays up until it has closed.
 
     Returns:
         Exit code: 0 done or stopped, 1 failed, 2 bad arguments or parameters.

@@ -38,7 +38,7 @@ class ReportNode(GraspNode[ReportParameters]):
         self._object: tuple[str, str, float] = ("", "", 1.0)
         self._status: SourceStatus | None = None
         self._finished_at: float | None = None
-        self._is_written = False
+        self._is_written = self._is_stopped = False
         if self.settings.report_file:
             check_writable(Path(self.settings.report_file))
         self._start_pass()
@@ -66,7 +66,8 @@ class ReportNode(GraspNode[ReportParameters]):
         Without the accuracy: to compare all frames with the truth takes longer than a node may take to end.
         """
         if self._frames and not self._is_written:
-            self._report(final=True, with_accuracy=False)
+            self._is_stopped = True
+            self._report(final=True)
         return True
 
     # -- inputs
@@ -127,11 +128,10 @@ class ReportNode(GraspNode[ReportParameters]):
 
     # -- report
 
-    def _report(self, final: bool, with_accuracy: bool = True) -> None:
-        self._is_written = final
-        report = self._measure(with_accuracy)
+    def _report(self, final: bool) -> None:
+        report = self._measure()
         report["loops"] = self._status.loops if self._status else 0
-        report["complete"] = final and self._status is not None and self._status.finished
+        report["complete"] = final and not self._is_stopped and self._status is not None and self._status.finished
         text = json.dumps(report)
         self.get_logger().info(f"report: {text}")
         if self.settings.report_file:
@@ -139,8 +139,9 @@ class ReportNode(GraspNode[ReportParameters]):
                 write_whole(Path(self.settings.report_file), text + "\n")
             except OSError as error:
                 self.fail(InputError(f"report {self.settings.report_file}: could not be written: {error}"))
+        self._is_written = final
 
-    def _measure(self, with_accuracy: bool) -> dict[str, Any]:
+    def _measure(self) -> dict[str, Any]:
         answered = [self._found[stamp] for stamp in self._frames if stamp in self._found]
         report: dict[str, Any] = {
             "frames_in": len(self._frames),
@@ -151,7 +152,7 @@ class ReportNode(GraspNode[ReportParameters]):
         report["fps"] = round((len(self._arrivals) - 1) / span, 2) if span > 0 else 0.0
         if self._latencies:
             report["latency_p50_ms"] = round(1e3 * sorted(self._latencies)[len(self._latencies) // 2], 1)
-        if self._truths and with_accuracy:
+        if self._truths and not self._is_stopped:
             try:
                 report.update({name: round(value, 4) for name, value in self._score().items()})
             except GraspNodesError as error:
@@ -170,6 +171,7 @@ class ReportNode(GraspNode[ReportParameters]):
         score = self._make_score()
         for stamp in self._frames:
             if self.asked_to_stop():
+                self._is_stopped = True
                 self.get_logger().warning("stopped while comparing answers with the truth: no accuracy in the report")
                 return {}
             truth = self._truths.get(stamp)

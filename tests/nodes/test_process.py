@@ -72,13 +72,22 @@ def test_a_signal_waits_for_the_callback_that_runs_and_ros_for_the_node(number):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_an_idle_node_ends(number):
-    steps = []
-    sender = threading.Timer(0.3, send, [number])
-    begin = time.monotonic()
-    sender.start()
-    assert run_node(lambda: Noting(steps), []) == 0
-    sender.join()
-    assert time.monotonic() - begin > 0.3
+    steps, ends = [], []
+
+    def send_when_idle(node):
+        while node.executor is None:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        ends.append(time.monotonic())
+        send(number)
+
+    def factory():
+        node = Noting(steps)
+        threading.Thread(target=send_when_idle, args=[node]).start()
+        return node
+
+    assert run_node(factory, []) == 0
+    assert time.monotonic() - ends[0] < 5
     assert steps == ["closed"]
 
 

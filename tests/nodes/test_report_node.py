@@ -155,9 +155,28 @@ def test_stop_while_answers_are_compared_gives_the_report_without_accuracy(bench
     bench.nodes[0].asked_to_stop = lambda: True
     finish(bench, 3, object=SPHERE)
     content = json.loads(report.read_text())
-    assert (content["frames_in"], content["complete"]) == (3, True)
+    assert (content["frames_in"], content["complete"]) == (3, False)
     assert "hand_mpjpe_mm" not in content
     assert "stopped while comparing" in "".join(capfd.readouterr())
+
+
+def test_a_comparison_that_is_broken_off_costs_no_report(bench, report, scene, monkeypatch):
+    node = bench.nodes[0]
+    inputs = node.statistics.inputs
+    for index in range(3):
+        send(bench, index, scene, scene)
+    bench.wait(lambda: STATE in inputs and inputs[STATE].total == 3 and inputs[TRUTH].total == 3, "the states")
+
+    def broken_off(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ReportNode, "_make_score", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        node._report(final=True)
+    node.close()
+    content = json.loads(report.read_text())
+    assert (content["frames_in"], content["complete"]) == (3, False)
+    assert "hand_mpjpe_mm" not in content
 
 
 def test_states_of_a_source_without_truth_are_not_kept(bench, report, scene):
