@@ -23,6 +23,12 @@ def pytest_sessionstart() -> None:
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signals that do not come in the same millisecond are two wishes to stop."""
+    monkeypatch.setattr("grasp_nodes.interrupts._ONE_WISH_S", 0.001)
+
+
+@pytest.fixture
 def ball_dreams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> float:
     """Installed weights of JHOD's networks without any training, whose object is always a ball of this radius, m."""
     import torch

@@ -17,12 +17,6 @@ def send(number):
     os.kill(os.getpid(), number)
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    """Signals that do not come in the same millisecond are two wishes."""
-    monkeypatch.setattr(interrupts, "_ONE_WISH_S", 0.001)
-
-
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_a_wish_inside_and_what_it_was_outside(number):
     before = signal.getsignal(number)

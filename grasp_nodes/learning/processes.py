@@ -82,6 +82,7 @@ def joined_processes(device: str = "auto") -> Iterator[Processes]:
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
+    # Before joining, see above: DistributedDataParallel would import it after.
     importlib.import_module("torch._dynamo")
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import nn
 
-from grasp_nodes import interrupts
 from grasp_nodes.errors import InputError
 from grasp_nodes.learning.batches import ArrayBatches
 from grasp_nodes.learning.checkpoints import CHECKPOINT_FILE
@@ -118,10 +117,9 @@ def test_finished_training_is_not_trained_again(tmp_path):
     assert states_equal(first.network.state_dict(), second.network.state_dict())
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_second_interrupt_ends_at_once(tmp_path, monkeypatch, second):
-    monkeypatch.setattr(interrupts, "_ONE_WISH_S", 0.001)
-
+def test_second_interrupt_ends_at_once(tmp_path, second):
     def twice(step):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
@@ -371,12 +369,12 @@ result = doubles.train(
     doubles.linear(), doubles.plain_loss, doubles.ArrayBatches(doubles.make_arrays(), 4, seed=2), settings,
     Path({folder!r}), lambda network: {{"loss": float(network.weight.sum())}},
 )
-def name(path):
+def name_of(path):
     try:
         return path.read_text()
     except OSError:  # it has ended
         return ""
-threads = [name(path) for path in Path("/proc/self/task").glob("*/comm")]
+threads = [name_of(path) for path in Path("/proc/self/task").glob("*/comm")]
 Path({folder!r}, f"rank{{doubles.os.environ['RANK']}}.json").write_text(json.dumps(
     [result.network.weight.tolist(), result.step, dict(result.values), [name for name in threads if "gloo" in name]]))
 """

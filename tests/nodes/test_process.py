@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 import rclpy
 
-from grasp_nodes import interrupts
 from grasp_nodes.cli import running
 from grasp_nodes.errors import InputError
 from grasp_nodes.nodes.node_base import GraspNode
@@ -52,12 +51,6 @@ def unfrozen():
     """Give the collector back what the end of a process takes from it."""
     yield
     gc.unfreeze()
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    """Signals that do not come together are two wishes."""
-    monkeypatch.setattr(interrupts, "_ONE_WISH_S", 0.001)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
